@@ -1,0 +1,66 @@
+# Everything needs Python 3.11+ and make, and sets up the rest by itself in .venv, from the hashed lock files.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint up down status crash-test bench lock schema clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+demo: .venv/.runtime ## a whole night on embedded parts, ending with the savings report
+	@$(BIN)/python -m nightbatch.demo
+
+test: .venv/.dev lint ## lint, types, import contracts and all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+up: .venv/.runtime ## the stack with the Airflow UI on 127.0.0.1, kept running; .env holds keys for real providers
+	@$(BIN)/python -m nightbatch.stack up
+
+down: .venv/.runtime ## stop what `make up` started
+	@$(BIN)/python -m nightbatch.stack down
+
+status: .venv/.runtime ## what of `make up` is running
+	@$(BIN)/python -m nightbatch.stack status
+
+crash-test: .venv/.dev ## kill the process at every step; the emulator's bill is the judge
+	$(BIN)/python -m pytest -n0 -m crash --crash=all tests/acceptance/test_crash.py
+
+bench: .venv/.dev ## 10,000 jobs, beside Airflow's own LLMBatchOperator: time and peak memory
+	$(BIN)/python -m tests.bench.peers
+
+lock: .venv/.dev ## resolve the dependencies of pyproject.toml again
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra embedded \
+	  --group build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra embedded \
+	  --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+schema: .venv/.dev ## write postgres/schema.sql from the migrations, for reading; a test keeps it true
+	$(BIN)/python -m tests.postgres.schema
+
+clean: ## remove what was built here
+	rm -rf .venv var .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nightbatch needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
+	@touch $@
+
+.venv/.runtime: .venv/.python requirements.lock pyproject.toml
+	$(UV) --require-hashes -r requirements.lock
+	$(UV) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/.runtime requirements-dev.lock
+	$(UV) --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,1 @@
+"""nightbatch: LLM work that nobody waits for, at half the price, inside Airflow."""

@@ -1,0 +1,136 @@
+"""What a job type is: an input, a prompt, an output, and which models do it by default."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from nightbatch.errors import NightbatchError, Rejected
+from nightbatch.models import Answer, EmbeddingInput, Endpoint, Prompt, ProviderName, Request
+
+
+class Misfit(NightbatchError):
+    """A paid answer that does not fit the job type's output: the job fails, and its cost is waste."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a job came to: JSON for ``result.output``, and vectors for ``nightbatch.embedding``."""
+
+    json: bytes
+    vectors: tuple[tuple[float, ...], ...] = ()
+
+
+class JobType(ABC):
+    """One kind of work. A subclass in a file of its own adds it; see docs/getting-started.md.
+
+    ``models`` holds the default model of each provider that can do it. ``attempts`` is how often a job may be sent in all
+    while it is not billed; ``paid_attempts`` how often it may be paid for when the answer is unusable. ``example`` is a
+    valid input: documentation shows it, and planning measures the type's overhead with it.
+    """
+
+    name: ClassVar[str]
+    models: ClassVar[dict[ProviderName, str]]
+    example: ClassVar[dict[str, Any]]
+    attempts: ClassVar[int] = 3
+    paid_attempts: ClassVar[int] = 1
+    retention_days: ClassVar[int | None] = None
+    openai_endpoint: ClassVar[Endpoint] = "responses"
+
+    Input: ClassVar[type[BaseModel]]
+    Output: ClassVar[type[BaseModel]]
+
+    @abstractmethod
+    def request(self, job: Any) -> Request:
+        """What to ask for one job; ``job`` is an instance of ``Input``."""
+
+    def endpoint(self, provider: ProviderName) -> Endpoint:
+        """Where the requests of this type go."""
+        return self.openai_endpoint if provider == "openai" else "chat"
+
+    def render_request(self, raw: bytes) -> Request:
+        """The request for a job's JSON input. Raises `Rejected` with a reason that names the field, never its value."""
+        try:
+            job = self.Input.model_validate_json(raw)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"])) or "input"
+            raise Rejected(f"{where}: {first['msg']}") from None
+        return self.request(job)
+
+    def read_answer(self, answer: Answer) -> Read:
+        """The validated output. Raises `Misfit` with a reason that names the field, never its value."""
+        try:
+            return Read(self.Output.model_validate_json(answer.text or "").model_dump_json().encode())
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"])) or "answer"
+            raise Misfit(f"the answer does not fit: {where}: {first['msg']}") from None
+        except UnicodeEncodeError:
+            raise Misfit("the answer does not fit: it holds half a character") from None
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """The output as the strict JSON schema that all three providers take."""
+        strict: dict[str, Any] = _strict(self.Output.model_json_schema())
+        return strict
+
+    @cached_property
+    def overhead_bytes(self) -> int:
+        """About what the prompt, schema and envelope of a request add to the bytes of its input."""
+        raw = orjson.dumps(self.example)
+        request = self.render_request(raw)
+        texts = [request.user, request.system or ""] if isinstance(request, Prompt) else list(request.texts)
+        schema = request.schema if isinstance(request, Prompt) else None
+        return max(len(orjson.dumps([texts, schema])) - len(raw), 0) + 512
+
+
+class EmbeddingType(JobType):
+    """A job type whose answer is one vector per text."""
+
+    openai_endpoint: ClassVar[Endpoint] = "embeddings"
+
+    class Output(BaseModel):
+        """The vectors themselves stand in ``nightbatch.embedding``."""
+
+        count: int
+        dimensions: int
+
+    @abstractmethod
+    def request(self, job: Any) -> EmbeddingInput:
+        """The texts of one job."""
+
+    def endpoint(self, provider: ProviderName) -> Endpoint:
+        """Embeddings have an endpoint of their own everywhere."""
+        return "embeddings"
+
+    def read_answer(self, answer: Answer) -> Read:
+        """Vectors of one size, of finite numbers. Raises `Misfit` otherwise."""
+        vectors = answer.embeddings or ()
+        sizes = {len(vector) for vector in vectors}
+        if len(sizes) != 1 or 0 in sizes:
+            raise Misfit("the answer does not fit: it holds no vectors, or vectors of different sizes")
+        if not all(math.isfinite(sum(vector)) for vector in vectors):
+            raise Misfit("the answer does not fit: a vector holds something that is no number")
+        return Read(orjson.dumps({"count": len(vectors), "dimensions": sizes.pop()}), vectors)
+
+
+def _strict(node: Any) -> Any:
+    """Every property required and no others allowed, as OpenAI's strict mode asks; titles and defaults left out."""
+    if isinstance(node, list):
+        return [_strict(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    properties = node.get("properties")
+    rest = {key: _strict(value) for key, value in node.items() if key not in ("title", "default", "properties")}
+    if isinstance(properties, dict):
+        rest["properties"] = {name: _strict(value) for name, value in properties.items()}
+        rest["required"] = list(properties)
+        rest["additionalProperties"] = False
+    return rest

@@ -1,0 +1,38 @@
+"""Turn texts into vectors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, Field, model_validator
+
+from nightbatch.job_types.base import EmbeddingType
+from nightbatch.models import EmbeddingInput, ProviderName
+
+_Text = Annotated[str, Field(min_length=1)]
+
+
+class EmbeddingGeneration(EmbeddingType):
+    """One vector per text, into ``nightbatch.embedding``. Anthropic has no embeddings."""
+
+    name = "embedding_generation"
+    models: ClassVar[dict[ProviderName, str]] = {"openai": "text-embedding-3-small", "gemini": "gemini-embedding-001"}
+    example: ClassVar[dict[str, Any]] = {"text": "A short text to be found again."}
+
+    class Input(BaseModel):
+        """``text`` or ``texts``; ``dimensions`` where the model can shorten its vectors."""
+
+        text: _Text | None = None
+        texts: Annotated[list[_Text], Field(min_length=1, max_length=2048)] | None = None
+        dimensions: Annotated[int, Field(ge=1, le=4096)] | None = None
+
+        @model_validator(mode="after")
+        def _one_of_them(self) -> EmbeddingGeneration.Input:
+            if (self.text is None) == (self.texts is None):
+                raise ValueError("give either text or texts")
+            return self
+
+    def request(self, job: Input) -> EmbeddingInput:
+        """The texts in the job's order: a vector's ``position`` counts them from 0."""
+        texts = (job.text,) if job.text is not None else tuple(job.texts or ())
+        return EmbeddingInput(texts=texts, dimensions=job.dimensions)

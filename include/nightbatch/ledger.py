@@ -1,0 +1,96 @@
+"""The ledger's rows as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from nightbatch.models import BatchState, Endpoint, ProviderName, Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One submission attempt of one provider batch: a row of ``nightbatch.batch``."""
+
+    id: int
+    run_id: str
+    provider: ProviderName
+    model: str
+    endpoint: Endpoint
+    part: int
+    replaces: int | None
+    tag: str
+    state: BatchState
+    epoch: int
+    job_count: int
+    account_fingerprint: str | None
+    payload_sha256: str | None
+    input_file: str | None
+    provider_batch_id: str | None
+    error: str | None
+    planned_at: datetime
+    intent_at: datetime | None
+    fenced_at: datetime | None
+    submitted_at: datetime | None
+    closed_at: datetime | None
+
+    @property
+    def submission(self) -> Submission:
+        """What a provider needs to send this attempt, or to find it again."""
+        return Submission(
+            batch_id=self.id,
+            tag=self.tag,
+            model=self.model,
+            endpoint=self.endpoint,
+            job_count=self.job_count,
+            input_file=self.input_file,
+            intent_at=self.intent_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunParams:
+    """What a run is asked to take; empty means everything."""
+
+    providers: tuple[ProviderName, ...] = ()
+    job_types: tuple[str, ...] = ()
+    max_jobs: int | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One job type on one provider, as planning sees it.
+
+    ``capacity`` is the most bytes that a batch's requests may sum up to, ``overhead`` what the type adds to each input.
+    """
+
+    job_type: str
+    provider: ProviderName
+    default_model: str
+    endpoint: Endpoint
+    overhead: int
+    capacity: int
+    max_requests: int
+    max_request_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A staging row as it is rendered; ``input`` is the JSON text as the producer wrote it."""
+
+    id: int
+    job_type: str
+    input: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a load found, in requests. ``requeued`` were not billed and go again."""
+
+    batch_id: int
+    jobs: int
+    succeeded: int
+    failed: int
+    requeued: int
+    quarantined: int

@@ -1,0 +1,219 @@
+"""From an ended batch to result rows: one transaction, and every request accounted for once."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import orjson
+
+from nightbatch.errors import ReconciliationError
+from nightbatch.job_types.base import JobType, Misfit
+from nightbatch.ledger import Batch, Loaded
+from nightbatch.models import Answer, Outcome, ProviderState, ResultLine, UnreadableLine, parse_custom_id
+from nightbatch.postgres.store import Store
+from nightbatch.pricing import Rates, rates_for
+from nightbatch.provider import BatchProvider
+
+Types = Mapping[str, JobType]
+
+
+class _NotWhole(Exception):
+    """The provider counts more finished requests than the download held."""
+
+
+class _NotOurs(Exception):
+    """Every line belongs to another attempt: the batch was adopted by mistake."""
+
+
+def load_batch(store: Store, provider: BatchProvider, types: Types, batch_id: int) -> Loaded:
+    """Write the results of one ended batch, whole or not at all; repeating it changes nothing.
+
+    Raises `ReconciliationError` while the batch is still running, or when it turns out to be another attempt's, and the
+    provider's errors when its results cannot be read.
+    """
+    batch = store.batch(batch_id)
+    if batch.state != "submitted" or batch.provider_batch_id is None:
+        return _figures(store, batch_id)
+    state = asyncio.run(provider.get_state(batch.provider_batch_id))
+    if state.phase == "running":
+        raise ReconciliationError(f"Batch {batch_id} is still {state.status} at {batch.provider}; nothing was loaded.")
+    if state.phase == "failed":
+        return _close_failed(store, batch, state)
+    try:
+        try:
+            _load(store, provider, types, batch, state, accept_gaps=False)
+        except _NotWhole:  # fetch it once more: a line may have been lost or garbled on the way
+            _load(store, provider, types, batch, state, accept_gaps=True)
+    except _NotOurs:
+        _disown(store, batch)
+    provider.delete_files(batch.submission, batch.provider_batch_id)
+    return _figures(store, batch_id)
+
+
+def _figures(store: Store, batch_id: int) -> Loaded:
+    return Loaded(batch_id, *store.loaded_figures(batch_id))
+
+
+def _load(
+    store: Store, provider: BatchProvider, types: Types, batch: Batch, state: ProviderState, *, accept_gaps: bool
+) -> None:
+    assert batch.provider_batch_id and batch.submitted_at  # the schema says so for a submitted batch
+    with store.transaction(), tempfile.TemporaryFile() as vectors:
+        if store.lock_batch(batch.id).state != "submitted":
+            return  # somebody else was quicker
+        rates = rates_for(batch.provider, batch.model, at=batch.submitted_at, overrides=store.price_overrides())
+        sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
+        with store.copy_results() as write:
+            for line in provider.iter_results(batch.provider_batch_id):
+                if row := sheet.row(line):
+                    write(row)
+        if sheet.foreign and not sheet.seen:
+            raise _NotOurs
+        whole = state.counts is not None and state.counts.succeeded <= sheet.billed
+        missing = len(sheet.members) - len(sheet.seen)
+        if missing and not whole and not accept_gaps:
+            raise _NotWhole
+        _close(store, sheet, state, missing_billed=not whole)
+
+
+def _close(store: Store, sheet: _Sheet, state: ProviderState, *, missing_billed: bool) -> None:
+    batch_id = sheet.batch.id
+    again = dict(sheet.again)
+    error = (
+        "No line came back, though the provider may have billed it; it is not sent again by itself."
+        if missing_billed
+        else "No line came back, and the provider did not bill it."
+    )
+    missing = store.insert_missing(batch_id, billed=missing_billed, error=error)
+    if missing and missing_billed:
+        message = (
+            f"Batch {batch_id}: {len(missing)} of {len(sheet.members)} results missing; they may have been billed."
+        )
+        store.raise_alert("missing_results", str(batch_id), message)
+    elif missing:
+        again |= {job_id: sheet.attempts(job_id) for job_id in missing}
+    if sheet.rejects:
+        store.insert_rejects(batch_id, sheet.rejects)
+    sheet.vectors.seek(0)
+    store.copy_embeddings(batch_id, sheet.vectors)
+    store.finish_jobs(batch_id, again)
+    source = sheet.rates.describe() if sheet.rates else None
+    store.close_loaded(batch_id, status=state.status, ended_at=state.ended_at, price_source=source, error=state.error)
+
+
+def _close_failed(store: Store, batch: Batch, state: ProviderState) -> Loaded:
+    """The provider took the batch and ran none of it: what it names is rejected, the rest goes again."""
+    reason = state.error or f"{batch.provider} failed the batch without a reason"
+    with store.transaction():
+        if store.lock_batch(batch.id).state != "submitted":
+            return _figures(store, batch.id)
+        lines = sorted(store.members(batch.id))  # the input file was rendered in this order
+        for line, why in state.rejected_requests.items():
+            if 0 < line <= len(lines):
+                store.dismiss_members(batch.id, f"{batch.provider} refused the request: {why}", [lines[line - 1]])
+        if not state.rejected_requests and not _worth_another_run(reason):
+            store.dismiss_members(batch.id, f"{batch.provider} refused the batch: {reason}")
+        store.free_members(batch.id, counts_as_attempt=not _worth_another_run(reason))
+        store.close_failed(batch.id, state.status, reason)
+    return Loaded(batch.id, 0, 0, 0, 0, 0)
+
+
+def _worth_another_run(reason: str) -> bool:
+    """Whether a batch failed for want of room at the provider, not for what stands in it."""
+    return "token_limit_exceeded" in reason or "RESOURCE_EXHAUSTED" in reason
+
+
+def _disown(store: Store, batch: Batch) -> None:
+    """A batch adopted by time and count alone turned out to be another's; the search goes on. Raises always."""
+    message = f"Batch {batch.id}: {batch.provider_batch_id} holds the results of another attempt; it is in doubt again."
+    store.disown(batch.id, message)
+    raise ReconciliationError(message)
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """The reading of one batch's lines: what was seen, and what becomes of it."""
+
+    batch: Batch
+    members: dict[int, str]
+    types: Types
+    rates: Rates | None
+    brackets: tuple[bytes, bytes]
+    vectors: IO[bytes]
+    seen: dict[int, int] = field(default_factory=dict)
+    again: dict[int, int] = field(default_factory=dict)
+    rejects: list[tuple[str, bytes]] = field(default_factory=list)
+    billed: int = 0
+    foreign: int = 0
+
+    def row(self, line: ResultLine | UnreadableLine) -> tuple[Any, ...] | None:
+        """A row for ``result``, or None for a line that goes to quarantine or was seen before."""
+        if isinstance(line, UnreadableLine):
+            self.rejects.append((line.reason, line.raw))
+            return None
+        ids = parse_custom_id(line.custom_id)
+        if ids is None or ids[1] != self.batch.id or ids[0] not in self.members:
+            self.foreign += 1
+            self.rejects.append(("no job of this batch has its custom_id", line.raw))
+            return None
+        job_id, fingerprint = ids[0], hash(line.raw)
+        if job_id in self.seen:
+            if self.seen[job_id] != fingerprint:
+                self.rejects.append((f"a second, different line for job {job_id}", line.raw))
+            return None
+        self.seen[job_id] = fingerprint
+        self.billed += line.billed
+        return self._read(job_id, self.types.get(self.members[job_id]), line)
+
+    def _read(self, job_id: int, kind: JobType | None, line: ResultLine) -> tuple[Any, ...]:
+        outcome: Outcome = line.outcome
+        output: bytes | None = None
+        error = line.error
+        answer = line.answer
+        if kind is None and outcome == "succeeded":
+            outcome, error = "failed", f"The job type {self.members[job_id]} is gone; the raw answer is kept."
+        elif kind is not None and outcome == "succeeded" and answer is not None:
+            try:
+                read = kind.read_answer(answer)
+                output = read.json
+                self._keep_vectors(job_id, read.vectors)
+            except Misfit as misfit:
+                outcome, error = "failed", str(misfit)
+        if output is None and answer is not None:
+            output = _raw_text(answer)
+        if kind is not None and outcome != "succeeded" and (line.billed or line.retryable):
+            self.again[job_id] = kind.paid_attempts if line.billed else kind.attempts
+        return (
+            job_id, self.batch.id, outcome, line.billed, output, answer.finish_reason if answer else None,
+            *self._money(line), error.replace("\0", "") if error else None,
+        )  # fmt: skip
+
+    def attempts(self, job_id: int) -> int:
+        """How often a job may be sent while it is not paid for; once, when its type is gone."""
+        kind = self.types.get(self.members[job_id])
+        return kind.attempts if kind else 1
+
+    def _money(self, line: ResultLine) -> tuple[Any, ...]:
+        usage = line.usage
+        if not line.billed or usage is None:
+            return (None,) * 6
+        tokens = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
+        if self.rates is None:
+            return (*tokens, None, None, None)
+        cost = self.rates.cost(usage)
+        return (*tokens, cost.realtime_usd, cost.batch_usd, self.rates.source)
+
+    def _keep_vectors(self, job_id: int, vectors: tuple[tuple[float, ...], ...]) -> None:
+        left, right = self.brackets
+        for position, vector in enumerate(vectors):
+            numbers = orjson.dumps(vector)[1:-1]
+            self.vectors.write(b"%d\t%d\t%d\t%b%b%b\n" % (job_id, position, self.batch.id, left, numbers, right))
+
+
+def _raw_text(answer: Answer) -> bytes | None:
+    """What a paid answer said although it cannot be used, as a JSON string."""
+    return orjson.dumps(answer.text) if answer.text else None

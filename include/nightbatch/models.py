@@ -1,0 +1,183 @@
+"""The words of the field as frozen values; nothing here does any I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+ProviderName = Literal["openai", "anthropic", "gemini"]
+PROVIDERS: tuple[ProviderName, ...] = ("openai", "anthropic", "gemini")
+
+Endpoint = Literal["chat", "responses", "embeddings"]
+"""What a batch is made of: every provider has ``chat``; ``responses`` is OpenAI's newer form of it."""
+
+JobState = Literal["queued", "batched", "succeeded", "failed", "rejected", "cancelled", "held"]
+
+BatchState = Literal["planned", "uploaded", "submitting", "held", "submitted", "loaded", "refused", "abandoned"]
+"""A submission attempt, from the ledger's view; docs/architecture.md draws the transitions."""
+
+Outcome = Literal["succeeded", "failed", "errored", "refused", "truncated", "expired", "cancelled", "missing"]
+"""What became of one request.
+
+``failed`` does not fit the job type's output, ``errored`` is the provider's own error, ``refused`` and ``truncated`` are
+answers that were paid for but say no or stop short.
+"""
+
+_CUSTOM_ID = re.compile(r"j([1-9][0-9]{0,18})_a([1-9][0-9]{0,18})", re.ASCII)
+
+
+def custom_id(job_id: int, batch_id: int) -> str:
+    """The id of a request: ``j<job id>_a<attempt id>``, valid for all three providers."""
+    return f"j{job_id}_a{batch_id}"
+
+
+def parse_custom_id(text: str) -> tuple[int, int] | None:
+    """``(job id, attempt id)``, or None for an id that we never gave."""
+    match = _CUSTOM_ID.fullmatch(text)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request for text or, with ``schema``, for JSON; the provider's adapter puts it into its own words.
+
+    ``schema`` is a JSON schema whose objects list every property as required and allow no others.
+    """
+
+    user: str
+    system: str | None = None
+    schema: dict[str, Any] | None = None
+    schema_name: str = "answer"
+    max_tokens: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingInput:
+    """A request for one vector per text, all of ``dimensions`` numbers (None: the model's own size)."""
+
+    texts: tuple[str, ...]
+    dimensions: int | None = None
+
+
+Request = Prompt | EmbeddingInput
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one batch of a provider may hold, from its documentation."""
+
+    max_requests: int
+    max_bytes: int
+    max_request_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as billed. ``input_tokens`` is the total, ``cached_tokens`` the part of it read from a cache."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A provider's answer to one request, in the same shape for all three.
+
+    ``finish_reason`` is the provider's own word. ``embeddings`` holds a vector per text of an `EmbeddingInput`.
+    """
+
+    outcome: Literal["succeeded", "refused", "truncated"]
+    text: str | None = None
+    embeddings: tuple[tuple[float, ...], ...] | None = None
+    finish_reason: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLine:
+    """One line of a batch's results that could be read.
+
+    ``outcome`` is the provider's part of the story: whether the answer fits the job type is decided at the load.
+    ``billed`` says whether the provider charges for the line; ``retryable`` whether an unbilled one is worth another try.
+    ``raw`` is the line as it came, kept when it has to go to quarantine.
+    """
+
+    custom_id: str
+    outcome: Literal["succeeded", "errored", "refused", "truncated", "expired", "cancelled"]
+    raw: bytes
+    billed: bool
+    answer: Answer | None = None
+    usage: Usage | None = None
+    error: str | None = None
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableLine:
+    """One line of a batch's results that is not what the provider promises; it goes to quarantine as it came."""
+
+    raw: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a provider says of a batch's requests; ``succeeded`` are the billed ones. All are requests."""
+
+    total: int
+    succeeded: int
+    errored: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """A batch as its provider describes it.
+
+    ``phase`` is ``running`` also for a status that nobody knows (then ``unknown`` is True). ``failed`` means that nothing
+    was run: the whole batch was refused after its creation, and ``error`` says why. ``ended`` has results to load, maybe
+    partial or none. ``status`` is the provider's own word.
+    """
+
+    provider_batch_id: str
+    phase: Literal["running", "ended", "failed"]
+    status: str
+    counts: Counts | None = None
+    error: str | None = None
+    unknown: bool = False
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    expires_at: datetime | None = None
+    rejected_requests: dict[int, str] = field(default_factory=dict)
+    """For a ``failed`` batch: reasons by line (1 is the first), where the provider names lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """All that is needed to send an attempt, or to find it again.
+
+    ``tag`` is unique to the attempt; OpenAI and Gemini carry it, Anthropic cannot. ``input_file`` is the provider's id of
+    the uploaded input (None for Anthropic). ``intent_at`` is when the create was about to be sent, by the database's clock.
+    """
+
+    batch_id: int
+    tag: str
+    model: str
+    endpoint: Endpoint
+    job_count: int
+    input_file: str | None = None
+    intent_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBatch:
+    """A batch in a provider's list that may be a given submission.
+
+    ``certain`` is True where the provider carries our tag; Anthropic's are candidates by time and count only.
+    """
+
+    provider_batch_id: str
+    certain: bool
+    created_at: datetime | None = None

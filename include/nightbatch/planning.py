@@ -1,0 +1,60 @@
+"""What one batch may hold, and which job types go where: pure decisions, made before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from nightbatch.ledger import Lane
+from nightbatch.models import PROVIDERS, Endpoint, Limits, ProviderName
+from nightbatch.settings import Settings
+
+_MB = 1_000_000
+
+_LIMITS: dict[ProviderName, Limits] = {
+    # https://platform.openai.com/docs/guides/batch: 50,000 requests and 200 MB a file
+    "openai": Limits(max_requests=50_000, max_bytes=200 * _MB, max_request_bytes=190 * _MB),
+    # https://docs.anthropic.com/en/docs/build-with-claude/batch-processing: 100,000 requests or 256 MB
+    "anthropic": Limits(max_requests=100_000, max_bytes=256 * _MB, max_request_bytes=240 * _MB),
+    # https://ai.google.dev/gemini-api/docs/batch-api: 2 GB a file; requests as for OpenAI, so that a batch stays loadable
+    "gemini": Limits(max_requests=50_000, max_bytes=2_000 * _MB, max_request_bytes=1_800 * _MB),
+}
+
+# Text grows when it is escaped into a request; what does not fit after all is left for the next run.
+_ROOM = 0.9
+
+
+class PlannedType(Protocol):
+    """What planning has to know of a job type."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def models(self) -> dict[ProviderName, str]: ...
+    @property
+    def overhead_bytes(self) -> int: ...
+    def endpoint(self, provider: ProviderName) -> Endpoint: ...
+
+
+def limits(provider: ProviderName) -> Limits:
+    """What one batch may hold, from the provider's documentation; the same for every endpoint."""
+    return _LIMITS[provider]
+
+
+def lanes(types: Iterable[PlannedType], settings: Settings) -> list[Lane]:
+    """A lane for every job type on every provider that can do it."""
+    return [
+        Lane(
+            job_type=kind.name,
+            provider=provider,
+            default_model=kind.models[provider],
+            endpoint=kind.endpoint(provider),
+            overhead=kind.overhead_bytes,
+            capacity=int(limits(provider).max_bytes * _ROOM),
+            max_requests=min(limits(provider).max_requests, settings.max_batch_jobs),
+            max_request_bytes=limits(provider).max_request_bytes,
+        )
+        for kind in types
+        for provider in PROVIDERS
+        if provider in kind.models
+    ]

@@ -1,0 +1,94 @@
+"""The figures of a run, read from the reporting schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from nightbatch.postgres.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A whole run: requests as jobs, money in USD."""
+
+    run_id: str
+    planned_at: datetime
+    batches: int
+    open_batches: int
+    sent: int
+    succeeded: int
+    failed: int
+    requeued: int
+    rejected: int
+    unpriced: int
+    paid_again: int
+    realtime_cost_usd: Decimal
+    batch_cost_usd: Decimal
+    wasted_cost_usd: Decimal
+    savings_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One provider's jobs of one type."""
+
+    provider: str
+    job_type: str
+    sent: int
+    succeeded: int
+    failed: int
+    requeued: int
+    rejected: int
+    unpriced: int
+    realtime_cost_usd: Decimal
+    batch_cost_usd: Decimal
+    wasted_cost_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why jobs did not succeed; ``outcome`` is that of their results, or ``rejected``."""
+
+    provider: str
+    job_type: str
+    outcome: str
+    reason: str
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model was priced with; ``source`` is None when its price is not known."""
+
+    provider: str
+    model: str
+    source: str | None
+
+
+def latest_run(store: Store) -> str | None:
+    """The run that was planned last."""
+    row = store.read("latest_run", {}).fetchone()
+    return str(row[0]) if row else None
+
+
+def totals(store: Store, run_id: str) -> Totals | None:
+    """None for a run that was never planned."""
+    row = store.read("run_totals", {"run_id": run_id}).fetchone()
+    return Totals(*row) if row else None
+
+
+def parts(store: Store, run_id: str) -> list[Part]:
+    """By provider and job type."""
+    return [Part(*row) for row in store.read("run_breakdown", {"run_id": run_id})]
+
+
+def reasons(store: Store, run_id: str) -> list[Reason]:
+    """The most frequent first, 30 at most."""
+    return [Reason(*row) for row in store.read("run_reasons", {"run_id": run_id})]
+
+
+def prices(store: Store, run_id: str) -> list[Price]:
+    """Of every model that was loaded."""
+    return [Price(*row) for row in store.read("run_prices", {"run_id": run_id})]

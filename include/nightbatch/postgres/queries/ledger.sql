@@ -1,0 +1,265 @@
+-- lock_planning: one plan at a time in this database; the lock ends with the transaction
+SELECT pg_advisory_xact_lock(hashtext('nightbatch.plan'));
+
+-- start_run: no row comes back when the run was planned before
+INSERT INTO nightbatch.run (id, queued_before, params) VALUES (%(run_id)s, %(queued_before)s, %(params)s::jsonb)
+ON CONFLICT (id) DO NOTHING RETURNING id;
+
+-- settled_job_id: before the snapshot that gathers, so that the gathering sees everything up to it
+SELECT nightbatch.settled_job_id();
+
+-- make_candidates: what this plan looks at; gone with the transaction
+CREATE TEMPORARY TABLE candidate (
+    job_id bigint NOT NULL, known boolean NOT NULL, due boolean NOT NULL, lane integer, model text, priority smallint,
+    bytes integer, reason text, batch integer
+) ON COMMIT DROP;
+
+-- gather: new jobs stand behind the shortcut and in no other table; known ones wait in open_job without an attempt
+INSERT INTO candidate (job_id, known, due, lane, model, priority, bytes, reason)
+SELECT
+    j.id, j.known,
+    (%(queued_before)s::timestamptz IS NULL OR j.created_at < %(queued_before)s)
+        AND (j.not_before IS NULL OR j.not_before <= now())
+        AND (%(providers)s::text[] = '{}' OR j.provider = ANY (%(providers)s))
+        AND (%(job_types)s::text[] = '{}' OR j.job_type = ANY (%(job_types)s)),
+    lane.number, coalesce(j.model, lane.default_model), j.priority, size.bytes,
+    CASE
+        WHEN lane.number IS NULL AND j.job_type = ANY (%(known_types)s)
+            THEN format('%%s cannot do %%s jobs', j.provider, left(j.job_type, 100))
+        WHEN lane.number IS NULL THEN format('there is no job type %%s', left(j.job_type, 100))
+        WHEN size.bytes > lane.max_request_bytes
+            THEN format('the request would have about %%s bytes; %%s takes %%s', size.bytes, j.provider, lane.max_request_bytes)
+    END
+FROM (
+    SELECT job.*, false AS known FROM nightbatch.job
+    WHERE job.id > (SELECT up_to FROM nightbatch.gathered)
+        AND NOT EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.job_id = job.id)
+        AND NOT EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = job.id)
+        AND NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = job.id)
+    UNION ALL
+    SELECT job.*, true FROM nightbatch.open_job AS o JOIN nightbatch.job ON job.id = o.job_id WHERE o.batch_id IS NULL
+) AS j
+LEFT JOIN unnest(
+    %(lane_numbers)s::integer[], %(lane_types)s::text[], %(lane_providers)s::text[], %(lane_models)s::text[],
+    %(lane_overheads)s::bigint[], %(lane_request_bytes)s::bigint[]
+) AS lane (number, job_type, provider, default_model, overhead, max_request_bytes)
+    ON lane.job_type = j.job_type AND lane.provider = j.provider
+CROSS JOIN LATERAL (SELECT octet_length(j.input::text) + coalesce(lane.overhead, 0) AS bytes) AS size;
+
+-- limit_candidates: the run takes no more than it was asked to, the highest priority first
+UPDATE candidate SET due = false
+FROM (
+    SELECT job_id, row_number() OVER (ORDER BY priority DESC, job_id) AS place
+    FROM candidate WHERE due AND reason IS NULL
+) AS ranked
+WHERE candidate.job_id = ranked.job_id AND ranked.place > %(max_jobs)s;
+
+-- dismiss_candidates: what can never be sent ends here, with its reason
+WITH gone AS (
+    INSERT INTO nightbatch.dismissed (job_id, state, reason, run_id)
+    SELECT job_id, 'rejected', reason, %(run_id)s FROM candidate WHERE due AND reason IS NOT NULL
+    RETURNING job_id
+), closed AS (
+    DELETE FROM nightbatch.open_job AS o USING gone WHERE o.job_id = gone.job_id
+)
+SELECT count(*) FROM gone;
+
+-- cut_batches: one pass. A request weighs its bytes, or its share of the provider's request limit if that is more, so one
+-- running sum holds both limits. The largest request is set aside from the capacity: a batch may begin its last request
+-- anywhere below it. Integer arithmetic: a numeric sum would not floor.
+UPDATE candidate SET batch = cut.batch
+FROM (
+    SELECT job_id, dense_rank() OVER (ORDER BY provider, model, endpoint, part)::integer AS batch
+    FROM (
+        SELECT c.job_id, c.model, g.provider, g.endpoint,
+            (sum(greatest(c.bytes, g.share)) OVER w - greatest(c.bytes, g.share))::bigint / g.room AS part
+        FROM candidate AS c
+        JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_endpoints)s::text[],
+                %(lane_capacities)s::bigint[], %(lane_requests)s::bigint[])
+            AS lane (number, provider, endpoint, capacity, max_requests) ON lane.number = c.lane
+        JOIN (
+            SELECT l.provider, l.endpoint, x.model, greatest(min(l.capacity) - max(x.bytes), 1) AS room,
+                (greatest(min(l.capacity) - max(x.bytes), 1) + min(l.max_requests) - 1) / min(l.max_requests) AS share
+            FROM candidate AS x
+            JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_endpoints)s::text[],
+                    %(lane_capacities)s::bigint[], %(lane_requests)s::bigint[])
+                AS l (number, provider, endpoint, capacity, max_requests) ON l.number = x.lane
+            WHERE x.due AND x.reason IS NULL
+            GROUP BY l.provider, l.endpoint, x.model
+        ) AS g ON g.provider = lane.provider AND g.endpoint = lane.endpoint AND g.model = c.model
+        WHERE c.due AND c.reason IS NULL
+        WINDOW w AS (PARTITION BY g.provider, c.model, g.endpoint ORDER BY c.priority DESC, c.job_id ROWS UNBOUNDED PRECEDING)
+    ) AS placed
+) AS cut
+WHERE candidate.job_id = cut.job_id;
+
+-- insert_batches: the attempts of a run, numbered as they were cut, and their members in the same statement
+WITH cut AS (
+    SELECT c.batch, min(lane.provider) AS provider, min(c.model) AS model, min(lane.endpoint) AS endpoint,
+        count(*)::integer AS job_count
+    FROM candidate AS c
+    JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_endpoints)s::text[])
+        AS lane (number, provider, endpoint) ON lane.number = c.lane
+    WHERE c.batch IS NOT NULL GROUP BY c.batch
+), made AS (
+    INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count)
+    SELECT %(run_id)s, provider, model, endpoint, batch, job_count FROM cut ORDER BY batch
+    RETURNING id, part
+), members AS (
+    INSERT INTO nightbatch.batch_job (batch_id, job_id)
+    SELECT made.id, c.job_id FROM candidate AS c JOIN made ON made.part = c.batch
+)
+INSERT INTO nightbatch.open_job AS o (job_id, batch_id, attempts)
+SELECT c.job_id, made.id, 1 FROM candidate AS c JOIN made ON made.part = c.batch
+ON CONFLICT (job_id) DO UPDATE SET batch_id = excluded.batch_id, attempts = o.attempts + 1 WHERE o.batch_id IS NULL;
+
+-- keep_waiting: jobs that this run leaves alone must be known before the shortcut may pass them
+INSERT INTO nightbatch.open_job (job_id)
+SELECT job_id FROM candidate WHERE NOT known AND NOT due AND job_id <= %(up_to)s
+ON CONFLICT (job_id) DO NOTHING;
+
+-- move_shortcut: never back
+UPDATE nightbatch.gathered SET up_to = %(up_to)s WHERE up_to < %(up_to)s;
+
+-- count_candidates: what a plan would send, for a dry run
+SELECT lane.provider, c.model, lane.endpoint, count(*)
+FROM candidate AS c
+JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_endpoints)s::text[])
+    AS lane (number, provider, endpoint) ON lane.number = c.lane
+WHERE c.due AND c.reason IS NULL
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
+
+-- run_batches: the attempts that a run planned; successors are found by following `replaces`
+SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND replaces IS NULL ORDER BY id;
+
+-- batch: an attempt as it stands
+SELECT * FROM nightbatch.batch WHERE id = %(batch_id)s;
+
+-- lock_batch: whoever loads or closes an attempt goes alone
+SELECT * FROM nightbatch.batch WHERE id = %(batch_id)s FOR UPDATE;
+
+-- successor: the attempt that was made when this one was given up
+SELECT * FROM nightbatch.batch WHERE replaces = %(batch_id)s;
+
+-- open_attempts: everything that is neither loaded nor given up, oldest first
+SELECT * FROM nightbatch.batch WHERE closed_at IS NULL ORDER BY id;
+
+-- open_attempts_of: what a run has left open, successors included
+SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND closed_at IS NULL ORDER BY id;
+
+-- now: the database's clock decides, whatever the machines around it say
+SELECT now();
+
+-- known_provider_ids: of these batches in a provider's list, the ones that the ledger has
+SELECT provider_batch_id FROM nightbatch.batch
+WHERE provider = %(provider)s AND provider_batch_id = ANY (%(ids)s);
+
+-- batch_inputs: what a file is rendered from, in the order of the job ids so that it is the same each time
+SELECT j.id, j.job_type, j.input::text FROM nightbatch.batch_job AS m JOIN nightbatch.job AS j ON j.id = m.job_id
+WHERE m.batch_id = %(batch_id)s ORDER BY m.job_id;
+
+-- members: the jobs of an attempt with their types
+SELECT j.id, j.job_type FROM nightbatch.batch_job AS m JOIN nightbatch.job AS j ON j.id = m.job_id
+WHERE m.batch_id = %(batch_id)s;
+
+-- reject_members: jobs that could not be rendered leave an attempt before anything was sent
+WITH gone AS (
+    DELETE FROM nightbatch.open_job WHERE batch_id = %(batch_id)s AND job_id = ANY (%(job_ids)s) RETURNING job_id
+), parted AS (
+    DELETE FROM nightbatch.batch_job AS m USING gone WHERE m.batch_id = %(batch_id)s AND m.job_id = gone.job_id
+)
+INSERT INTO nightbatch.dismissed (job_id, state, reason, run_id)
+SELECT bad.job_id, 'rejected', bad.reason, %(run_id)s
+FROM unnest(%(job_ids)s::bigint[], %(reasons)s::text[]) AS bad (job_id, reason) JOIN gone USING (job_id);
+
+-- postpone_members: they did not fit into the file and go with the next run
+WITH back AS (
+    UPDATE nightbatch.open_job SET batch_id = NULL, attempts = attempts - 1
+    WHERE batch_id = %(batch_id)s AND job_id = ANY (%(job_ids)s) RETURNING job_id
+)
+DELETE FROM nightbatch.batch_job AS m USING back WHERE m.batch_id = %(batch_id)s AND m.job_id = back.job_id;
+
+-- count_members: after some have left
+UPDATE nightbatch.batch SET job_count = n FROM (
+    SELECT count(*)::integer AS n FROM nightbatch.batch_job WHERE batch_id = %(batch_id)s
+) AS members
+WHERE id = %(batch_id)s AND state = 'planned' AND n > 0 RETURNING n;
+
+-- bind_account: the account that an attempt belongs to is set once; another one never sends it
+UPDATE nightbatch.batch SET account_fingerprint = %(account)s
+WHERE id = %(batch_id)s AND (account_fingerprint IS NULL OR account_fingerprint = %(account)s) RETURNING id;
+
+-- record_hash: what was rendered first is what is sent; a changed prompt does not slip into an attempt under way
+UPDATE nightbatch.batch SET payload_sha256 = %(sha256)s
+WHERE id = %(batch_id)s AND (payload_sha256 IS NULL OR payload_sha256 = %(sha256)s) RETURNING id;
+
+-- record_upload: free of charge, so a second upload may replace the first until the intent
+UPDATE nightbatch.batch SET state = 'uploaded', input_file = %(input_file)s, uploaded_at = now()
+WHERE id = %(batch_id)s AND state IN ('planned', 'uploaded') RETURNING *;
+
+-- record_intent: compare and swap; of two processes that want to send, one finds the epoch moved on
+UPDATE nightbatch.batch SET state = 'submitting', epoch = epoch + 1, intent_at = now(), fenced_at = NULL
+WHERE id = %(batch_id)s AND state = 'uploaded' AND epoch = %(epoch)s RETURNING *;
+
+-- record_submission: first write wins, a paid batch's id is never replaced; the epoch does not matter while the row is open
+UPDATE nightbatch.batch
+SET provider_batch_id = %(provider_batch_id)s, state = 'submitted', submitted_at = coalesce(submitted_at, now()), error = NULL
+WHERE id = %(batch_id)s AND provider_batch_id IS NULL AND intent_at IS NOT NULL AND state IN ('uploaded', 'submitting', 'held')
+RETURNING *;
+
+-- take_over: recovery moves the epoch on, so that whoever held the attempt can no longer close it
+UPDATE nightbatch.batch SET epoch = epoch + 1 WHERE id = %(batch_id)s AND epoch = %(epoch)s
+AND state IN ('submitting', 'held') RETURNING *;
+
+-- record_throttled: the provider said that it did nothing; the attempt may be sent again after a look
+UPDATE nightbatch.batch SET state = 'uploaded', error = %(error)s
+WHERE id = %(batch_id)s AND state = 'submitting' AND epoch = %(epoch)s RETURNING id;
+
+-- record_fence: the input is gone; from now on a create under way is refused
+UPDATE nightbatch.batch SET fenced_at = coalesce(fenced_at, now())
+WHERE id = %(batch_id)s AND state IN ('submitting', 'held') AND epoch = %(epoch)s RETURNING *;
+
+-- record_held: nothing more is known, and only a person or a later look decides
+UPDATE nightbatch.batch SET state = 'held', error = %(error)s
+WHERE id = %(batch_id)s AND state IN ('submitting', 'held') AND epoch = %(epoch)s RETURNING id;
+
+-- seconds_since_fence: by the database's clock
+SELECT extract(epoch FROM now() - fenced_at)::double precision FROM nightbatch.batch WHERE id = %(batch_id)s;
+
+-- seconds_since_intent: by the database's clock
+SELECT extract(epoch FROM now() - intent_at)::double precision FROM nightbatch.batch WHERE id = %(batch_id)s;
+
+-- close_attempt: an attempt that the provider never accepted; compare and swap on the epoch
+UPDATE nightbatch.batch SET state = %(state)s, closed_at = now(), error = %(error)s
+WHERE id = %(batch_id)s AND epoch = %(epoch)s AND closed_at IS NULL AND provider_batch_id IS NULL RETURNING id;
+
+-- close_failed: the provider took the batch and then ran none of it
+UPDATE nightbatch.batch SET state = 'refused', closed_at = now(), ended_at = coalesce(ended_at, now()), error = %(error)s,
+    provider_status = %(status)s
+WHERE id = %(batch_id)s AND state = 'submitted' RETURNING id;
+
+-- insert_successor: the same jobs in a new attempt with a new tag
+INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, replaces)
+SELECT run_id, provider, model, endpoint, part, (SELECT count(*) FROM nightbatch.open_job WHERE batch_id = %(batch_id)s), id
+FROM nightbatch.batch WHERE id = %(batch_id)s
+RETURNING *;
+
+-- move_members: the jobs of a given-up attempt follow into its successor; a submission that never was counts for nothing
+WITH moved AS (
+    UPDATE nightbatch.open_job SET batch_id = %(successor)s WHERE batch_id = %(batch_id)s RETURNING job_id
+)
+INSERT INTO nightbatch.batch_job (batch_id, job_id) SELECT %(successor)s, job_id FROM moved;
+
+-- free_members: back into the queue; nothing was paid
+UPDATE nightbatch.open_job SET batch_id = NULL, attempts = attempts - %(uncounted)s WHERE batch_id = %(batch_id)s;
+
+-- dismiss_members: a definite refusal of the whole attempt ends its jobs, with the provider's reason
+WITH gone AS (
+    DELETE FROM nightbatch.open_job WHERE batch_id = %(batch_id)s AND (%(job_ids)s::bigint[] IS NULL OR job_id = ANY (%(job_ids)s))
+    RETURNING job_id
+)
+INSERT INTO nightbatch.dismissed (job_id, state, reason, run_id)
+SELECT gone.job_id, 'rejected', %(reason)s, b.run_id FROM gone, nightbatch.batch AS b WHERE b.id = %(batch_id)s;
+
+-- never_sent: attempts of a run that were not sent and that no process is about to send
+SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND state IN ('planned', 'uploaded') ORDER BY id;

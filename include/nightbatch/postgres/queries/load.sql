@@ -1,0 +1,74 @@
+-- copy_results: the way in for a whole batch
+COPY nightbatch.result (job_id, batch_id, outcome, billed, output, finish_reason, input_tokens, cached_tokens, output_tokens,
+    realtime_cost_usd, batch_cost_usd, price_source, error) FROM STDIN;
+
+-- copy_embeddings: a job loaded again under another attempt replaces its vectors (see forget_embeddings)
+COPY nightbatch.embedding (job_id, position, batch_id, embedding) FROM STDIN;
+
+-- embedding_is_vector: or an array, on a server without pgvector
+SELECT atttypid = to_regtype('public.vector') FROM pg_attribute
+WHERE attrelid = 'nightbatch.embedding'::regclass AND attname = 'embedding';
+
+-- disown: the batch was somebody else's; the attempt is in doubt as before
+UPDATE nightbatch.batch SET state = 'held', provider_batch_id = NULL, submitted_at = NULL, error = %(error)s
+WHERE id = %(batch_id)s AND state = 'submitted';
+
+-- forget_embeddings: vectors of earlier attempts of the same jobs
+DELETE FROM nightbatch.embedding AS e USING nightbatch.batch_job AS m
+WHERE m.batch_id = %(batch_id)s AND e.job_id = m.job_id AND e.batch_id <> m.batch_id;
+
+-- insert_rejects: raw lines that could not be matched or read
+INSERT INTO nightbatch.reject (batch_id, reason, raw) SELECT %(batch_id)s, reason, raw
+FROM unnest(%(reasons)s::text[], %(raws)s::bytea[]) AS line (reason, raw);
+
+-- insert_missing: members of the batch for which no line came back
+INSERT INTO nightbatch.result (job_id, batch_id, outcome, billed, error)
+SELECT m.job_id, m.batch_id, 'missing', %(billed)s, %(error)s FROM nightbatch.batch_job AS m
+WHERE m.batch_id = %(batch_id)s
+    AND NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = m.job_id AND r.batch_id = m.batch_id)
+RETURNING job_id;
+
+-- requeue: what was not billed and is worth another try goes again, until the type's attempts are used up
+UPDATE nightbatch.open_job AS o SET batch_id = NULL
+FROM unnest(%(job_ids)s::bigint[], %(allowed)s::integer[]) AS again (job_id, allowed)
+WHERE o.job_id = again.job_id AND o.batch_id = %(batch_id)s AND o.attempts < again.allowed;
+
+-- close_jobs: all others of the batch have their last word
+DELETE FROM nightbatch.open_job AS o USING nightbatch.batch_job AS m
+WHERE m.batch_id = %(batch_id)s AND o.job_id = m.job_id AND o.batch_id = m.batch_id;
+
+-- close_loaded: together with the results, or not at all
+UPDATE nightbatch.batch SET state = 'loaded', closed_at = now(), ended_at = coalesce(%(ended_at)s, ended_at, now()),
+    provider_status = %(status)s, price_source = %(price_source)s, error = %(error)s
+WHERE id = %(batch_id)s AND state = 'submitted' RETURNING id;
+
+-- roll_up: the figures of one attempt, once. Waste is what was paid for and cannot be used.
+INSERT INTO nightbatch_report.batch_rollup
+SELECT
+    b.id, j.job_type, b.run_id, (b.submitted_at AT TIME ZONE 'UTC')::date, b.provider, b.model,
+    count(*), count(*) FILTER (WHERE r.outcome = 'succeeded'),
+    count(*) FILTER (WHERE r.outcome <> 'succeeded' AND o.job_id IS NULL), count(*) FILTER (WHERE o.job_id IS NOT NULL),
+    coalesce(sum(r.input_tokens), 0), coalesce(sum(r.cached_tokens), 0), coalesce(sum(r.output_tokens), 0),
+    coalesce(sum(r.realtime_cost_usd), 0), coalesce(sum(r.batch_cost_usd), 0),
+    coalesce(sum(r.batch_cost_usd) FILTER (WHERE r.outcome <> 'succeeded'), 0),
+    count(*) FILTER (WHERE r.billed AND r.batch_cost_usd IS NULL),
+    count(*) FILTER (WHERE r.billed AND EXISTS (
+        SELECT FROM nightbatch.result AS earlier
+        WHERE earlier.job_id = r.job_id AND earlier.batch_id < r.batch_id AND earlier.billed))
+FROM nightbatch.batch_job AS m
+JOIN nightbatch.batch AS b ON b.id = m.batch_id
+JOIN nightbatch.job AS j ON j.id = m.job_id
+JOIN nightbatch.result AS r ON r.job_id = m.job_id AND r.batch_id = m.batch_id
+LEFT JOIN nightbatch.open_job AS o ON o.job_id = m.job_id
+WHERE m.batch_id = %(batch_id)s
+GROUP BY b.id, j.job_type;
+
+-- loaded_figures: what an earlier load wrote
+SELECT coalesce(sum(jobs), 0)::integer, coalesce(sum(succeeded), 0)::integer, coalesce(sum(failed), 0)::integer,
+    coalesce(sum(requeued), 0)::integer, (SELECT count(*)::integer FROM nightbatch.reject WHERE batch_id = %(batch_id)s)
+FROM nightbatch_report.batch_rollup WHERE batch_id = %(batch_id)s;
+
+-- price_overrides: all of them; there are few
+SELECT provider, model, valid_from, valid_to, input_usd, cached_input_usd, output_usd, batch_input_usd,
+    batch_cached_input_usd, batch_output_usd, note
+FROM nightbatch.price_override ORDER BY valid_from, id;

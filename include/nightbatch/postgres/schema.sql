@@ -1,0 +1,598 @@
+CREATE SCHEMA nightbatch;
+
+CREATE SCHEMA nightbatch_report;
+
+CREATE FUNCTION nightbatch.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'rows of nightbatch.% never change; insert a new job instead', TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE FUNCTION nightbatch.settled_job_id() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '500ms'
+    AS $$
+BEGIN
+    LOCK TABLE nightbatch.job IN SHARE MODE;
+    RETURN (SELECT coalesce(max(id), 0) FROM nightbatch.job);
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    RETURN NULL;
+END
+$$;
+
+CREATE TABLE nightbatch.alert (
+    id bigint NOT NULL,
+    kind text NOT NULL,
+    subject text NOT NULL,
+    message text NOT NULL,
+    raised_at timestamp with time zone DEFAULT now() NOT NULL,
+    resolved_at timestamp with time zone,
+    acknowledged_at timestamp with time zone,
+    acknowledged_by text,
+    CONSTRAINT alert_check CHECK (((acknowledged_at IS NULL) = (acknowledged_by IS NULL)))
+);
+
+ALTER TABLE nightbatch.alert ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME nightbatch.alert_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE nightbatch.batch (
+    id bigint NOT NULL,
+    run_id text NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    endpoint text NOT NULL,
+    part integer NOT NULL,
+    replaces bigint,
+    tag text DEFAULT ('nb-'::text || replace((gen_random_uuid())::text, '-'::text, ''::text)) NOT NULL,
+    state text DEFAULT 'planned'::text NOT NULL,
+    epoch integer DEFAULT 0 NOT NULL,
+    job_count integer NOT NULL,
+    account_fingerprint text,
+    payload_sha256 text,
+    input_file text,
+    provider_batch_id text,
+    provider_status text,
+    price_source text,
+    error text,
+    planned_at timestamp with time zone DEFAULT now() NOT NULL,
+    uploaded_at timestamp with time zone,
+    intent_at timestamp with time zone,
+    fenced_at timestamp with time zone,
+    submitted_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    closed_at timestamp with time zone,
+    CONSTRAINT a_closed_attempt_says_when CHECK (((state = ANY (ARRAY['loaded'::text, 'refused'::text, 'abandoned'::text])) = (closed_at IS NOT NULL))),
+    CONSTRAINT a_submission_has_an_id CHECK (((state = ANY (ARRAY['submitted'::text, 'loaded'::text])) <= ((provider_batch_id IS NOT NULL) AND (submitted_at IS NOT NULL)))),
+    CONSTRAINT an_intent_comes_before_a_submission CHECK (((state <> ALL (ARRAY['submitting'::text, 'held'::text, 'submitted'::text, 'loaded'::text])) OR (intent_at IS NOT NULL))),
+    CONSTRAINT an_upload_has_a_hash_and_an_account CHECK (((uploaded_at IS NULL) OR ((payload_sha256 IS NOT NULL) AND (account_fingerprint IS NOT NULL)))),
+    CONSTRAINT batch_endpoint_check CHECK ((endpoint = ANY (ARRAY['chat'::text, 'responses'::text, 'embeddings'::text]))),
+    CONSTRAINT batch_epoch_check CHECK ((epoch >= 0)),
+    CONSTRAINT batch_job_count_check CHECK ((job_count > 0)),
+    CONSTRAINT batch_part_check CHECK ((part > 0)),
+    CONSTRAINT batch_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text]))),
+    CONSTRAINT batch_state_check CHECK ((state = ANY (ARRAY['planned'::text, 'uploaded'::text, 'submitting'::text, 'held'::text, 'submitted'::text, 'loaded'::text, 'refused'::text, 'abandoned'::text])))
+);
+
+ALTER TABLE nightbatch.batch ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME nightbatch.batch_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE nightbatch.batch_job (
+    batch_id bigint NOT NULL,
+    job_id bigint NOT NULL
+);
+
+CREATE TABLE nightbatch.budget (
+    id bigint NOT NULL,
+    job_type text,
+    model text,
+    label text,
+    usd_per_night numeric NOT NULL,
+    note text,
+    CONSTRAINT budget_usd_per_night_check CHECK ((usd_per_night >= (0)::numeric))
+);
+
+ALTER TABLE nightbatch.budget ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME nightbatch.budget_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE nightbatch.dismissed (
+    job_id bigint NOT NULL,
+    state text NOT NULL,
+    reason text NOT NULL,
+    run_id text,
+    dismissed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT dismissed_state_check CHECK ((state = ANY (ARRAY['rejected'::text, 'cancelled'::text])))
+);
+
+CREATE TABLE nightbatch.embedding (
+    job_id bigint NOT NULL,
+    "position" integer NOT NULL,
+    batch_id bigint NOT NULL,
+    embedding public.vector NOT NULL,
+    CONSTRAINT embedding_position_check CHECK (("position" >= 0))
+);
+
+CREATE TABLE nightbatch.gathered (
+    only_row boolean DEFAULT true NOT NULL,
+    up_to bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT gathered_only_row_check CHECK (only_row)
+);
+
+CREATE TABLE nightbatch.job (
+    id bigint NOT NULL,
+    job_type text NOT NULL,
+    provider text NOT NULL,
+    model text,
+    priority smallint DEFAULT 5 NOT NULL,
+    input json NOT NULL,
+    dedup_key text,
+    labels jsonb DEFAULT '{}'::jsonb NOT NULL,
+    not_before timestamp with time zone,
+    deadline timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT anthropic_has_no_embeddings CHECK ((NOT ((provider = 'anthropic'::text) AND (job_type = 'embedding_generation'::text)))),
+    CONSTRAINT job_dedup_key_check CHECK (((length(dedup_key) >= 1) AND (length(dedup_key) <= 500))),
+    CONSTRAINT job_job_type_check CHECK (((length(job_type) >= 1) AND (length(job_type) <= 100))),
+    CONSTRAINT job_model_check CHECK (((length(model) >= 1) AND (length(model) <= 200))),
+    CONSTRAINT labels_are_an_object CHECK ((jsonb_typeof(labels) = 'object'::text)),
+    CONSTRAINT priority_is_1_to_10 CHECK (((priority >= 1) AND (priority <= 10))),
+    CONSTRAINT provider_is_openai_anthropic_or_gemini CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text])))
+);
+
+ALTER TABLE nightbatch.job ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME nightbatch.job_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE nightbatch.open_job (
+    job_id bigint NOT NULL,
+    batch_id bigint,
+    attempts smallint DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE nightbatch.result (
+    job_id bigint NOT NULL,
+    batch_id bigint NOT NULL,
+    outcome text NOT NULL,
+    billed boolean NOT NULL,
+    output json,
+    finish_reason text,
+    input_tokens integer,
+    cached_tokens integer,
+    output_tokens integer,
+    realtime_cost_usd numeric,
+    batch_cost_usd numeric,
+    price_source text,
+    error text,
+    finished_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT a_cost_has_a_source CHECK ((((batch_cost_usd IS NULL) = (price_source IS NULL)) AND ((batch_cost_usd IS NULL) = (realtime_cost_usd IS NULL)))),
+    CONSTRAINT a_success_has_an_output CHECK (((outcome <> 'succeeded'::text) OR (output IS NOT NULL))),
+    CONSTRAINT only_what_is_billed_costs CHECK ((billed OR (batch_cost_usd IS NULL))),
+    CONSTRAINT result_batch_cost_usd_check CHECK ((batch_cost_usd >= (0)::numeric)),
+    CONSTRAINT result_check CHECK (((cached_tokens >= 0) AND (cached_tokens <= input_tokens))),
+    CONSTRAINT result_input_tokens_check CHECK ((input_tokens >= 0)),
+    CONSTRAINT result_outcome_check CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'errored'::text, 'refused'::text, 'truncated'::text, 'expired'::text, 'cancelled'::text, 'missing'::text]))),
+    CONSTRAINT result_output_tokens_check CHECK ((output_tokens >= 0)),
+    CONSTRAINT result_realtime_cost_usd_check CHECK ((realtime_cost_usd >= (0)::numeric))
+);
+
+CREATE VIEW nightbatch.job_status AS
+ SELECT j.id AS job_id,
+        CASE
+            WHEN (d.job_id IS NOT NULL) THEN d.state
+            WHEN (o.batch_id IS NOT NULL) THEN
+            CASE
+                WHEN (b.state = 'held'::text) THEN 'held'::text
+                ELSE 'batched'::text
+            END
+            WHEN ((o.job_id IS NOT NULL) OR (r.outcome IS NULL)) THEN 'queued'::text
+            WHEN (r.outcome = 'succeeded'::text) THEN 'succeeded'::text
+            WHEN (r.outcome = 'cancelled'::text) THEN 'cancelled'::text
+            ELSE 'failed'::text
+        END AS state,
+    (COALESCE((o.attempts)::bigint, r.attempts, (0)::bigint))::integer AS attempts,
+    COALESCE(o.batch_id, r.batch_id) AS batch_id,
+    COALESCE(d.reason,
+        CASE
+            WHEN (o.batch_id IS NULL) THEN r.error
+            ELSE NULL::text
+        END, b.error) AS error,
+    COALESCE(d.dismissed_at, b.submitted_at, b.planned_at, r.finished_at, j.created_at) AS updated_at
+   FROM ((((nightbatch.job j
+     LEFT JOIN nightbatch.open_job o ON ((o.job_id = j.id)))
+     LEFT JOIN nightbatch.batch b ON ((b.id = o.batch_id)))
+     LEFT JOIN nightbatch.dismissed d ON ((d.job_id = j.id)))
+     LEFT JOIN LATERAL ( SELECT l.outcome,
+            l.error,
+            l.finished_at,
+            l.batch_id,
+            count(*) OVER () AS attempts
+           FROM nightbatch.result l
+          WHERE (l.job_id = j.id)
+          ORDER BY l.batch_id DESC
+         LIMIT 1) r ON (true));
+
+CREATE TABLE nightbatch.price_override (
+    id bigint NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    valid_from date DEFAULT CURRENT_DATE NOT NULL,
+    valid_to date,
+    input_usd numeric,
+    cached_input_usd numeric,
+    output_usd numeric,
+    batch_input_usd numeric,
+    batch_cached_input_usd numeric,
+    batch_output_usd numeric,
+    note text NOT NULL,
+    CONSTRAINT price_override_batch_cached_input_usd_check CHECK ((batch_cached_input_usd >= (0)::numeric)),
+    CONSTRAINT price_override_batch_input_usd_check CHECK ((batch_input_usd >= (0)::numeric)),
+    CONSTRAINT price_override_batch_output_usd_check CHECK ((batch_output_usd >= (0)::numeric)),
+    CONSTRAINT price_override_cached_input_usd_check CHECK ((cached_input_usd >= (0)::numeric)),
+    CONSTRAINT price_override_check CHECK ((valid_to >= valid_from)),
+    CONSTRAINT price_override_input_usd_check CHECK ((input_usd >= (0)::numeric)),
+    CONSTRAINT price_override_output_usd_check CHECK ((output_usd >= (0)::numeric)),
+    CONSTRAINT price_override_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text])))
+);
+
+ALTER TABLE nightbatch.price_override ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME nightbatch.price_override_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE nightbatch.reject (
+    id bigint NOT NULL,
+    batch_id bigint NOT NULL,
+    reason text NOT NULL,
+    raw bytea NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE nightbatch.reject ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME nightbatch.reject_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE nightbatch.run (
+    id text NOT NULL,
+    queued_before timestamp with time zone,
+    params jsonb DEFAULT '{}'::jsonb NOT NULL,
+    planned_at timestamp with time zone DEFAULT now() NOT NULL,
+    reported_at timestamp with time zone
+);
+
+CREATE TABLE nightbatch_report.batch_rollup (
+    batch_id bigint NOT NULL,
+    job_type text NOT NULL,
+    run_id text NOT NULL,
+    day date NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    jobs integer NOT NULL,
+    succeeded integer NOT NULL,
+    failed integer NOT NULL,
+    requeued integer NOT NULL,
+    input_tokens bigint NOT NULL,
+    cached_tokens bigint NOT NULL,
+    output_tokens bigint NOT NULL,
+    realtime_cost_usd numeric NOT NULL,
+    batch_cost_usd numeric NOT NULL,
+    wasted_cost_usd numeric NOT NULL,
+    unpriced integer NOT NULL,
+    paid_again integer NOT NULL,
+    CONSTRAINT batch_rollup_check CHECK ((requeued = ((jobs - succeeded) - failed)))
+);
+
+CREATE VIEW nightbatch_report.batch_turnaround AS
+ SELECT id AS batch_id,
+    run_id,
+    provider,
+    model,
+    endpoint,
+    state,
+    job_count,
+    submitted_at,
+    ended_at,
+    closed_at,
+    (ended_at - submitted_at) AS turnaround
+   FROM nightbatch.batch b
+  WHERE (submitted_at IS NOT NULL);
+
+CREATE VIEW nightbatch_report.queue_depth AS
+ SELECT provider,
+    job_type,
+    priority,
+    count(*) AS jobs,
+    min(created_at) AS oldest
+   FROM ( SELECT j.provider,
+            j.job_type,
+            j.priority,
+            j.created_at
+           FROM nightbatch.job j
+          WHERE ((j.id > ( SELECT gathered.up_to
+                   FROM nightbatch.gathered)) AND (NOT (EXISTS ( SELECT
+                   FROM nightbatch.open_job o
+                  WHERE (o.job_id = j.id)))) AND (NOT (EXISTS ( SELECT
+                   FROM nightbatch.dismissed d
+                  WHERE (d.job_id = j.id)))) AND (NOT (EXISTS ( SELECT
+                   FROM nightbatch.result r
+                  WHERE (r.job_id = j.id)))))
+        UNION ALL
+         SELECT j.provider,
+            j.job_type,
+            j.priority,
+            j.created_at
+           FROM (nightbatch.open_job o
+             JOIN nightbatch.job j ON ((j.id = o.job_id)))
+          WHERE (o.batch_id IS NULL)) q
+  GROUP BY provider, job_type, priority;
+
+CREATE VIEW nightbatch_report.run_summary AS
+ SELECT r.id AS run_id,
+    r.planned_at,
+    r.reported_at,
+    r.queued_before,
+    r.params,
+    b.batches,
+    b.open_batches,
+    b.loaded_batches,
+    d.rejected,
+    COALESCE(u.jobs, (0)::bigint) AS jobs,
+    COALESCE(u.succeeded, (0)::bigint) AS succeeded,
+    COALESCE(u.failed, (0)::bigint) AS failed,
+    COALESCE(u.requeued, (0)::bigint) AS requeued,
+    COALESCE(u.unpriced, (0)::bigint) AS unpriced,
+    COALESCE(u.paid_again, (0)::bigint) AS paid_again,
+    COALESCE(u.realtime_cost_usd, (0)::numeric) AS realtime_cost_usd,
+    COALESCE(u.batch_cost_usd, (0)::numeric) AS batch_cost_usd,
+    COALESCE(u.wasted_cost_usd, (0)::numeric) AS wasted_cost_usd,
+    COALESCE(((u.realtime_cost_usd - u.batch_cost_usd) - u.wasted_cost_usd), (0)::numeric) AS savings_usd
+   FROM (((nightbatch.run r
+     CROSS JOIN LATERAL ( SELECT count(*) AS batches,
+            count(*) FILTER (WHERE (batch.closed_at IS NULL)) AS open_batches,
+            count(*) FILTER (WHERE (batch.state = 'loaded'::text)) AS loaded_batches
+           FROM nightbatch.batch
+          WHERE (batch.run_id = r.id)) b)
+     CROSS JOIN LATERAL ( SELECT count(*) AS rejected
+           FROM nightbatch.dismissed
+          WHERE ((dismissed.run_id = r.id) AND (dismissed.state = 'rejected'::text))) d)
+     LEFT JOIN LATERAL ( SELECT sum(batch_rollup.jobs) AS jobs,
+            sum(batch_rollup.succeeded) AS succeeded,
+            sum(batch_rollup.failed) AS failed,
+            sum(batch_rollup.requeued) AS requeued,
+            sum(batch_rollup.unpriced) AS unpriced,
+            sum(batch_rollup.paid_again) AS paid_again,
+            sum(batch_rollup.realtime_cost_usd) AS realtime_cost_usd,
+            sum(batch_rollup.batch_cost_usd) AS batch_cost_usd,
+            sum(batch_rollup.wasted_cost_usd) AS wasted_cost_usd
+           FROM nightbatch_report.batch_rollup
+          WHERE (batch_rollup.run_id = r.id)) u ON (true));
+
+CREATE VIEW nightbatch_report.savings_daily AS
+ SELECT day,
+    provider,
+    model,
+    job_type,
+    sum(jobs) AS jobs,
+    sum(succeeded) AS succeeded,
+    sum(failed) AS failed,
+    (sum(input_tokens))::bigint AS input_tokens,
+    (sum(cached_tokens))::bigint AS cached_tokens,
+    (sum(output_tokens))::bigint AS output_tokens,
+    sum(realtime_cost_usd) AS realtime_cost_usd,
+    sum(batch_cost_usd) AS batch_cost_usd,
+    sum(wasted_cost_usd) AS wasted_cost_usd,
+    sum(((realtime_cost_usd - batch_cost_usd) - wasted_cost_usd)) AS savings_usd,
+    sum(unpriced) AS unpriced
+   FROM nightbatch_report.batch_rollup
+  GROUP BY day, provider, model, job_type;
+
+ALTER TABLE ONLY nightbatch.alert
+    ADD CONSTRAINT alert_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY nightbatch.batch_job
+    ADD CONSTRAINT batch_job_pkey PRIMARY KEY (batch_id, job_id);
+
+ALTER TABLE ONLY nightbatch.batch
+    ADD CONSTRAINT batch_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY nightbatch.batch
+    ADD CONSTRAINT batch_provider_provider_batch_id_key UNIQUE (provider, provider_batch_id);
+
+ALTER TABLE ONLY nightbatch.batch
+    ADD CONSTRAINT batch_replaces_key UNIQUE (replaces);
+
+ALTER TABLE ONLY nightbatch.batch
+    ADD CONSTRAINT batch_tag_key UNIQUE (tag);
+
+ALTER TABLE ONLY nightbatch.budget
+    ADD CONSTRAINT budget_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY nightbatch.dismissed
+    ADD CONSTRAINT dismissed_pkey PRIMARY KEY (job_id);
+
+ALTER TABLE ONLY nightbatch.embedding
+    ADD CONSTRAINT embedding_pkey PRIMARY KEY (job_id, "position");
+
+ALTER TABLE ONLY nightbatch.gathered
+    ADD CONSTRAINT gathered_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY nightbatch.job
+    ADD CONSTRAINT job_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY nightbatch.open_job
+    ADD CONSTRAINT open_job_pkey PRIMARY KEY (job_id);
+
+ALTER TABLE ONLY nightbatch.price_override
+    ADD CONSTRAINT price_override_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY nightbatch.reject
+    ADD CONSTRAINT reject_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY nightbatch.result
+    ADD CONSTRAINT result_pkey PRIMARY KEY (job_id, batch_id);
+
+ALTER TABLE ONLY nightbatch.run
+    ADD CONSTRAINT run_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY nightbatch_report.batch_rollup
+    ADD CONSTRAINT batch_rollup_pkey PRIMARY KEY (batch_id, job_type);
+
+CREATE UNIQUE INDEX alert_is_raised_once ON nightbatch.alert USING btree (kind, subject) WHERE (resolved_at IS NULL);
+
+CREATE UNIQUE INDEX batch_of_a_run ON nightbatch.batch USING btree (run_id, provider, model, endpoint, part) WHERE (replaces IS NULL);
+
+CREATE INDEX batch_open ON nightbatch.batch USING btree (provider, state) WHERE (closed_at IS NULL);
+
+CREATE INDEX dismissed_run ON nightbatch.dismissed USING btree (run_id);
+
+CREATE UNIQUE INDEX job_dedup_key ON nightbatch.job USING btree (dedup_key) WHERE (dedup_key IS NOT NULL);
+
+CREATE UNIQUE INDEX one_create_in_doubt_per_anthropic_workspace ON nightbatch.batch USING btree (account_fingerprint) WHERE ((provider = 'anthropic'::text) AND (state = ANY (ARRAY['submitting'::text, 'held'::text])));
+
+CREATE INDEX batch_rollup_day ON nightbatch_report.batch_rollup USING btree (day);
+
+CREATE INDEX batch_rollup_run ON nightbatch_report.batch_rollup USING btree (run_id);
+
+CREATE TRIGGER job_is_immutable BEFORE DELETE OR UPDATE ON nightbatch.job FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.refuse_change();
+
+ALTER TABLE ONLY nightbatch.batch
+    ADD CONSTRAINT batch_replaces_fkey FOREIGN KEY (replaces) REFERENCES nightbatch.batch(id);
+
+ALTER TABLE ONLY nightbatch.batch
+    ADD CONSTRAINT batch_run_id_fkey FOREIGN KEY (run_id) REFERENCES nightbatch.run(id);
+
+ALTER TABLE ONLY nightbatch.dismissed
+    ADD CONSTRAINT dismissed_run_id_fkey FOREIGN KEY (run_id) REFERENCES nightbatch.run(id);
+
+ALTER TABLE ONLY nightbatch.reject
+    ADD CONSTRAINT reject_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
+
+GRANT USAGE ON SCHEMA nightbatch TO nightbatch_producer;
+GRANT USAGE ON SCHEMA nightbatch TO nightbatch_reporter;
+GRANT USAGE ON SCHEMA nightbatch TO nightbatch_worker;
+GRANT ALL ON SCHEMA nightbatch TO nightbatch_owner;
+
+GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_reporter;
+GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_worker;
+GRANT ALL ON SCHEMA nightbatch_report TO nightbatch_owner;
+
+REVOKE ALL ON FUNCTION nightbatch.settled_job_id() FROM PUBLIC;
+GRANT ALL ON FUNCTION nightbatch.settled_job_id() TO nightbatch_worker;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.alert TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.alert TO nightbatch_owner;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.batch TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.batch TO nightbatch_owner;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.batch_job TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.batch_job TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch.budget TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.budget TO nightbatch_owner;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.dismissed TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.dismissed TO nightbatch_owner;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.embedding TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.embedding TO nightbatch_owner;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.gathered TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.gathered TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch.job TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.job TO nightbatch_owner;
+
+GRANT SELECT(id) ON TABLE nightbatch.job TO nightbatch_producer;
+
+GRANT INSERT(job_type) ON TABLE nightbatch.job TO nightbatch_producer;
+
+GRANT INSERT(provider) ON TABLE nightbatch.job TO nightbatch_producer;
+
+GRANT INSERT(model) ON TABLE nightbatch.job TO nightbatch_producer;
+
+GRANT INSERT(priority) ON TABLE nightbatch.job TO nightbatch_producer;
+
+GRANT INSERT(input) ON TABLE nightbatch.job TO nightbatch_producer;
+
+GRANT INSERT(dedup_key) ON TABLE nightbatch.job TO nightbatch_producer;
+
+GRANT INSERT(labels) ON TABLE nightbatch.job TO nightbatch_producer;
+
+GRANT INSERT(not_before) ON TABLE nightbatch.job TO nightbatch_producer;
+
+GRANT INSERT(deadline) ON TABLE nightbatch.job TO nightbatch_producer;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.open_job TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.open_job TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch.result TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.result TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch.job_status TO nightbatch_reporter;
+GRANT SELECT ON TABLE nightbatch.job_status TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.job_status TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch.price_override TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.price_override TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch.reject TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.reject TO nightbatch_owner;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.run TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.run TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch_report.batch_rollup TO nightbatch_reporter;
+GRANT SELECT,INSERT ON TABLE nightbatch_report.batch_rollup TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch_report.batch_rollup TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch_report.batch_turnaround TO nightbatch_reporter;
+GRANT SELECT,INSERT ON TABLE nightbatch_report.batch_turnaround TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch_report.batch_turnaround TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch_report.queue_depth TO nightbatch_reporter;
+GRANT SELECT,INSERT ON TABLE nightbatch_report.queue_depth TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch_report.queue_depth TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch_report.run_summary TO nightbatch_reporter;
+GRANT SELECT,INSERT ON TABLE nightbatch_report.run_summary TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch_report.run_summary TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch_report.savings_daily TO nightbatch_reporter;
+GRANT SELECT,INSERT ON TABLE nightbatch_report.savings_daily TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch_report.savings_daily TO nightbatch_owner;

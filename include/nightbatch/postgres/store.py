@@ -1,0 +1,374 @@
+"""The one way to the database: named queries, plain values in and out.
+
+Every statement goes through `Store._run`, so a crash test can name each of them (`nightbatch.checkpoints`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg import Connection, Cursor
+from psycopg.rows import tuple_row
+
+from nightbatch.errors import ConfigurationError, SubmissionInDoubt
+from nightbatch.ledger import Batch, JobRow, Lane, RunParams
+from nightbatch.models import ProviderName
+from nightbatch.postgres.queries import queries
+from nightbatch.pricing import PriceOverride
+
+_BATCH_FIELDS = tuple(field.name for field in fields(Batch))
+
+
+def _batch_row(cursor: Cursor[Any]) -> Callable[[Sequence[Any]], Batch]:
+    columns = [column.name for column in cursor.description or ()]
+    places = [columns.index(name) for name in _BATCH_FIELDS if name in columns]
+    return lambda row: Batch(*(row[place] for place in places))
+
+
+@contextmanager
+def open_store(dsn: str) -> Iterator[Store]:
+    """A store on one connection. Raises `ConfigurationError` when the server cannot be reached."""
+    try:
+        connection = psycopg.connect(dsn, autocommit=True, application_name="nightbatch")
+    except psycopg.OperationalError as error:
+        raise ConfigurationError(f"The nightbatch database cannot be reached: {str(error).strip()}") from None
+    with connection:
+        yield Store(connection)
+
+
+class Store:
+    """Reads and writes the ledger; one connection, one thread. Outside `transaction` every call commits by itself."""
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self.connection = connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing."""
+        with self.connection.transaction():
+            yield
+
+    def _run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str = "ledger") -> Cursor[Any]:
+        cursor = self.connection.cursor(row_factory=tuple_row)
+        return cursor.execute(queries(file)[name], params)
+
+    def _batches(self, name: str, **params: Any) -> list[Batch]:
+        cursor = self.connection.cursor(row_factory=_batch_row)
+        return cursor.execute(queries("ledger")[name], params).fetchall()
+
+    def _one_batch(self, name: str, **params: Any) -> Batch | None:
+        found = self._batches(name, **params)
+        return found[0] if found else None
+
+    def read(self, name: str, params: Mapping[str, Any]) -> Cursor[Any]:
+        """One of the reporting queries (`nightbatch.postgres.figures`)."""
+        return self._run(name, params, file="reporting")
+
+    # -- planning
+
+    def settled_job_id(self) -> int | None:
+        """See the function of this name in the schema; in a transaction of its own, since it holds up producers."""
+        return cast("int | None", self._run("settled_job_id").fetchone()[0])  # type: ignore[index]
+
+    def start_run(self, run_id: str, queued_before: datetime | None, params: RunParams) -> bool:
+        """True for a run that was not planned before. Waits for any other plan to end."""
+        self._run("lock_planning")
+        shown = {"providers": params.providers, "job_types": params.job_types, "max_jobs": params.max_jobs}
+        values = {"run_id": run_id, "queued_before": queued_before, "params": json.dumps(shown)}
+        return self._run("start_run", values).fetchone() is not None
+
+    def gather(self, lanes: Sequence[Lane], queued_before: datetime | None, params: RunParams) -> None:
+        """Look at all unfinished jobs that no attempt holds, within a transaction."""
+        self._run("make_candidates")
+        self._run(
+            "gather",
+            {
+                **_lane_columns(lanes),
+                "queued_before": queued_before,
+                "providers": list(params.providers),
+                "job_types": list(params.job_types),
+                "known_types": sorted({lane.job_type for lane in lanes}),
+            },
+        )
+        if params.max_jobs is not None:
+            self._run("limit_candidates", {"max_jobs": params.max_jobs})
+
+    def claim(self, run_id: str, lanes: Sequence[Lane], up_to: int | None) -> list[Batch]:
+        """Turn what was gathered into planned attempts; jobs that can never be sent are dismissed."""
+        columns = _lane_columns(lanes)
+        self._run("dismiss_candidates", {"run_id": run_id})
+        self._run("cut_batches", columns)
+        claimed = self._run("insert_batches", {**columns, "run_id": run_id}).rowcount
+        batches = self.run_batches(run_id)
+        if claimed != sum(batch.job_count for batch in batches):
+            raise AssertionError("a job was claimed by another plan despite the planning lock")
+        if up_to is not None:
+            self._run("keep_waiting", {"up_to": up_to})
+            self._run("move_shortcut", {"up_to": up_to})
+        return batches
+
+    def gathered_counts(self, lanes: Sequence[Lane]) -> list[tuple[str, str, str, int]]:
+        """What a plan would send: ``(provider, model, endpoint, jobs)``."""
+        return self._run("count_candidates", _lane_columns(lanes)).fetchall()
+
+    # -- attempts
+
+    def batch(self, batch_id: int) -> Batch:
+        """The attempt as it stands. Raises LookupError for an id that the ledger does not have."""
+        found = self._one_batch("batch", batch_id=batch_id)
+        if found is None:
+            raise LookupError(f"There is no batch {batch_id} in the ledger.")
+        return found
+
+    def run_batches(self, run_id: str) -> list[Batch]:
+        """The attempts that a run planned, without their successors."""
+        return self._batches("run_batches", run_id=run_id)
+
+    def open_attempts(self) -> list[Batch]:
+        """Everything that is neither loaded nor given up, oldest first."""
+        return self._batches("open_attempts")
+
+    def open_attempts_of(self, run_id: str) -> list[Batch]:
+        """What a run has left open, successors included."""
+        return self._batches("open_attempts_of", run_id=run_id)
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        return cast("datetime", self._run("now").fetchone()[0])  # type: ignore[index]
+
+    def never_sent(self, run_id: str) -> list[Batch]:
+        """Attempts of a run that no create was sent for."""
+        return self._batches("never_sent", run_id=run_id)
+
+    def successor(self, batch_id: int) -> Batch | None:
+        """The attempt that replaced this one."""
+        return self._one_batch("successor", batch_id=batch_id)
+
+    def known_provider_ids(self, provider: ProviderName, ids: Sequence[str]) -> set[str]:
+        """Of these provider batch ids, the ones in the ledger."""
+        rows = self._run("known_provider_ids", {"provider": provider, "ids": list(ids)})
+        return {row[0] for row in rows}
+
+    def batch_inputs(self, batch_id: int) -> Iterator[JobRow]:
+        """The members' inputs by job id, streamed through a server-side cursor."""
+        with (
+            self.connection.transaction(),
+            self.connection.cursor(name="batch_inputs", binary=True, row_factory=tuple_row) as cursor,
+        ):
+            cursor.itersize = 500
+            cursor.execute(queries("ledger")["batch_inputs"], {"batch_id": batch_id})
+            for job_id, job_type, text in cursor:
+                yield JobRow(job_id, job_type, text.encode())
+
+    def members(self, batch_id: int) -> dict[int, str]:
+        """Job ids of an attempt with their job types."""
+        return dict(self._run("members", {"batch_id": batch_id}).fetchall())
+
+    def reject_members(self, batch: Batch, reasons: Mapping[int, str]) -> None:
+        """Jobs that can never be sent leave an unsent attempt for good."""
+        values = {
+            "batch_id": batch.id,
+            "run_id": batch.run_id,
+            "job_ids": list(reasons),
+            "reasons": list(reasons.values()),
+        }
+        self._run("reject_members", values)
+
+    def postpone_members(self, batch_id: int, job_ids: Sequence[int]) -> None:
+        """Jobs that did not fit into an unsent attempt go with the next run."""
+        self._run("postpone_members", {"batch_id": batch_id, "job_ids": list(job_ids)})
+
+    def count_members(self, batch_id: int) -> int:
+        """Count the members of an unsent attempt again; 0 when none is left."""
+        row = self._run("count_members", {"batch_id": batch_id}).fetchone()
+        return int(row[0]) if row else 0
+
+    def bind_account(self, batch_id: int, account: str) -> bool:
+        """False when the attempt belongs to another account."""
+        return self._run("bind_account", {"batch_id": batch_id, "account": account}).fetchone() is not None
+
+    def record_hash(self, batch_id: int, sha256: str) -> bool:
+        """False when an earlier rendering of this attempt had other bytes."""
+        return self._run("record_hash", {"batch_id": batch_id, "sha256": sha256}).fetchone() is not None
+
+    def record_upload(self, batch_id: int, input_file: str | None) -> Batch | None:
+        """None when the attempt is past its upload."""
+        return self._one_batch("record_upload", batch_id=batch_id, input_file=input_file)
+
+    def record_intent(self, batch: Batch) -> Batch | None:
+        """From here on a create may have been sent. None when another process moved the attempt on.
+
+        Raises `SubmissionInDoubt` while another create is in doubt on the same Anthropic workspace.
+        """
+        try:
+            return self._one_batch("record_intent", batch_id=batch.id, epoch=batch.epoch)
+        except psycopg.errors.UniqueViolation:
+            raise SubmissionInDoubt(
+                f"Batch {batch.id} waits: another create on this Anthropic workspace is under way or in doubt.",
+                look_again_in=30,
+            ) from None
+
+    def record_submission(self, batch_id: int, provider_batch_id: str) -> Batch | None:
+        """None when the attempt is closed or has an id already. Raises LookupError when another attempt has this id."""
+        try:
+            return self._one_batch("record_submission", batch_id=batch_id, provider_batch_id=provider_batch_id)
+        except psycopg.errors.UniqueViolation:
+            raise LookupError(f"{provider_batch_id} belongs to another attempt.") from None
+
+    def take_over(self, batch: Batch) -> Batch | None:
+        """Move the epoch on; None when somebody else did."""
+        return self._one_batch("take_over", batch_id=batch.id, epoch=batch.epoch)
+
+    def record_throttled(self, batch: Batch, error: str) -> None:
+        """The provider did nothing and wants to be asked later."""
+        self._run("record_throttled", {"batch_id": batch.id, "epoch": batch.epoch, "error": error})
+
+    def record_fence(self, batch: Batch) -> Batch | None:
+        """The input is deleted; the first time counts."""
+        return self._one_batch("record_fence", batch_id=batch.id, epoch=batch.epoch)
+
+    def record_held(self, batch: Batch, error: str) -> None:
+        """Only a later look or a person decides."""
+        self._run("record_held", {"batch_id": batch.id, "epoch": batch.epoch, "error": error})
+
+    def seconds_since(self, event: LiteralString, batch_id: int) -> float:
+        """Seconds since the ``fence`` or the ``intent``, by the database's clock."""
+        row = self._run(f"seconds_since_{event}", {"batch_id": batch_id}).fetchone()
+        return float(row[0]) if row and row[0] is not None else 0.0
+
+    def close_attempt(self, batch: Batch, state: str, error: str) -> bool:
+        """Close an attempt that the provider never accepted; False when it has moved on."""
+        values = {"batch_id": batch.id, "epoch": batch.epoch, "state": state, "error": error}
+        return self._run("close_attempt", values).fetchone() is not None
+
+    def close_failed(self, batch_id: int, status: str, error: str) -> None:
+        """Close an attempt that the provider accepted and then refused to run."""
+        self._run("close_failed", {"batch_id": batch_id, "status": status, "error": error})
+
+    def insert_successor(self, batch_id: int) -> Batch:
+        """A new attempt with the members of a closed one."""
+        made = self._batches("insert_successor", batch_id=batch_id)[0]
+        self._run("move_members", {"batch_id": batch_id, "successor": made.id})
+        return made
+
+    def free_members(self, batch_id: int, *, counts_as_attempt: bool) -> None:
+        """Put the members back into the queue; nothing was paid."""
+        self._run("free_members", {"batch_id": batch_id, "uncounted": 0 if counts_as_attempt else 1})
+
+    def dismiss_members(self, batch_id: int, reason: str, job_ids: Sequence[int] | None = None) -> None:
+        """End all, or the given, members with a reason; none of them was paid for."""
+        values = {"batch_id": batch_id, "reason": reason, "job_ids": None if job_ids is None else list(job_ids)}
+        self._run("dismiss_members", values)
+
+    # -- loading
+
+    def lock_batch(self, batch_id: int) -> Batch:
+        """The attempt, locked until the transaction ends."""
+        return self._batches("lock_batch", batch_id=batch_id)[0]
+
+    @contextmanager
+    def copy_results(self) -> Iterator[Callable[[Sequence[Any]], None]]:
+        """COPY into ``result``: call what it gives with each row; see the query for the columns."""
+        with self.connection.cursor() as cursor, cursor.copy(queries("load")["copy_results"]) as copy:
+            yield copy.write_row
+
+    def vector_brackets(self) -> tuple[bytes, bytes]:
+        """How this database writes a vector: as pgvector does, or as an array."""
+        row = self._run("embedding_is_vector", file="load").fetchone()
+        return (b"[", b"]") if row and row[0] else (b"{", b"}")
+
+    def copy_embeddings(self, batch_id: int, rows: Iterable[bytes]) -> None:
+        """COPY prepared lines into ``embedding``, in place of the vectors of earlier attempts."""
+        self._run("forget_embeddings", {"batch_id": batch_id}, file="load")
+        with self.connection.cursor() as cursor, cursor.copy(queries("load")["copy_embeddings"]) as copy:
+            for row in rows:
+                copy.write(row)
+
+    def insert_rejects(self, batch_id: int, lines: Sequence[tuple[str, bytes]]) -> None:
+        """Keep raw lines that could not be matched or read."""
+        values = {"batch_id": batch_id, "reasons": [reason for reason, _ in lines], "raws": [raw for _, raw in lines]}
+        self._run("insert_rejects", values, file="load")
+
+    def insert_missing(self, batch_id: int, *, billed: bool, error: str) -> list[int]:
+        """A result for every member without a line; their job ids."""
+        values = {"batch_id": batch_id, "billed": billed, "error": error}
+        return [row[0] for row in self._run("insert_missing", values, file="load")]
+
+    def finish_jobs(self, batch_id: int, again: Mapping[int, int]) -> None:
+        """Queue the jobs ``again`` (with how many attempts they may have in all); close the others of the batch."""
+        values = {"batch_id": batch_id, "job_ids": list(again), "allowed": list(again.values())}
+        self._run("requeue", values, file="load")
+        self._run("close_jobs", {"batch_id": batch_id}, file="load")
+
+    def close_loaded(
+        self, batch_id: int, *, status: str, ended_at: datetime | None, price_source: str | None, error: str | None
+    ) -> None:
+        """Mark the attempt as loaded and roll its figures up."""
+        values = {
+            "batch_id": batch_id, "status": status, "ended_at": ended_at, "price_source": price_source, "error": error,
+        }  # fmt: skip
+        self._run("close_loaded", values, file="load")
+        self._run("roll_up", {"batch_id": batch_id}, file="load")
+
+    def disown(self, batch_id: int, error: str) -> None:
+        """Take a wrongly adopted provider batch away from an attempt, which is held until it is found."""
+        self._run("disown", {"batch_id": batch_id, "error": error}, file="load")
+
+    def loaded_figures(self, batch_id: int) -> tuple[int, int, int, int, int]:
+        """``(jobs, succeeded, failed, requeued, quarantined)`` of a loaded attempt."""
+        return cast(
+            "tuple[int, int, int, int, int]",
+            self._run("loaded_figures", {"batch_id": batch_id}, file="load").fetchone(),
+        )
+
+    def price_overrides(self) -> list[PriceOverride]:
+        """All of them, the newest last."""
+        return [PriceOverride(*row) for row in self._run("price_overrides", file="load")]
+
+    # -- alerts
+
+    def raise_alert(self, kind: str, subject: str, message: str) -> bool:
+        """True the first time; an open alert only gets the newer message."""
+        row = self._run("raise_alert", {"kind": kind, "subject": subject, "message": message}, file="alerts").fetchone()
+        return bool(row and row[0])
+
+    def resolve_alert(self, kind: str, subject: str) -> None:
+        """Its cause is gone."""
+        self._run("resolve_alert", {"kind": kind, "subject": subject}, file="alerts")
+
+    def open_alerts(self) -> list[Alert]:
+        """Newest first."""
+        return [Alert(*row) for row in self._run("open_alerts", file="alerts")]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something that a person should know of."""
+
+    id: int
+    kind: str
+    subject: str
+    message: str
+    raised_at: datetime
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+
+
+def _lane_columns(lanes: Sequence[Lane]) -> dict[str, list[Any]]:
+    return {
+        "lane_numbers": list(range(len(lanes))),
+        "lane_types": [lane.job_type for lane in lanes],
+        "lane_providers": [lane.provider for lane in lanes],
+        "lane_models": [lane.default_model for lane in lanes],
+        "lane_endpoints": [lane.endpoint for lane in lanes],
+        "lane_overheads": [lane.overhead for lane in lanes],
+        "lane_capacities": [lane.capacity for lane in lanes],
+        "lane_requests": [lane.max_requests for lane in lanes],
+        "lane_request_bytes": [lane.max_request_bytes for lane in lanes],
+    }

@@ -1,0 +1,87 @@
+"""The one protocol behind which the three providers' batch APIs look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from nightbatch.models import (
+    Endpoint,
+    FoundBatch,
+    Limits,
+    ProviderName,
+    ProviderState,
+    Request,
+    ResultLine,
+    Submission,
+    UnreadableLine,
+)
+
+
+class BatchProvider(Protocol):
+    """One account of one provider.
+
+    Every method raises the errors of `nightbatch.errors` and none of an SDK's: `Transient` (with `Throttled`),
+    `Rejected`, `AccountRefused`. All calls but `submit` may be repeated; they retry by themselves where the SDK does.
+    """
+
+    name: ProviderName
+
+    @property
+    def account(self) -> str:
+        """A fingerprint of who pays; the same for two keys only if the connection's ``account`` extra says so."""
+        ...
+
+    def limits(self, endpoint: Endpoint) -> Limits:
+        """What one batch may hold."""
+        ...
+
+    def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
+        """One line of the input file, without a line break. Raises `Rejected` for what this provider cannot do."""
+        ...
+
+    def upload(self, submission: Submission, path: Path) -> str | None:
+        """Upload the input (free of charge), named after the tag; the provider's id of it.
+
+        None where nothing is uploaded (Anthropic). Repeating it is safe: an earlier upload with the tag is reused or replaced.
+        """
+        ...
+
+    def submit(self, submission: Submission, path: Path) -> str:
+        """Send exactly one create, never retried, and return the provider's batch id.
+
+        `Rejected`, `Throttled` and `AccountRefused` are definite: no batch exists. After any other exception it may.
+        """
+        ...
+
+    def find_submission(self, submission: Submission) -> list[FoundBatch]:
+        """All batches that are, or may be, this submission, from the provider's list read to its end.
+
+        Raises when the list could not be read to the end: "could not read" never means "absent".
+        """
+        ...
+
+    def fence(self, submission: Submission) -> bool:
+        """Delete the input, so that a create still under way is refused. False where nothing can be fenced (Anthropic)."""
+        ...
+
+    async def get_state(self, provider_batch_id: str) -> ProviderState:
+        """Where the batch stands. `Rejected` with status 404: this account does not know it."""
+        ...
+
+    def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
+        """The results of an ended batch, unordered, streamed. Raises `Transient` when the download was cut short."""
+        ...
+
+    def cancel(self, provider_batch_id: str) -> None:
+        """Ask for an end; what has finished by then is billed and still to be loaded."""
+        ...
+
+    def delete_files(self, submission: Submission, provider_batch_id: str | None) -> None:
+        """Delete the provider's copies of input and output after the load; what is already gone is fine."""
+        ...
+
+    def check(self) -> None:
+        """A free call that proves base URL and key. Raises `AccountRefused` or `Transient`."""
+        ...

@@ -1,0 +1,251 @@
+"""From queued rows to a batch at the provider, so that no job is ever sent twice (the protocol: docs/architecture.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+from nightbatch import planning, recovery
+from nightbatch.errors import (
+    AccountRefused,
+    ConfigurationError,
+    ReconciliationError,
+    Rejected,
+    SubmissionInDoubt,
+    Throttled,
+)
+from nightbatch.job_types.base import JobType
+from nightbatch.ledger import Batch, RunParams
+from nightbatch.models import EmbeddingInput, custom_id
+from nightbatch.postgres.store import Store
+from nightbatch.provider import BatchProvider
+from nightbatch.settings import Settings
+
+Types = Mapping[str, JobType]
+
+
+def plan_run(
+    store: Store, types: Types, settings: Settings, *, run_id: str, queued_before: datetime | None, params: RunParams
+) -> list[Batch]:
+    """Claim the run's jobs and cut them into attempts, in one transaction.
+
+    A run planned before gets the same attempts again. A dry run claims nothing: see `preview`.
+    """
+    lanes = planning.lanes(types.values(), settings)
+    up_to = store.settled_job_id()
+    with store.transaction():
+        if not store.start_run(run_id, queued_before, params):
+            return store.run_batches(run_id)
+        store.gather(lanes, queued_before, params)
+        return store.claim(run_id, lanes, up_to)
+
+
+class _Rollback(Exception):
+    pass
+
+
+def preview(
+    store: Store, types: Types, settings: Settings, *, queued_before: datetime | None, params: RunParams
+) -> list[tuple[str, str, str, int]]:
+    """What a plan would send now, as ``(provider, model, endpoint, jobs)``; changes nothing."""
+    lanes = planning.lanes(types.values(), settings)
+    counts: list[tuple[str, str, str, int]] = []
+    try:
+        with store.transaction():
+            store.gather(lanes, queued_before, params)
+            counts = store.gathered_counts(lanes)
+            raise _Rollback
+    except _Rollback:
+        return counts
+
+
+def submit_batch(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch_id: int) -> int | None:
+    """Send an attempt, or find out what became of it; the id of the attempt that is now with the provider.
+
+    That may be a successor of ``batch_id``. None: nothing of it is, or ever will be, with the provider. Raises
+    `SubmissionInDoubt` when it has to be called again later, `Throttled` and `AccountRefused` when nothing was sent.
+    """
+    batch: Batch | None = _latest(store, store.batch(batch_id))
+    while batch is not None and batch.closed_at is None and batch.state != "submitted":
+        _bind(store, provider, batch)
+        if batch.state in ("submitting", "held"):
+            batch = recovery.resolve_doubt(store, provider, batch, settings, resend=True)
+        else:
+            batch = _send(store, provider, types, settings, batch)
+    return batch.id if batch is not None and batch.state in ("submitted", "loaded") else None
+
+
+def _latest(store: Store, batch: Batch) -> Batch:
+    while (successor := store.successor(batch.id)) is not None:
+        batch = successor
+    return batch
+
+
+def _bind(store: Store, provider: BatchProvider, batch: Batch) -> None:
+    if not store.bind_account(batch.id, provider.account):
+        raise ConfigurationError(
+            f"Batch {batch.id} belongs to another {batch.provider} account than the connection's key. It is never sent"
+            " through this one: put the key back, or name the account in the connection's extra if only the key was rotated."
+        )
+
+
+def _send(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch) -> Batch | None:
+    with _rendered(store, provider, types, settings, batch) as rendered:
+        if not _freeze(store, batch, rendered):
+            return _latest(store, store.batch(batch.id))
+        ready = _upload(store, provider, batch, rendered.path)
+        if ready.epoch and (adopted := recovery.look(store, provider, ready)):
+            return adopted
+        return _create(store, provider, ready, rendered)
+
+
+@dataclass(slots=True)
+class _Rendered:
+    path: Path
+    sha256: str = ""
+    bad: dict[int, str] = field(default_factory=dict)
+    too_many: list[int] = field(default_factory=list)
+    job_ids: list[int] = field(default_factory=list)
+
+
+@contextmanager
+def _rendered(
+    store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch
+) -> Iterator[_Rendered]:
+    """The input file of an attempt, made anew each time: a file from before a crash may be cut short."""
+    folder = Path(settings.work_dir)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _sweep(folder)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{batch.tag}-", suffix=".jsonl") as file:
+        rendered = _Rendered(Path(file.name))
+        _render(store, provider, types, batch, rendered, file.file)
+        file.flush()
+        yield rendered
+
+
+def _sweep(folder: Path) -> None:
+    """Files of processes that were killed hold prompts: they do not stay for more than a day."""
+    for path in folder.glob("nb-*.jsonl"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 86_400:
+                path.unlink()
+
+
+def _render(
+    store: Store, provider: BatchProvider, types: Types, batch: Batch, rendered: _Rendered, file: IO[bytes]
+) -> None:
+    digest = hashlib.sha256()
+    limits = planning.limits(batch.provider)
+    inputs = 0
+    for job in store.batch_inputs(batch.id):
+        try:
+            kind = types.get(job.job_type)
+            if kind is None:
+                raise Rejected(f"there is no job type {job.job_type} any more")
+            request = kind.render_request(job.input)
+            line = provider.render(custom_id(job.id, batch.id), batch.model, batch.endpoint, request) + b"\n"
+        except Rejected as error:
+            rendered.bad[job.id] = str(error)
+            continue
+        # An embedding request with a list counts as that many inputs.
+        inputs += len(request.texts) if isinstance(request, EmbeddingInput) else 1
+        if file.tell() + len(line) > limits.max_bytes or inputs > limits.max_requests:
+            rendered.too_many.append(job.id)
+            continue
+        file.write(line)
+        digest.update(line)
+        rendered.job_ids.append(job.id)
+    rendered.sha256 = digest.hexdigest()
+
+
+def _freeze(store: Store, batch: Batch, rendered: _Rendered) -> bool:
+    """Fix what the attempt consists of. False when it cannot be sent: it is closed, and maybe a successor made."""
+    with store.transaction():
+        if batch.payload_sha256 is None:
+            if rendered.bad:
+                store.reject_members(batch, rendered.bad)
+            if rendered.too_many:
+                store.postpone_members(batch.id, rendered.too_many)
+            if rendered.bad or rendered.too_many:
+                store.count_members(batch.id)
+        if not rendered.job_ids:
+            store.close_attempt(batch, "abandoned", "None of its jobs could be sent.")
+            return False
+        if store.record_hash(batch.id, rendered.sha256):
+            return True
+        # The prompt, schema or adapter changed between the upload and the intent: the new words get a new attempt.
+        if store.close_attempt(batch, "abandoned", "Its requests changed before it was sent."):
+            store.insert_successor(batch.id)
+        return False
+
+
+def _upload(store: Store, provider: BatchProvider, batch: Batch, path: Path) -> Batch:
+    if batch.state == "uploaded":
+        return batch
+    input_file = provider.upload(store.batch(batch.id).submission, path)
+    uploaded = store.record_upload(batch.id, input_file)
+    if uploaded is None:
+        raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
+    return uploaded
+
+
+def _create(store: Store, provider: BatchProvider, batch: Batch, rendered: _Rendered) -> Batch | None:
+    """The one create of an intent. Whatever is not a definite answer stays in doubt, for `recovery` to settle."""
+    intent = store.record_intent(batch)
+    if intent is None:
+        raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
+    try:
+        provider_batch_id = provider.submit(intent.submission, rendered.path)
+    except (Throttled, AccountRefused) as error:
+        store.record_throttled(intent, str(error))
+        raise
+    except Rejected as error:
+        return _refused(store, intent, error, rendered.job_ids)
+    except Exception as error:
+        raise SubmissionInDoubt(
+            f"Batch {batch.id}: the create was sent and its outcome is not known ({error})."
+            f" nightbatch looks for it at {batch.provider} and does not send it again by itself.",
+            look_again_in=1,
+        ) from error
+    return record_id(store, intent, provider_batch_id)
+
+
+def record_id(store: Store, batch: Batch, provider_batch_id: str) -> Batch:
+    """Write down the provider's id. Raises `ReconciliationError` when the attempt was closed in the meantime."""
+    submitted = store.record_submission(batch.id, provider_batch_id)
+    if submitted is not None:
+        return submitted
+    current = store.batch(batch.id)
+    if current.provider_batch_id == provider_batch_id:
+        return current
+    message = (
+        f"Batch {batch.id}: {batch.provider} created {provider_batch_id}, but the attempt is {current.state} already."
+        " Its jobs may be billed twice: cancel it at the provider."
+    )
+    store.raise_alert("duplicate_batch", provider_batch_id, message)
+    raise ReconciliationError(message)
+
+
+def _refused(store: Store, batch: Batch, error: Rejected, job_ids: list[int]) -> Batch | None:
+    """A definite refusal: the jobs at fault end with the reason, the others go on in a successor."""
+    reason = f"{batch.provider} refused the batch: {error}"
+    with store.transaction():
+        if not store.close_attempt(batch, "refused", str(error)):
+            return _latest(store, store.batch(batch.id))
+        at_fault = [job_ids[place] for place in error.requests if place < len(job_ids)]
+        if error.status == 413 and batch.job_count > 1:
+            # Too large as a whole: half of it goes with the next run.
+            store.postpone_members(batch.id, job_ids[len(job_ids) // 2 :])
+        elif at_fault and len(at_fault) < batch.job_count:
+            store.dismiss_members(batch.id, reason, at_fault)
+        else:
+            store.dismiss_members(batch.id, reason)
+            return None
+        return store.insert_successor(batch.id)

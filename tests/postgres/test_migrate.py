@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+
+from nightbatch.postgres.migrate import migrate, migrations
+from tests.postgres.schema import SCHEMA, dump
+
+
+def test_a_database_migrated_step_by_step_equals_the_schema(empty_dsn: str) -> None:
+    steps = [migrate(empty_dsn, only_next=True) for _ in migrations()]
+    assert steps == [[entry.name] for entry in migrations()]
+    assert dump(empty_dsn) == SCHEMA.read_text(encoding="utf-8"), "run `make schema` and look at what changed"
+
+
+def test_migrating_twice_changes_nothing(empty_dsn: str) -> None:
+    assert migrate(empty_dsn) == [entry.name for entry in migrations()]
+    before = dump(empty_dsn)
+    assert migrate(empty_dsn) == []
+    assert dump(empty_dsn) == before
+
+
+def test_of_two_at_once_one_migrates_and_the_other_waits(empty_dsn: str) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        applied = list(pool.map(migrate, [empty_dsn, empty_dsn]))
+    assert sorted(applied) == [[], [entry.name for entry in migrations()]]
+
+
+def test_a_failing_migration_leaves_nothing_behind(empty_dsn: str) -> None:
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA nightbatch")  # in the way of the first one
+        try:
+            migrate(empty_dsn)
+        except psycopg.errors.DuplicateSchema:
+            pass
+        else:
+            raise AssertionError("it should have failed")
+        assert connection.execute("SELECT count(*) FROM public.nightbatch_migration").fetchone() == (0,)
