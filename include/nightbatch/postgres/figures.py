@@ -69,26 +69,26 @@ class Price:
 
 def latest_run(store: Store) -> str | None:
     """The run that was planned last."""
-    row = store.read("latest_run", {}).fetchone()
+    row = store.run("latest_run", file="reporting").fetchone()
     return str(row[0]) if row else None
 
 
 def totals(store: Store, run_id: str) -> Totals | None:
     """None for a run that was never planned."""
-    row = store.read("run_totals", {"run_id": run_id}).fetchone()
+    row = store.run("run_totals", {"run_id": run_id}, file="reporting").fetchone()
     return Totals(*row) if row else None
 
 
 def parts(store: Store, run_id: str) -> list[Part]:
     """By provider and job type."""
-    return [Part(*row) for row in store.read("run_breakdown", {"run_id": run_id})]
+    return [Part(*row) for row in store.run("run_breakdown", {"run_id": run_id}, file="reporting")]
 
 
 def reasons(store: Store, run_id: str) -> list[Reason]:
     """The most frequent first, 30 at most."""
-    return [Reason(*row) for row in store.read("run_reasons", {"run_id": run_id})]
+    return [Reason(*row) for row in store.run("run_reasons", {"run_id": run_id}, file="reporting")]
 
 
 def prices(store: Store, run_id: str) -> list[Price]:
     """Of every model that was loaded."""
-    return [Price(*row) for row in store.read("run_prices", {"run_id": run_id})]
+    return [Price(*row) for row in store.run("run_prices", {"run_id": run_id}, file="reporting")]

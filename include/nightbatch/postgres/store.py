@@ -54,9 +54,19 @@ class Store:
         with self.connection.transaction():
             yield
 
-    def _run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str = "ledger") -> Cursor[Any]:
+    def run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str) -> Cursor[Any]:
+        """A named query of one of the files in ``queries``, for the other modules of this room."""
         cursor = self.connection.cursor(row_factory=tuple_row)
         return cursor.execute(queries(file)[name], params)
+
+    @contextmanager
+    def copy(self, name: str, *, file: str) -> Iterator[Callable[[Sequence[Any]], None]]:
+        """A named COPY FROM STDIN: call what it gives with each row."""
+        with self.connection.cursor() as cursor, cursor.copy(queries(file)[name]) as copy:
+            yield copy.write_row
+
+    def _run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str = "ledger") -> Cursor[Any]:
+        return self.run(name, params, file=file)
 
     def _batches(self, name: str, **params: Any) -> list[Batch]:
         cursor = self.connection.cursor(row_factory=_batch_row)
@@ -65,10 +75,6 @@ class Store:
     def _one_batch(self, name: str, **params: Any) -> Batch | None:
         found = self._batches(name, **params)
         return found[0] if found else None
-
-    def read(self, name: str, params: Mapping[str, Any]) -> Cursor[Any]:
-        """One of the reporting queries (`nightbatch.postgres.figures`)."""
-        return self._run(name, params, file="reporting")
 
     # -- planning
 
@@ -275,8 +281,8 @@ class Store:
     @contextmanager
     def copy_results(self) -> Iterator[Callable[[Sequence[Any]], None]]:
         """COPY into ``result``: call what it gives with each row; see the query for the columns."""
-        with self.connection.cursor() as cursor, cursor.copy(queries("load")["copy_results"]) as copy:
-            yield copy.write_row
+        with self.copy("copy_results", file="load") as write:
+            yield write
 
     def vector_brackets(self) -> tuple[bytes, bytes]:
         """How this database writes a vector: as pgvector does, or as an array."""
