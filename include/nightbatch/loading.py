@@ -188,8 +188,8 @@ class _Sheet:
         if kind is not None and outcome != "succeeded" and (line.billed or line.retryable):
             self.again[job_id] = kind.paid_attempts if line.billed else kind.attempts
         return (
-            job_id, self.batch.id, outcome, line.billed, output, answer.finish_reason if answer else None,
-            *self._money(line), error.replace("\0", "") if error else None,
+            job_id, self.batch.id, outcome, line.billed, output.decode() if output else None,
+            answer.finish_reason if answer else None, *self._money(line), error.replace("\0", "") if error else None,
         )  # fmt: skip
 
     def attempts(self, job_id: int) -> int:

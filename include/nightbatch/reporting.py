@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from nightbatch.errors import ConfigurationError
 from nightbatch.postgres import figures
 from nightbatch.postgres.figures import Part, Price, Reason, Totals
 from nightbatch.postgres.store import Store
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 _ZERO = Decimal(0)
 
@@ -112,8 +115,8 @@ def _decimal(value: Decimal) -> str:
 
 
 def usd(value: Decimal) -> str:
-    """For people: two digits, or more while the amount is below ten cents."""
-    return f"${value:,.2f}" if abs(value) >= Decimal("0.1") or not value else f"${value:.4f}"
+    """For people: two digits, or four while the amount is below a dollar."""
+    return f"${value:,.2f}" if abs(value) >= 1 or not value else f"${value:.4f}"
 
 
 def share(value: Decimal, of: Decimal) -> str:
@@ -167,10 +170,6 @@ def _plain(text: str) -> str:
 
 def render_terminal(report: Report) -> Group:
     """The report for a terminal, by rich."""
-    from rich.console import Group
-    from rich.panel import Panel
-    from rich.text import Text
-
     totals = report.totals
     headline = Text.assemble(
         ("Saved ", "bold"),
@@ -183,10 +182,10 @@ def render_terminal(report: Report) -> Group:
         ("Paid again: 0." if not totals.paid_again else f"Paid again: {totals.paid_again:,}!", "bold"),
     )
     panel = Panel(headline, title=f"nightbatch · {totals.run_id}", border_style="green", padding=(1, 2))
-    tables = [_parts_table(report.parts)]
+    tables: list[Table | Text] = [_parts_table(report.parts), Text()]
     if report.reasons:
-        tables.append(_reasons_table(report.reasons))
-    notes = [Text(f"Priced with {source}.", "dim") for source in _sources(report.prices)]
+        tables += [_reasons_table(report.reasons), Text()]
+    notes = [Text(f"Priced with {'; '.join(_sources(report.prices))}.", "dim")]
     if report.unpriced_models:
         notes.append(
             Text(
@@ -202,33 +201,31 @@ def _sources(prices: Iterable[Price]) -> Mapping[str, None]:
     return dict.fromkeys(price.source.split(";")[0] for price in prices if price.source)
 
 
-def _parts_table(parts: Iterable[Part]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("provider")
-    table.add_column("job type")
-    for title in ("sent", "succeeded", "failed", "again", "rejected", "realtime", "batch", "waste", "saved"):
-        table.add_column(title, justify="right")
+def _parts_table(parts: Iterable[Part]) -> Table:
+    table = _table("provider", "job type", right=("jobs", "ok", "failed", "rejected", "paid", "saved"))
     for part in parts:
         saved = part.realtime_cost_usd - part.batch_cost_usd - part.wasted_cost_usd
-        counts = (part.sent, part.succeeded, part.failed, part.requeued, part.rejected)
-        money = (part.realtime_cost_usd, part.batch_cost_usd, part.wasted_cost_usd)
-        cells = [part.provider, part.job_type, *(f"{count:,}" for count in counts), *map(usd, money)]
-        table.add_row(*map(Text, cells), Text(usd(saved), "green" if saved > 0 else "red"))
+        counts = (part.sent + part.rejected, part.succeeded, part.failed, part.rejected)
+        cells = [part.provider, part.job_type, *(f"{count:,}" for count in counts), usd(part.batch_cost_usd)]
+        table.add_row(*map(Text, cells), Text(usd(saved), "green" if saved > 0 else "dim"))
     return table
 
 
-def _reasons_table(reasons: Iterable[Reason]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold", title="What did not succeed, and why")
-    table.title_justify = "left"
-    table.add_column("jobs", justify="right")
-    for title in ("provider", "job type", "outcome", "reason"):
-        table.add_column(title)
+def _reasons_table(reasons: Iterable[Reason]) -> Table:
+    """By outcome and reason; who it was stands in the JSON and Markdown reports."""
+    counts: Counter[tuple[str, str]] = Counter()
     for row in reasons:
-        table.add_row(f"{row.jobs:,}", *map(Text, (row.provider, row.job_type, row.outcome, row.reason)))
+        counts[row.outcome, row.reason] += row.jobs
+    table = _table("outcome", "why", right=("jobs",))
+    for (outcome, reason), jobs in counts.most_common():
+        table.add_row(Text(outcome), Text(reason), f"{jobs:,}")
+    return table
+
+
+def _table(*left: str, right: tuple[str, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in left:
+        table.add_column(title)
+    for title in right:
+        table.add_column(title, justify="right")
     return table

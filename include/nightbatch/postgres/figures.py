@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from nightbatch.postgres.store import Store
 
@@ -92,3 +93,47 @@ def reasons(store: Store, run_id: str) -> list[Reason]:
 def prices(store: Store, run_id: str) -> list[Price]:
     """Of every model that was loaded."""
     return [Price(*row) for row in store.run("run_prices", {"run_id": run_id}, file="reporting")]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Queued jobs of one kind."""
+
+    provider: str
+    job_type: str
+    priority: int
+    jobs: int
+    oldest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """A row of ``nightbatch.result`` with what it belongs to."""
+
+    job_id: int
+    batch_id: int
+    run_id: str
+    job_type: str
+    provider: str
+    model: str
+    outcome: str
+    output: Any
+    finish_reason: str | None
+    input_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    realtime_cost_usd: Decimal | None
+    batch_cost_usd: Decimal | None
+    error: str | None
+    finished_at: datetime
+
+
+def queue(store: Store) -> list[Waiting]:
+    """What waits, the largest piles first."""
+    return [Waiting(*row) for row in store.run("queue", file="reporting")]
+
+
+def results(store: Store, *, run_id: str | None, job_type: str | None, limit: int) -> list[ResultRow]:
+    """The newest first."""
+    values = {"run_id": run_id, "job_type": job_type, "limit": limit}
+    return [ResultRow(*row) for row in store.run("results", values, file="reporting")]

@@ -76,6 +76,11 @@ class Store:
         found = self._batches(name, **params)
         return found[0] if found else None
 
+    def insert_job(self, job_type: str, provider: str, text: str) -> int:
+        """One job, as a producer's plain SQL would insert it; its id. ``text`` is the input's JSON."""
+        values = {"job_type": job_type, "provider": provider, "input": text}
+        return int(self._run("insert_job", values, file="intake").fetchone()[0])  # type: ignore[index]
+
     # -- planning
 
     def settled_job_id(self) -> int | None:

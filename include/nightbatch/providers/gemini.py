@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -45,6 +46,9 @@ from nightbatch.providers.wire import (
     usage,
     why_unusable,
 )
+
+# Said once per create otherwise; the lock file pins the version that was tested.
+warnings.filterwarnings("ignore", message=r"batches\.create_embeddings\(\) is experimental")
 
 # The SDK defaults to v1; batches and files are documented, and complete, in v1beta only.
 _VERSION = "v1beta"

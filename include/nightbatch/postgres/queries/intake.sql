@@ -1,3 +1,6 @@
+-- insert_job: one job, as a producer's plain SQL would insert it
+INSERT INTO nightbatch.job (job_type, provider, input) VALUES (%(job_type)s, %(provider)s, %(input)s) RETURNING id;
+
 -- copy_jobs: the quick way in, for rows without a dedup key
 COPY nightbatch.job (job_type, provider, model, priority, input, dedup_key, labels, not_before, deadline) FROM STDIN;
 

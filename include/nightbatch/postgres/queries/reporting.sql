@@ -39,3 +39,17 @@ GROUP BY provider, job_type, outcome, reason ORDER BY jobs DESC, provider, job_t
 -- run_prices: the prices that the figures were made with, and the models without one
 SELECT DISTINCT provider, model, price_source FROM nightbatch.batch
 WHERE run_id = %(run_id)s AND state = 'loaded' ORDER BY provider, model;
+
+-- queue: what waits, the largest piles first
+SELECT provider, job_type, priority, jobs, oldest FROM nightbatch_report.queue_depth ORDER BY jobs DESC, provider, job_type;
+
+-- results: the newest first
+SELECT r.job_id, r.batch_id, b.run_id, j.job_type, b.provider, b.model, r.outcome, r.output, r.finish_reason,
+    r.input_tokens, r.cached_tokens, r.output_tokens, r.realtime_cost_usd, r.batch_cost_usd, r.error, r.finished_at
+FROM nightbatch.batch AS b
+JOIN nightbatch.batch_job AS m ON m.batch_id = b.id
+JOIN nightbatch.result AS r ON r.job_id = m.job_id AND r.batch_id = b.id
+JOIN nightbatch.job AS j ON j.id = m.job_id
+WHERE b.state = 'loaded' AND (%(run_id)s::text IS NULL OR b.run_id = %(run_id)s)
+    AND (%(job_type)s::text IS NULL OR j.job_type = %(job_type)s)
+ORDER BY b.closed_at DESC, r.job_id DESC LIMIT %(limit)s;

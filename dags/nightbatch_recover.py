@@ -1,0 +1,52 @@
+"""
+### nightbatch: recover
+
+Every hour: settles submissions whose outcome is in doubt, loads ended batches that no run takes care of any more, and
+raises or resolves alerts about batches that are overdue, held, or bound to another account.
+
+What it found stands in the log of the task and in the table `nightbatch.alert`. It fails only if its own work did.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import CronTriggerTimetable, dag, task
+
+from nightbatch.airflow.hooks import provider_for, store
+from nightbatch.airflow.retries import by_error
+from nightbatch.job_types import job_types
+from nightbatch.settings import Settings
+
+log = logging.getLogger("nightbatch")
+settings = Settings.from_env()
+
+
+@dag(
+    dag_id="nightbatch_recover",
+    schedule=CronTriggerTimetable("30 * * * *", timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=6),
+    default_args=by_error(settings, retries=2),
+    doc_md=__doc__,
+    tags=["nightbatch"],
+)
+def nightbatch_recover() -> None:
+    recover()
+
+
+@task
+def recover() -> None:
+    """Settle what no run takes care of any more, and say what was found."""
+    from nightbatch import recovery
+
+    with store() as ledger:
+        for sentence in recovery.recover(ledger, functools.cache(provider_for), job_types(), settings):
+            log.info("%s", sentence)
+
+
+nightbatch_recover()

@@ -1,0 +1,57 @@
+"""When a task of the night is tried again: decided by what went wrong, not by a number alone."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import RetryDecision, RetryPolicy
+
+from nightbatch.errors import NightbatchError, SubmissionInDoubt, Transient
+from nightbatch.polling import backoff
+from nightbatch.settings import Settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+def by_error(settings: Settings, *, retries: int) -> dict[str, Any]:
+    """A Dag's default arguments. The plain delay is for tasks that were killed: they have no error to decide by."""
+    delay = timedelta(seconds=settings.poll_seconds)
+    return {"retries": retries, "retry_policy": RetryByError(), "retry_delay": delay}
+
+
+class RetryByError(RetryPolicy):
+    """Wait as told by the error; fail at once where no repetition would help.
+
+    Asking again is safe for every task: what was sent stands in the ledger, and a create is never repeated.
+    """
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,
+        context: Context | None = None,
+    ) -> RetryDecision:
+        """Decide for one failure; a crash that is no error of ours is tried again like a transient one."""
+        match exception:
+            case SubmissionInDoubt(look_again_in=float() | int() as seconds):
+                return RetryDecision.retry(timedelta(seconds=seconds), f"looks again: {exception}")
+            case Transient(retry_after=float() | int() as seconds):
+                return RetryDecision.retry(_pause(try_number, at_least=seconds), f"asked to wait: {exception}")
+            case Transient():
+                return RetryDecision.retry(_pause(try_number), f"tries again: {exception}")
+            case NightbatchError():
+                return RetryDecision.fail(f"needs a person: {exception}")
+            case _:
+                return RetryDecision.retry(_pause(try_number), f"tries again after a {type(exception).__name__}")
+
+
+def _pause(try_number: int, *, at_least: float = 0) -> timedelta:
+    """The rhythm of the waits serves here too: ``poll_seconds``, growing to ``poll_max_seconds``."""
+    settings = Settings.from_env()
+    step = max(try_number - 1, 0)
+    pause = backoff(step, first=settings.poll_seconds, longest=settings.poll_max_seconds, chance=random.random())
+    return timedelta(seconds=max(pause, at_least))

@@ -1,0 +1,102 @@
+"""Small things that the Dags' tasks need of Airflow, so that each task stays one sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Asset, Param
+
+from nightbatch.ledger import RunParams
+from nightbatch.models import PROVIDERS
+
+RESULTS = Asset("nightbatch://results")
+"""Updated once a night, after the report: schedule a Dag on it to follow."""
+
+
+def run_form(job_types: list[str]) -> dict[str, Param]:
+    """What a person may ask for in the trigger form; left alone, a run takes everything that is due."""
+    return {
+        "providers": Param(
+            list(PROVIDERS),
+            type="array",
+            title="Providers",
+            description="Whose jobs to send. The others stay queued.",
+            items={"type": "string", "enum": list(PROVIDERS)},
+            examples=list(PROVIDERS),
+        ),
+        "job_types": Param(
+            [],
+            type="array",
+            title="Job types",
+            description="Which job types to send. Empty sends all of them.",
+            items={"type": "string"},
+            examples=job_types,
+        ),
+        "max_jobs": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="At most",
+            description="How many jobs to send, the highest priority first. Empty sends all that are due.",
+        ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Only say, in the log of `plan`, what would be sent. No job is taken, no provider is called.",
+        ),
+    }
+
+
+def run_params(params: Mapping[str, Any]) -> RunParams:
+    """The trigger form as a value."""
+    return RunParams(
+        providers=tuple(params["providers"]),
+        job_types=tuple(params["job_types"]),
+        max_jobs=params["max_jobs"],
+        dry_run=params["dry_run"],
+    )
+
+
+def queued_before(dag_run: Any) -> datetime | None:
+    """The end of a scheduled or backfilled run's data interval; None for all others, which take whatever is due.
+
+    Not by the interval alone: a run that a person starts from the UI may have one too, and still means "now".
+    """
+    end: datetime | None = dag_run.data_interval_end if dag_run.run_type in ("scheduled", "backfill") else None
+    return end
+
+
+def keep_report(folder: str, run_id: str, page: str, values: Mapping[str, Any]) -> None:
+    """Write the report as ``<run id>.md`` and ``<run id>.json``; an empty ``folder`` keeps none."""
+    if not folder:
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^\w.-]", "_", run_id)
+    Path(folder, f"{name}.md").write_text(page, encoding="utf-8")
+    Path(folder, f"{name}.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def counts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The report's totals, for the asset event: what stands below them may be long."""
+    return {name: value for name, value in values.items() if not isinstance(value, (dict, list))}
+
+
+def failed_tasks(task_instance: Any) -> list[str]:
+    """A sentence for each task of this run that failed, however many of its batches did."""
+    run_id = task_instance.run_id
+    states = task_instance.get_task_states(dag_id=task_instance.dag_id, run_ids=[run_id]).get(run_id, {})
+    failed = Counter(_task_id(key) for key, state in states.items() if state == "failed")
+    return [f"{task_id} failed" + (f" for {count} batches." if count > 1 else ".") for task_id, count in failed.items()]
+
+
+def _task_id(key: str) -> str:
+    """Airflow tells the states of a mapped task as ``openai.load_0``, ``openai.load_1``…"""
+    name, _, index = key.rpartition("_")
+    return name if name and index.isdigit() else key

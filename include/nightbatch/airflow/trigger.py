@@ -1,0 +1,78 @@
+"""The wait for one batch, thin on purpose: it looks, sleeps and tells; `nightbatch.polling` decides."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from nightbatch.airflow.hooks import store
+from nightbatch.airflow.shared import accounts
+from nightbatch.errors import NightbatchError
+from nightbatch.ledger import Batch
+from nightbatch.models import ProviderState
+from nightbatch.polling import Done, GiveUp, KeepWaiting, Pace, Watch, next_step
+from nightbatch.settings import Settings
+
+
+class BatchTrigger(BaseTrigger):
+    """Wait until a provider has ended a batch.
+
+    ``batch_id`` is the ledger's id, ``deadline`` seconds since the epoch: nothing else is stored in Airflow's database.
+    It has neither an ``on_kill`` nor a ``cleanup``: the batch is paid for, so it lives on whatever happens to its wait.
+    """
+
+    def __init__(self, batch_id: int, deadline: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.batch_id = batch_id
+        self.deadline = deadline
+        self._batch: Batch | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, from which any triggerer can take the wait over."""
+        return "nightbatch.airflow.trigger.BatchTrigger", {
+            "batch_id": self.batch_id,
+            "deadline": self.deadline,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event: ``{"batch_id", "outcome": "ended" | "gave_up", "says"}``."""
+        settings = Settings.from_env()
+        pace = Pace(first=settings.poll_seconds, longest=settings.poll_max_seconds)
+        watch = Watch(datetime.fromtimestamp(self.deadline, UTC))
+        while True:
+            decision = next_step(await self._look(), watch, datetime.now(UTC), pace, random.random())
+            match decision:
+                case KeepWaiting():
+                    if decision.warning:
+                        self.log.warning("Batch %s: %s", self.batch_id, decision.warning)
+                    watch = decision.watch
+                    await asyncio.sleep(decision.seconds)
+                case Done():
+                    yield self._event("ended", decision.status)
+                    return
+                case GiveUp():
+                    yield self._event("gave_up", decision.reason)
+                    return
+
+    async def _look(self) -> ProviderState | NightbatchError:
+        try:
+            if self._batch is None:
+                self._batch = await asyncio.to_thread(_read, self.batch_id)
+            if self._batch.provider_batch_id is None:
+                return NightbatchError(f"the ledger says {self._batch.state!r}: no provider has it.")
+            return await accounts().state(self._batch.provider, self._batch.provider_batch_id)
+        except NightbatchError as error:
+            return error
+
+    def _event(self, outcome: str, says: str) -> TriggerEvent:
+        return TriggerEvent({"batch_id": self.batch_id, "outcome": outcome, "says": says})  # type: ignore[no-untyped-call]
+
+
+def _read(batch_id: int) -> Batch:
+    with store() as ledger:
+        return ledger.batch(batch_id)

@@ -1,0 +1,255 @@
+"""`nightbatch`: each command reads its settings, calls one use case and shows the outcome.
+
+Imports stand inside the commands, so that `nightbatch --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nightbatch.errors import ConfigurationError, NightbatchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nightbatch.postgres.store import Store
+
+app = typer.Typer(
+    help="LLM work that nobody waits for, at half the price. The database is the one in NIGHTBATCH_DSN."
+    " Exit codes: 0 done, 1 something needs a person, 2 wrong usage.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database up to date. Safe to repeat, also from two machines at once."""
+    from nightbatch.postgres.migrate import migrate as apply
+
+    with _told():
+        for name in apply(_dsn()) or ["nothing to do"]:
+            _console().print(name)
+
+
+@app.command()
+def enqueue(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Jobs, one JSON object a line, or CSV.")],
+    as_json: AsJson = False,
+) -> None:
+    """Insert the jobs of a .jsonl or .csv file. Bad lines are named and left out; exit code 1 if there were any."""
+    from nightbatch import intake
+    from nightbatch.job_types import job_types
+
+    with _told(), _store() as store, _progress(file.name, file.stat().st_size) as advance:
+        done = intake.enqueue_file(store, job_types(), file, progress=advance)
+    if as_json:
+        bad = [{"line": line.number, "reason": line.reason} for line in done.bad]
+        _print_json({"new": done.new, "known": done.known, "bad": bad})
+    else:
+        for line in done.bad:
+            _console(error=True).print(f"{file.name}:{line.number}: {line.reason}", markup=False, highlight=False)
+        known = f", {done.known:,} were known by their dedup_key" if done.known else ""
+        _console().print(f"{done.new:,} jobs queued{known}, {len(done.bad):,} bad lines left out.", highlight=False)
+    raise typer.Exit(1 if done.bad else 0)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """The queue, and the batches that are under way."""
+    from nightbatch.postgres import figures
+
+    with _told(), _store() as store:
+        queue, batches = figures.queue(store), store.open_attempts()
+    if as_json:
+        shown = [
+            {"batch_id": batch.id, "provider": batch.provider, "model": batch.model, "state": batch.state,
+             "jobs": batch.job_count, "provider_batch_id": batch.provider_batch_id, "submitted_at": batch.submitted_at}
+            for batch in batches
+        ]  # fmt: skip
+        _print_json({"queue": [_fields(row) for row in queue], "batches": shown})
+        return
+    _print_table(
+        "Queue", ("provider", "job type", "priority", "jobs", "oldest"),
+        [(row.provider, row.job_type, row.priority, f"{row.jobs:,}", f"{row.oldest:%Y-%m-%d %H:%M}") for row in queue],
+    )  # fmt: skip
+    _print_table(
+        "Under way", ("batch", "provider", "model", "state", "jobs", "since"),
+        [(batch.id, batch.provider, batch.model, batch.state, f"{batch.job_count:,}",
+          f"{batch.submitted_at or batch.planned_at:%Y-%m-%d %H:%M}") for batch in batches],
+    )  # fmt: skip
+
+
+@app.command()
+def results(
+    run: Annotated[str | None, typer.Option(help="Only of this run.")] = None,
+    job_type: Annotated[str | None, typer.Option(help="Only of this job type.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """The latest results; with --json one object a line, whole."""
+    from nightbatch.postgres import figures
+
+    with _told(), _store() as store:
+        rows = figures.results(store, run_id=run, job_type=job_type, limit=limit)
+    if as_json:
+        for row in rows:
+            _print_json(_fields(row))
+        return
+    _print_table(
+        "Results", ("job", "job type", "provider", "outcome", "paid", "output"),
+        [(row.job_id, row.job_type, row.provider, row.outcome,
+          "–" if row.batch_cost_usd is None else f"${row.batch_cost_usd:.6f}",
+          (json.dumps(row.output, ensure_ascii=False) if row.output is not None else row.error or "")[:80])
+         for row in rows],
+    )  # fmt: skip
+
+
+@app.command()
+def report(
+    run: Annotated[str | None, typer.Argument(help="A run's id; the latest run if not given.")] = None,
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """What a run sent, paid and saved."""
+    from nightbatch import reporting
+
+    with _told(), _store() as store:
+        found = reporting.run_report(store, run)
+    if as_json:
+        _print_json(reporting.to_json(found))
+    elif markdown:
+        typer.echo(reporting.render_markdown(found))
+    else:
+        _console().print(reporting.render_terminal(found))
+
+
+@app.command()
+def run(
+    providers: Annotated[str, typer.Option(help="Comma-separated; all if not given.")] = "",
+    job_types: Annotated[str, typer.Option(help="Comma-separated; all if not given.")] = "",
+    max_jobs: Annotated[int | None, typer.Option(min=1, help="At most so many jobs, highest priority first.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+) -> None:
+    """Start the Dag now, through the `airflow` command of this environment."""
+    import subprocess
+
+    conf: dict[str, Any] = {"max_jobs": max_jobs, "dry_run": dry_run}
+    for name, text in (("providers", providers), ("job_types", job_types)):
+        if text:
+            conf[name] = [part.strip() for part in text.split(",")]
+    command = [sys.executable, "-m", "airflow", "dags", "trigger", "nightbatch", "--conf", json.dumps(conf)]
+    raise typer.Exit(1 if subprocess.run(command, check=False).returncode else 0)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """What needs a person: submissions in doubt or held, broken job types, open alerts. Exit code 1 if there is any."""
+    from nightbatch.job_types import broken_job_types
+
+    with _told(), _store() as store:
+        doubts = [batch for batch in store.open_attempts() if batch.state in ("submitting", "held")]
+        told = [
+            f"Batch {batch.id} ({batch.job_count} jobs, {batch.provider}): "
+            + (batch.error or "a create is under way or in doubt; nightbatch_recover settles it within the hour.")
+            for batch in doubts
+        ]
+        told += [f"{path} is no job type: {why}" for path, why in broken_job_types().items()]
+        told += [alert.message for alert in store.open_alerts() if alert.message not in told]
+    if as_json:
+        _print_json({"needs_a_person": told})
+    else:
+        for sentence in told or ["Nothing needs a person."]:
+            _console().print(f"- {sentence}" if told else sentence, markup=False, highlight=False)
+    raise typer.Exit(1 if told else 0)
+
+
+@app.command()
+def emulator(
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8765,
+    state: Annotated[Path, typer.Option(help="Where files, batches and the bill are kept.")] = Path("var/emulator"),
+    turnaround: Annotated[float, typer.Option(help="Seconds from a batch's creation to its end.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Of the answers.")] = 1,
+) -> None:
+    """The three providers' batch APIs on 127.0.0.1, with a bill and faults on demand. Nothing is paid."""
+    from nightbatch.emulator.app import run_emulator
+    from nightbatch.emulator.settings import EmulatorSettings
+
+    run_emulator(EmulatorSettings(state=state, port=port, turnaround=turnaround, seed=seed))
+
+
+def _dsn() -> str:
+    if dsn := os.environ.get("NIGHTBATCH_DSN"):
+        return dsn
+    raise ConfigurationError("No database: set NIGHTBATCH_DSN, like postgresql://user:password@host:5432/nightbatch.")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of ours in words, without a traceback."""
+    try:
+        yield
+    except NightbatchError as error:
+        _console(error=True).print(f"nightbatch: {error}", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _store() -> Iterator[Store]:
+    from nightbatch.postgres.store import open_store
+
+    with open_store(_dsn()) as store:
+        yield store
+
+
+def _console(*, error: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=error)
+
+
+@contextmanager
+def _progress(name: str, total: int) -> Iterator[Any]:
+    """A bar on a terminal, nothing elsewhere."""
+    from rich.progress import Progress
+
+    console = _console(error=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _print_table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        _console().print(f"{title}: nothing.")
+        return
+    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    _console().print(table)
+
+
+def _fields(row: Any) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: Any) -> str:
+    return format(value, "f") if isinstance(value, Decimal) else str(value)

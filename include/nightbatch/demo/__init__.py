@@ -1,0 +1,1 @@
+"""A whole night on embedded parts: real Airflow, real Postgres, real SDKs; only the providers are emulated."""

@@ -1,0 +1,72 @@
+"""What a person sees while the night runs: batches, jobs and money."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from nightbatch.errors import NightbatchError
+from nightbatch.ledger import Batch
+from nightbatch.models import PROVIDERS
+from nightbatch.postgres import figures
+from nightbatch.postgres.store import Store, open_store
+from nightbatch.reporting import usd
+from nightbatch.stack.stack import Stack
+
+_FINISHED = ("success", "failed")
+
+
+def watch(stack: Stack, run_id: str, console: Console, *, deadline: float) -> str:
+    """Show the run until it ends; its final state. Raises `NightbatchError` at the deadline (monotonic seconds)."""
+    last = ""
+    with (
+        open_store(stack.dsn) as store,
+        Live(console=console, refresh_per_second=4, transient=True) as live,
+    ):
+        while True:
+            state = str(stack.dag_run("nightbatch", run_id)["state"])
+            totals = figures.totals(store, run_id)
+            if totals is not None:
+                line = _line(totals)
+                if console.is_terminal:
+                    live.update(_table(store, run_id, line))
+                elif line != last:
+                    console.print(line, highlight=False)
+                last = line
+            if state in _FINISHED:
+                return state
+            if time.monotonic() > deadline:
+                raise NightbatchError(f"The run is still {state} after its time; see {stack.root / 'logs'}.")
+            time.sleep(0.5)
+
+
+def _line(totals: figures.Totals) -> str:
+    closed = totals.batches - totals.open_batches
+    return (
+        f"{closed}/{totals.batches} batches done, {totals.sent:,} jobs accounted for,"
+        f" {usd(totals.batch_cost_usd)} paid instead of {usd(totals.realtime_cost_usd)}"
+    )
+
+
+def _table(store: Store, run_id: str, line: str) -> Table:
+    table = Table(title=line, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("provider")
+    for state in ("planned", "sent", "loaded"):
+        table.add_column(state, justify="right")
+    table.add_column("")
+    batches = store.run_batches(run_id)
+    for provider in PROVIDERS:
+        own = [batch for batch in batches if batch.provider == provider]
+        counts = [sum(_stage(batch) == stage for batch in own) for stage in range(3)]
+        bar = "[green]" + "■" * counts[2] + "[/green][yellow]" + "■" * counts[1] + "[/yellow][dim]" + "□" * counts[0]
+        table.add_row(provider, *map(str, counts), bar)
+    return table
+
+
+def _stage(batch: Batch) -> int:
+    if batch.closed_at:
+        return 2
+    return 1 if batch.state == "submitted" else 0

@@ -1,0 +1,1 @@
+"""Anthropic: https://docs.claude.com/en/api/creating-message-batches."""

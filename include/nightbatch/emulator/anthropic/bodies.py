@@ -1,0 +1,114 @@
+"""Message parameters in, message out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from nightbatch.emulator.answers import reply_to
+from nightbatch.emulator.billing import serves
+from nightbatch.emulator.errors import ApiError
+from nightbatch.emulator.prompt import Answered, Prompt, Reply, digest_of
+
+Params = Mapping[str, Any]
+
+_GONE = ("temperature", "top_p", "top_k")  # since API version 2026-10-21
+_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "refusal": "refusal", "no-parts": "end_turn"}
+
+
+def answer(params: Params, *, seed: int, tier: Literal["batch", "standard"]) -> Answered:
+    """The message that `POST /v1/messages` gives. Raises `ApiError`."""
+    _refuse_faults(params)
+    model = params["model"]
+    digest = digest_of(seed, model, params)
+    tool = _forced_tool(params)
+    schema = tool["input_schema"] if tool else ((params.get("output_config") or {}).get("format") or {}).get("schema")
+    reply = reply_to(_prompt(params, digest, schema))
+    message: dict[str, Any] = {
+        "id": f"msg_{digest}",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": _content(reply, tool, digest),
+        "stop_reason": "tool_use" if tool and reply.finish == "stop" else _STOP_REASONS[reply.finish],
+        "stop_sequence": None,
+        "stop_details": None,
+    }
+    if reply.finish == "refusal":
+        message["stop_details"] = {"type": "refusal", "category": None, "explanation": reply.text}
+    if reply.shows_usage:
+        message["usage"] = _usage(reply, tier)
+    return Answered(message, model, reply.usage)
+
+
+def _refuse_faults(params: Params) -> None:
+    for name in ("model", "max_tokens", "messages"):
+        if params.get(name) is None:
+            raise ApiError(400, f"{name}: Field required")
+    if not isinstance(params["max_tokens"], int) or params["max_tokens"] < 0:
+        raise ApiError(400, "max_tokens: Input should be greater than or equal to 0")
+    for name in _GONE:
+        if name in params:
+            raise ApiError(400, f"{name}: Extra inputs are not permitted")
+    if params.get("stream"):
+        raise ApiError(400, "stream: streaming is not supported here")
+    if not isinstance(params["messages"], list) or not params["messages"]:
+        raise ApiError(400, "messages: at least one message is required")
+    if not isinstance(params["model"], str) or not serves("anthropic", params["model"]):
+        raise ApiError(404, f"model: {params['model']}")
+
+
+def _forced_tool(params: Params) -> Params | None:
+    """The tool that the answer must call, if any; `any` takes the first."""
+    choice, tools = params.get("tool_choice") or {}, params.get("tools") or []
+    if choice.get("type") == "any" and tools:
+        return tools[0]  # type: ignore[no-any-return]
+    if choice.get("type") != "tool":
+        return None
+    named = [tool for tool in tools if tool.get("name") == choice.get("name")]
+    if not named:
+        raise ApiError(400, f"tool_choice: Tool '{choice.get('name')}' not found in provided tools")
+    return named[0]  # type: ignore[no-any-return]
+
+
+def _prompt(params: Params, digest: str, schema: dict[str, Any] | None) -> Prompt:
+    system, _ = _text_of(params.get("system"))
+    said = [_text_of(message.get("content")) for message in params["messages"]]
+    text, images = "\n".join(text for text, _ in said), sum(images for _, images in said)
+    if not text and not images:
+        raise ApiError(400, "messages.0.content: text content blocks must be non-empty")
+    caches = "cache_control" in params or _marks_cache(params.get("system"))
+    limit = params["max_tokens"]
+    return Prompt(params["model"], system, text, digest, schema, max_tokens=limit, images=images, caches=caches)
+
+
+def _text_of(content: Any) -> tuple[str, int]:
+    if content is None or isinstance(content, str):
+        return content or "", 0
+    texts = [str(block["text"]) for block in content if "text" in block]
+    return "\n".join(texts), sum(block.get("type") in ("image", "document") for block in content)
+
+
+def _marks_cache(system: Any) -> bool:
+    return isinstance(system, Iterable) and any(
+        isinstance(block, dict) and "cache_control" in block for block in system
+    )
+
+
+def _content(reply: Reply, tool: Params | None, digest: str) -> list[dict[str, Any]]:
+    if reply.finish in ("refusal", "no-parts"):
+        return []
+    if tool and reply.finish == "stop":
+        return [{"type": "tool_use", "id": f"toolu_{digest}", "name": tool["name"], "input": reply.value}]
+    return [{"type": "text", "text": reply.text, "citations": None}]
+
+
+def _usage(reply: Reply, tier: str) -> dict[str, Any]:
+    """`input_tokens` counts here what did not come from the cache."""
+    return {
+        "input_tokens": reply.usage.input_tokens - reply.usage.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": reply.usage.cached_tokens,
+        "output_tokens": reply.usage.output_tokens,
+        "service_tier": tier,
+    }

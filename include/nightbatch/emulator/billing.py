@@ -1,0 +1,113 @@
+"""What a request costs, from genai-prices, and which models there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Literal
+
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelInfo, ModelPrice, calc_unit_price
+
+from nightbatch.emulator.errors import Provider
+from nightbatch.emulator.prompt import Usage
+
+Processing = Literal["batch", "realtime"]
+
+_LIBRARY_IDS: dict[Provider, str] = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
+_PER = 1_000_000
+
+# The providers bill these at half price in a batch, the library has no batch variant of them:
+# https://platform.openai.com/docs/pricing and https://ai.google.dev/gemini-api/docs/pricing
+_HALF_PRICE = {
+    ("openai", "text-embedding-3-small"),
+    ("openai", "text-embedding-3-large"),
+    ("openai", "text-embedding-ada-002"),
+    ("gemini", "gemini-embedding-001"),
+    ("gemini", "gemini-3.5-flash"),
+    ("gemini", "gemini-3.7-flash"),
+}
+
+# Still priced in the library, no longer served: https://platform.openai.com/docs/deprecations,
+# https://docs.claude.com/en/docs/about-claude/model-deprecations, https://ai.google.dev/gemini-api/docs/deprecations
+_RETIRED: dict[Provider, tuple[str, ...]] = {
+    "openai": (
+        "gpt-4-32k",
+        "gpt-4.5-preview",
+        "gpt-3.5-turbo-0301",
+        "gpt-3.5-turbo-0613",
+        "text-davinci",
+        "davinci",
+    ),
+    "anthropic": (
+        "claude-2",
+        "claude-v1",
+        "claude-3-opus",
+        "claude-3-sonnet",
+        "claude-3-5-sonnet",
+        "claude-3-7",
+    ),
+    "gemini": ("gemini-1.0", "gemini-1.5", "gemini-pro", "gemini-2.0"),
+}
+_OWN_MODELS = "emulator-"
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """USD per million tokens of one model, at one moment, for one way of processing."""
+
+    price: ModelPrice
+    share: Decimal
+
+    def cost(self, usage: Usage) -> Decimal:
+        """What the provider charges. Tiers go by the whole input, as in the library."""
+        cached = usage.cached_tokens if self.price.cache_read_mtok is not None else 0
+        total = usage.input_tokens
+        full = (
+            calc_unit_price(self.price.input_mtok, total - cached, total, _PER)
+            + calc_unit_price(self.price.cache_read_mtok, cached, total, _PER)
+            + calc_unit_price(self.price.output_mtok, usage.output_tokens, total, _PER)
+        )
+        return full * self.share
+
+
+def rates(provider: Provider, model: str, processing: Processing, at: float) -> Rates | None:
+    """The rates in force at `at` (seconds since 1970), None for an `emulator-` model."""
+    found = _library_model(provider, model)
+    if found is None:
+        return None
+    moment = datetime.fromtimestamp(at, UTC)
+    if processing == "realtime":
+        return Rates(found.get_prices(moment), Decimal(1))
+    if any(variant.when == {"processing": "batch"} for variant in found.price_variants or ()):
+        return Rates(found.get_prices(moment, {"processing": "batch"}), Decimal(1))
+    return Rates(found.get_prices(moment), Decimal("0.5") if (provider, found.id) in _HALF_PRICE else Decimal(1))
+
+
+def cost_text(found: Rates | None, usage: Usage) -> str | None:
+    """The cost as a plain decimal string, None when the model has no price."""
+    return None if found is None else f"{found.cost(usage):f}"
+
+
+@lru_cache(maxsize=4096)
+def serves(provider: Provider, model: str) -> bool:
+    """False for a model that is unknown or retired. Names that begin with `emulator-` are always served."""
+    if model.startswith(_OWN_MODELS):
+        return True
+    if model.startswith(_RETIRED[provider]) or (provider == "gemini" and not model.startswith(("gemini", "gemma"))):
+        return False
+    return _library_model(provider, model) is not None
+
+
+def embeds(model: str) -> bool:
+    """True for a model that answers with vectors."""
+    return "embedding" in model
+
+
+@lru_cache(maxsize=4096)
+def _library_model(provider: Provider, model: str) -> ModelInfo | None:
+    snapshot = get_snapshot()
+    library = next(one for one in snapshot.providers if one.id == _LIBRARY_IDS[provider])
+    return library.find_model(model)

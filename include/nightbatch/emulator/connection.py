@@ -1,0 +1,90 @@
+"""Whole requests and responses, and the end of a connection, below what ASGI offers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+from starlette.types import Message, Receive, Send
+
+
+class Answer:
+    """A whole response, kept back."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+
+    async def collect(self, message: Message) -> None:
+        """Stands in for `send`."""
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], list(message["headers"])
+        elif message["type"] == "http.response.body":
+            self.body += message.get("body", b"")
+
+    async def give(self, send: Send) -> None:
+        """Sends it, with the length that the body has now."""
+        await self._start(send, len(self.body))
+        await send({"type": "http.response.body", "body": self.body})
+
+    async def give_half(self, send: Send) -> None:
+        """Announces the whole, sends half and drops the connection."""
+        await self._start(send, len(self.body))
+        await send({"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True})
+        drop(send, reset=False)
+
+    async def _start(self, send: Send, length: int) -> None:
+        headers = [(name, value) for name, value in self.headers if name.lower() != b"content-length"]
+        headers.append((b"content-length", str(length).encode()))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+
+
+class Recorder:
+    """A `send` that remembers the status."""
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self.send(message)
+
+
+async def read_all(receive: Receive) -> bytes:
+    """The body of a request."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def replay(body: bytes) -> Receive:
+    """A `receive` that gives this body, and then nothing any more."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    return receive
+
+
+def drop(send: Send, *, reset: bool) -> None:
+    """Ends the connection. ASGI has no word for it: uvicorn's `send` is a method of the object with the transport."""
+    connection = send.send.__self__ if isinstance(send, Recorder) else None  # type: ignore[attr-defined]
+    transport = connection.transport  # type: ignore[union-attr]
+    if reset:
+        no_linger = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+        transport.abort()
+    else:
+        transport.close()
+    connection.disconnected = True  # type: ignore[union-attr]

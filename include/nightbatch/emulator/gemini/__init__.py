@@ -1,0 +1,1 @@
+"""Gemini Developer API: https://ai.google.dev/gemini-api/docs/batch-api."""

@@ -1,0 +1,1 @@
+"""OpenAI: https://platform.openai.com/docs/api-reference/batch."""

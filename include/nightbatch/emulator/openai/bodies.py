@@ -1,0 +1,168 @@
+"""Request bodies in, response bodies out: chat completions, responses, embeddings."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from nightbatch.emulator.answers import reply_to, require_text
+from nightbatch.emulator.billing import embeds, serves
+from nightbatch.emulator.embeddings import embed
+from nightbatch.emulator.errors import ApiError
+from nightbatch.emulator.prompt import Answered, Prompt, Reply, Usage, digest_of, raise_for_marker, tokens_in
+
+Body = Mapping[str, Any]
+
+_DIMENSIONS = {"text-embedding-3-large": 3072}
+_DEFAULT_DIMENSIONS = 1536
+_INPUTS_PER_REQUEST = 2048
+
+
+def answer(url: str, body: Body, *, seed: int, at: float) -> Answered:
+    """What the endpoint at `url` answers at `at` (seconds since 1970). Raises `ApiError`."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise ApiError(400, "You must provide a model parameter.", param="model")
+    if not serves("openai", model):
+        message = f"The model `{model}` does not exist or you do not have access to it."
+        raise ApiError(404, message, code="model_not_found")
+    if body.get("stream"):
+        raise ApiError(400, "The emulator does not stream.", param="stream", code="unsupported_parameter")
+    if embeds(model) != (url == "/v1/embeddings") and not model.startswith("emulator-"):
+        raise ApiError(400, f"The model `{model}` is not supported by {url}.", param="model", code="unsupported_model")
+    return _ENDPOINTS[url](body, model, digest_of(seed, model, body), int(at))
+
+
+def input_count(body: Body) -> int:
+    """How many texts an embeddings request asks for."""
+    given = body.get("input")
+    return len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
+
+
+def _chat(body: Body, model: str, digest: str, at: int) -> Answered:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise ApiError(400, "Invalid 'messages': expected a non-empty array.", param="messages")
+    wanted = body.get("response_format") or {}
+    schema = (wanted.get("json_schema") or {}).get("schema") if wanted.get("type") == "json_schema" else None
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    reply = reply_to(require_text(_prompt(messages, "content", model, digest, schema, limit), "messages"))
+    refused = reply.finish == "refusal"
+    message: dict[str, Any] = {"role": "assistant", "content": None if refused else reply.text, "annotations": []}
+    message["refusal"] = reply.text if refused else None
+    finish = "length" if reply.finish == "length" else "stop"
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+    shown = {"id": f"chatcmpl-{digest}", "object": "chat.completion", "created": at, "model": model}
+    shown |= {"choices": [choice], "service_tier": "default", "system_fingerprint": None}
+    return Answered(shown | _chat_usage(reply), model, reply.usage)
+
+
+def _responses(body: Body, model: str, digest: str, at: int) -> Answered:
+    given = body.get("input")
+    if not given:
+        raise ApiError(400, "Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
+    turns = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    turns = [{"role": "system", "content": body.get("instructions") or ""}, *turns]
+    wanted = (body.get("text") or {}).get("format") or {}
+    schema = wanted.get("schema") if wanted.get("type") == "json_schema" else None
+    reply = reply_to(
+        require_text(_prompt(turns, "content", model, digest, schema, body.get("max_output_tokens")), "input")
+    )
+    cut = reply.finish == "length"
+    part: dict[str, Any] = {"type": "output_text", "text": reply.text, "annotations": [], "logprobs": []}
+    if reply.finish == "refusal":
+        part = {"type": "refusal", "refusal": reply.text}
+    status = "incomplete" if cut else "completed"
+    message: dict[str, Any] = {
+        "type": "message",
+        "id": f"msg_{digest}",
+        "status": status,
+        "role": "assistant",
+        "content": [part],
+    }
+    shown = {"id": f"resp_{digest}", "object": "response", "created_at": at, "status": status, "model": model}
+    shown |= {"incomplete_details": {"reason": "max_output_tokens"} if cut else None, "error": None}
+    shown |= {"output": [message], "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+    shown |= {"instructions": body.get("instructions"), "metadata": body.get("metadata") or {}}
+    shown |= {"temperature": 1.0, "top_p": 1.0, "service_tier": "default"}
+    return Answered(shown | _responses_usage(reply), model, reply.usage)
+
+
+def _embeddings(body: Body, model: str, digest: str, at: int) -> Answered:
+    texts = _texts(body.get("input"))
+    dimensions = body.get("dimensions") or _DIMENSIONS.get(model, _DEFAULT_DIMENSIONS)
+    encode = _base64 if body.get("encoding_format") == "base64" else (lambda vector: vector)
+    data = [
+        {"object": "embedding", "index": index, "embedding": encode(embed(text, dimensions))}
+        for index, text in enumerate(texts)
+    ]
+    markers = Prompt(model=model, system="", text=" ".join(texts), digest=digest).markers()
+    raise_for_marker(markers)
+    tokens = sum(max(1, tokens_in(text)) for text in texts)
+    shown: dict[str, Any] = {"object": "list", "data": data, "model": model}
+    if "nousage" not in markers:
+        shown["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return Answered(shown, model, Usage(tokens))
+
+
+_ENDPOINTS: dict[str, Callable[[Body, str, str, int], Answered]] = {
+    "/v1/chat/completions": _chat,
+    "/v1/responses": _responses,
+    "/v1/embeddings": _embeddings,
+}
+
+
+def _prompt(
+    turns: Iterable[Body],
+    field: str,
+    model: str,
+    digest: str,
+    schema: dict[str, Any] | None,
+    limit: int | None,
+) -> Prompt:
+    said: dict[bool, list[str]] = {True: [], False: []}
+    images = 0
+    for turn in turns:
+        content = turn.get(field) or ""
+        parts = [{"text": content}] if isinstance(content, str) else content
+        images += sum("text" not in part for part in parts)
+        said[turn.get("role") in ("system", "developer")] += [str(part["text"]) for part in parts if "text" in part]
+    system, text = "\n".join(said[True]), "\n".join(said[False])
+    return Prompt(model, system, text, digest, schema=schema, max_tokens=limit, images=images)
+
+
+def _texts(given: Any) -> list[str]:
+    texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+    if not texts or any(text in ("", None, []) for text in texts):
+        raise ApiError(400, "'$.input' is invalid. It must not be empty.", param="input")
+    if len(texts) > _INPUTS_PER_REQUEST:
+        raise ApiError(400, f"'$.input' is invalid. At most {_INPUTS_PER_REQUEST} inputs.", param="input")
+    return [text if isinstance(text, str) else " ".join(map(str, text)) for text in texts]
+
+
+def _base64(vector: Any) -> str:
+    return base64.b64encode(vector.tobytes()).decode()
+
+
+def _chat_usage(reply: Reply) -> dict[str, Any]:
+    usage = reply.usage
+    shown = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
+    details = {
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+    }
+    return {"usage": shown | details} if reply.shows_usage else {}
+
+
+def _responses_usage(reply: Reply) -> dict[str, Any]:
+    usage = reply.usage
+    shown = {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    return {"usage": shown} if reply.shows_usage else {}

@@ -1,0 +1,117 @@
+"""A request as the answer generator sees it, whatever provider it was written for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Literal
+
+import orjson
+
+from nightbatch.emulator.errors import ApiError
+
+Finish = Literal["stop", "length", "refusal", "no-parts"]
+
+_MARKER = re.compile(r"\[\[emulator:([a-z-]+)(?:=(\d+))?\]\]")
+EXPIRE_MARKER = b"[[emulator:expire]]"
+
+TOKENS_PER_IMAGE = 258
+_EMPTY = """
+about after again also answer been before being both could does each either every follow following from give given have
+here into itself just like make many more most much must only other over please same shall should some such than that
+their them then there these they this those under until upon very want were what when where which while will with would
+write your yours
+"""
+_EMPTY_WORDS = frozenset(_EMPTY.split())
+_CACHE_MINIMUM = 1024
+_CACHE_STEP = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """`digest` names the request body: the same body, model and seed give the same answer."""
+
+    model: str
+    system: str
+    text: str
+    digest: str
+    schema: dict[str, Any] | None = None
+    tool: str | None = None
+    max_tokens: int | None = None
+    images: int = 0
+    caches: bool = True
+
+    def markers(self) -> dict[str, str | None]:
+        """The `[[emulator:...]]` markers in the text, with their values."""
+        text = self.system + self.text
+        return dict(_MARKER.findall(text)) if "[[emulator:" in text else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens; `input_tokens` includes the cached ones."""
+
+    input_tokens: int
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model says. `value` is the JSON object behind `text` where a schema was asked for."""
+
+    text: str
+    value: Any
+    finish: Finish
+    usage: Usage
+    shows_usage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A provider's response body and what it will charge for."""
+
+    body: dict[str, Any]
+    model: str
+    usage: Usage
+
+
+def digest_of(seed: int, model: str, body: Any) -> str:
+    """24 hex digits from the seed, the model and the request body."""
+    content = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return blake2b(content, digest_size=12, key=f"{seed}:{model}".encode()[:64]).hexdigest()
+
+
+def tokens_in(text: str) -> int:
+    """About four characters a token, as the providers' guides say for English."""
+    return (len(text) + 3) // 4
+
+
+def input_usage(prompt: Prompt) -> tuple[int, int]:
+    """Input tokens and how many of them came from the cache.
+
+    A long system prompt is found in the cache by three requests of four; which ones follows from the digest.
+    """
+    system = tokens_in(prompt.system)
+    total = system + tokens_in(prompt.text) + prompt.images * TOKENS_PER_IMAGE + 7
+    if not prompt.caches or system < _CACHE_MINIMUM or int(prompt.digest[:2], 16) % 4 == 0:
+        return total, 0
+    return total, system // _CACHE_STEP * _CACHE_STEP
+
+
+def raise_for_marker(markers: dict[str, str | None]) -> None:
+    """Raises the `ApiError` that `[[emulator:error=STATUS]]` asks for."""
+    if "error" in markers:
+        status = int(markers["error"] or 500)
+        raise ApiError(status, f"The emulator was asked to answer this request with {status}.", code="emulator_error")
+
+
+@lru_cache(maxsize=1024)
+def canonical_words(text: str) -> tuple[str, ...]:
+    """The longer words of a text, each once, in order: what an answer to it may mention."""
+    plain = _MARKER.sub(" ", text)
+    words = re.findall(r"[^\W\d_]{4,20}", plain)
+    distinct = dict.fromkeys(word.lower() for word in words)
+    return tuple(word for word in distinct if word not in _EMPTY_WORDS)[-60:]
