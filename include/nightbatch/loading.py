@@ -112,11 +112,11 @@ def _close_failed(store: Store, batch: Batch, state: ProviderState) -> Loaded:
         if store.lock_batch(batch.id).state != "submitted":
             return _figures(store, batch.id)
         lines = sorted(store.members(batch.id))  # the input file was rendered in this order
-        for line, why in state.rejected_requests.items():
-            if 0 < line <= len(lines):
-                store.dismiss_members(batch.id, f"{batch.provider} refused the request: {why}", [lines[line - 1]])
-        if not state.rejected_requests and not _worth_another_run(reason):
-            store.dismiss_members(batch.id, f"{batch.provider} refused the batch: {reason}")
+        at_fault = {lines[line - 1]: why for line, why in state.rejected_requests.items() if 0 < line <= len(lines)}
+        if "model_not_found" in reason or not (at_fault or _worth_another_run(reason)):
+            at_fault = dict.fromkeys(lines, reason)  # a batch has one model, so all of it is at fault
+        for job_id, why in at_fault.items():
+            store.dismiss_members(batch.id, f"{batch.provider} refused the request: {why}", [job_id])
         store.free_members(batch.id, counts_as_attempt=not _worth_another_run(reason))
         store.close_failed(batch.id, state.status, reason)
     return Loaded(batch.id, 0, 0, 0, 0, 0)

@@ -50,11 +50,19 @@ def run_emulator(settings: EmulatorSettings) -> None:
     _tell_port(settings, listener)
     if settings.exit_with_stdin:
         threading.Thread(target=_exit_with_stdin, daemon=True).start()
+    _ignore_signals()
     worker.start()
     try:
         _server(build_app(emulator)).run(sockets=[listener])
     finally:
         worker.stop()
+
+
+def _ignore_signals() -> None:
+    """uvicorn closes on SIGINT and SIGTERM, then raises them again; the worker must still be stopped after that."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
 
 
 def build_app(emulator: Emulator) -> Faults:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from typing import Any
 
 from starlette.types import Message, Receive, Send
 
@@ -15,24 +16,31 @@ class Answer:
     def __init__(self) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
-        self.body = b""
+        self.parts: list[bytes] = []
+
+    @property
+    def body(self) -> bytes:
+        """All of it."""
+        return b"".join(self.parts)
 
     async def collect(self, message: Message) -> None:
         """Stands in for `send`."""
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], list(message["headers"])
         elif message["type"] == "http.response.body":
-            self.body += message.get("body", b"")
+            self.parts.append(message.get("body", b""))
 
     async def give(self, send: Send) -> None:
         """Sends it, with the length that the body has now."""
-        await self._start(send, len(self.body))
-        await send({"type": "http.response.body", "body": self.body})
+        body = self.body
+        await self._start(send, len(body))
+        await send({"type": "http.response.body", "body": body})
 
-    async def give_half(self, send: Send) -> None:
+    async def give_half(self, send: Recorder) -> None:
         """Announces the whole, sends half and drops the connection."""
-        await self._start(send, len(self.body))
-        await send({"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True})
+        body = self.body
+        await self._start(send, len(body))
+        await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         drop(send, reset=False)
 
     async def _start(self, send: Send, length: int) -> None:
@@ -56,12 +64,12 @@ class Recorder:
 
 async def read_all(receive: Receive) -> bytes:
     """The body of a request."""
-    body, more = b"", True
+    parts, more = [], True
     while more:
         message = await receive()
-        body += message.get("body", b"")
+        parts.append(message.get("body", b""))
         more = message.get("more_body", False)
-    return body
+    return b"".join(parts)
 
 
 def replay(body: bytes) -> Receive:
@@ -77,14 +85,14 @@ def replay(body: bytes) -> Receive:
     return receive
 
 
-def drop(send: Send, *, reset: bool) -> None:
+def drop(send: Recorder, *, reset: bool) -> None:
     """Ends the connection. ASGI has no word for it: uvicorn's `send` is a method of the object with the transport."""
-    connection = send.send.__self__ if isinstance(send, Recorder) else None  # type: ignore[attr-defined]
-    transport = connection.transport  # type: ignore[union-attr]
+    connection: Any = send.send.__self__  # type: ignore[attr-defined]
+    transport = connection.transport
     if reset:
         no_linger = struct.pack("ii", 1, 0)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
         transport.abort()
     else:
         transport.close()
-    connection.disconnected = True  # type: ignore[union-attr]
+    connection.disconnected = True

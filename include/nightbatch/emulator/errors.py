@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeVar
 
 Provider = Literal["openai", "anthropic", "gemini"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # https://docs.claude.com/en/api/errors
 _ANTHROPIC_TYPES = {
@@ -47,6 +50,20 @@ class ApiError(Exception):
     param: str | None = None
     status_name: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def malformed_is_400(function: Callable[P, T]) -> Callable[P, T]:
+    """A body of the wrong shape, wherever it was noticed, is the caller's fault and not the emulator's."""
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
+            message = f"The request is malformed ({type(error).__name__}: {error})."
+            raise ApiError(400, message, code="invalid_value") from error
+
+    return checked
 
 
 def error_body(provider: Provider, error: ApiError, request_id: str = "") -> dict[str, Any]:

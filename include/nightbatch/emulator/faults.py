@@ -114,7 +114,7 @@ class Exchange:
 
     scope: Scope
     receive: Receive
-    send: Send
+    send: Recorder
     provider: Provider
     rule: Rule | None
 
@@ -185,7 +185,7 @@ class Faults:
         elif rule.fault == "truncate":
             await answer.give_half(exchange.send)
         else:
-            answer.body = self._rewritten(rule, answer)
+            answer.parts = [self._rewritten(rule, answer)]
             await answer.give(exchange.send)
 
     def _rewritten(self, rule: Rule, answer: Answer) -> bytes:
@@ -229,5 +229,5 @@ async def _refuse(exchange: Exchange, error: ApiError) -> None:
     answer.status = error.status
     answer.headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
     answer.headers.append((b"content-type", b"application/json"))
-    answer.body = orjson.dumps(error_body(exchange.provider, error))
+    answer.parts = [orjson.dumps(error_body(exchange.provider, error))]
     await answer.give(exchange.send)

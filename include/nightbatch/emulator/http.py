@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -26,6 +26,7 @@ from nightbatch.emulator.state import Batch, State, over_token_limit
 from nightbatch.emulator.worker import CHARGE, Worker
 
 _JSON_LIMIT = 20 << 20
+_CLIENT_GONE = 499
 
 T = TypeVar("T")
 
@@ -166,6 +167,8 @@ async def _serve(provider: Provider, handler: Handler, request: Request) -> Resp
         response = await handler(Call(request, emulator, account, request_id))
     except ApiError as error:
         response = error_response(provider, error, request_id)
+    except ClientDisconnect:
+        response = Response(status_code=_CLIENT_GONE)  # nobody reads it
     except IntegrityError:
         response = error_response(provider, ApiError(409, "The name is already in use."), request_id)
     response.headers.setdefault("request-id" if provider == "anthropic" else "x-request-id", request_id)

@@ -121,6 +121,8 @@ class EmulatorProcess:
         ]
         command += ["--port", str(self.port), "--port-file", str(port_file)]
         for name, value in self._options.items():
+            if value is None:
+                continue
             flag = "turnaround-spread" if name == "spread" else name.replace("_", "-")
             command += [f"--{flag}", str(value)]
         return command

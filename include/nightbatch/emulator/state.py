@@ -90,6 +90,11 @@ class Batch:
         """True for a Gemini batch whose requests and results go without files."""
         return self.provider == "gemini" and self.input_file is None
 
+    @property
+    def ends_at(self) -> float:
+        """When it ends: it is done, or its window is over."""
+        return min(self.due_at, self.expires_at)
+
     def progress(self, now: float) -> float:
         """The share of the way from creation to its due time, 0..1."""
         whole = self.due_at - self.created_at
@@ -224,7 +229,7 @@ class State:
         self.db.execute(f"UPDATE batch SET {columns} WHERE id = ? AND outcome IS NULL", (*changes.values(), batch_id))
 
     def delete_batch(self, batch: Batch) -> None:
-        """Hides an ended batch and removes its results."""
+        """Hides an ended batch."""
         self.db.execute("UPDATE batch SET deleted_at = ? WHERE id = ?", (self.now(), batch.id))
 
     def enqueued_tokens(self, provider: Provider, account: str, model: str | None) -> int:

@@ -38,9 +38,11 @@ class Ending:
 
     @classmethod
     def of(cls, batch: Batch) -> Ending:
-        """As it was told to end; else expired if a request is marked never to finish; else completed."""
-        outcome: Outcome = batch.ending or ("expired" if batch.expiring else "completed")
-        share = {"completed": 1.0, "failed": 0.0}.get(outcome, batch.finished)
+        """As it was told to end; expired if it is too slow or a request is marked never to finish; else completed."""
+        too_slow = batch.ending is None and batch.expires_at < batch.due_at
+        outcome: Outcome = batch.ending or ("expired" if too_slow or batch.expiring else "completed")
+        share = batch.progress(batch.expires_at) if too_slow else batch.finished
+        share = {"completed": 1.0, "failed": 0.0}.get(outcome, share)
         return cls(outcome, round(batch.total * share))
 
     def reaches(self, number: int, raw: bytes) -> bool:
@@ -96,7 +98,7 @@ class Worker(threading.Thread):
             self._check(unchecked)
             return True
         now = self._state.now()
-        due = next((batch for batch in open_batches if batch.due_at <= now), None)
+        due = next((batch for batch in open_batches if batch.ends_at <= now), None)
         if due is not None:
             self._finish(due)
         return self._billing_log.catch_up() or due is not None

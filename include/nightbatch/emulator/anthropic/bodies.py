@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from nightbatch.emulator.answers import reply_to
 from nightbatch.emulator.billing import serves
-from nightbatch.emulator.errors import ApiError
+from nightbatch.emulator.errors import ApiError, malformed_is_400
 from nightbatch.emulator.prompt import Answered, Prompt, Reply, digest_of
 
 Params = Mapping[str, Any]
@@ -16,6 +16,7 @@ _GONE = ("temperature", "top_p", "top_k")  # since API version 2026-10-21
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "refusal": "refusal", "no-parts": "end_turn"}
 
 
+@malformed_is_400
 def answer(params: Params, *, seed: int, tier: Literal["batch", "standard"]) -> Answered:
     """The message that `POST /v1/messages` gives. Raises `ApiError`."""
     _refuse_faults(params)

@@ -11,7 +11,7 @@ from typing import Any
 
 from nightbatch.emulator.answers import reply_to
 from nightbatch.emulator.embeddings import embed
-from nightbatch.emulator.errors import ApiError
+from nightbatch.emulator.errors import ApiError, malformed_is_400
 from nightbatch.emulator.prompt import Answered, Prompt, Reply, Usage, digest_of, raise_for_marker, tokens_in
 
 Body = Mapping[str, Any]
@@ -27,6 +27,7 @@ def field(body: Body, name: str) -> Any:
     return body.get(re.sub("[A-Z]", lambda upper: f"_{upper[0].lower()}", name))
 
 
+@malformed_is_400
 def generate(model: str, body: Body, *, seed: int) -> Answered:
     """A `GenerateContentResponse`. Raises `ApiError`."""
     digest = digest_of(seed, model, body)
@@ -42,6 +43,7 @@ def generate(model: str, body: Body, *, seed: int) -> Answered:
     return Answered(shown, model, reply.usage)
 
 
+@malformed_is_400
 def embed_content(model: str, body: Body, *, seed: int) -> Answered:
     """An embedding with its token count. Raises `ApiError`."""
     text, _ = _text_of(body.get("content"))

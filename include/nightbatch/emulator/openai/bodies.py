@@ -9,7 +9,7 @@ from typing import Any
 from nightbatch.emulator.answers import reply_to, require_text
 from nightbatch.emulator.billing import embeds, serves
 from nightbatch.emulator.embeddings import embed
-from nightbatch.emulator.errors import ApiError
+from nightbatch.emulator.errors import ApiError, malformed_is_400
 from nightbatch.emulator.prompt import Answered, Prompt, Reply, Usage, digest_of, raise_for_marker, tokens_in
 
 Body = Mapping[str, Any]
@@ -19,6 +19,7 @@ _DEFAULT_DIMENSIONS = 1536
 _INPUTS_PER_REQUEST = 2048
 
 
+@malformed_is_400
 def answer(url: str, body: Body, *, seed: int, at: float) -> Answered:
     """What the endpoint at `url` answers at `at` (seconds since 1970). Raises `ApiError`."""
     model = body.get("model")

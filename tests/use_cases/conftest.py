@@ -1,0 +1,147 @@
+"""A small world for the use cases: real Postgres, the emulator, the three real adapters, and a judge."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nightbatch import loading, submission
+from nightbatch.emulator.process import EmulatorProcess
+from nightbatch.errors import SubmissionInDoubt
+from nightbatch.job_types import job_types
+from nightbatch.ledger import Batch, Loaded, RunParams
+from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.postgres.store import Store, open_store
+from nightbatch.provider import BatchProvider
+from nightbatch.providers import build
+from nightbatch.settings import Settings
+
+SETTINGS = Settings(max_batch_jobs=100, settle_seconds=0.3, create_seconds=0.1)
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
+    with EmulatorProcess(tmp_path_factory.mktemp("emulator"), turnaround=0.2) as running:
+        yield running
+
+
+@dataclass
+class World:
+    """One database and one account at each provider."""
+
+    dsn: str
+    store: Store
+    emulator: EmulatorProcess
+    settings: Settings
+    account: str = field(default_factory=lambda: uuid.uuid4().hex[:10])
+
+    def provider(self, name: ProviderName, *, account: str | None = None) -> BatchProvider:
+        key = f"emu-{account or self.account}"
+        return build(name, api_key=key, base_url=getattr(self.emulator, f"{name}_url"))
+
+    def insert(self, provider: str, count: int = 3, *, headline: str = "A headline", **columns: Any) -> list[int]:
+        """Scoring jobs, by plain SQL."""
+        names = ["job_type", "provider", "input", *columns]
+        ids = []
+        for number in range(count):
+            text = json.dumps({"headline": f"{headline} {number}"})
+            values = ["creative_scoring", provider, text, *columns.values()]
+            marks = ", ".join(["%s"] * len(values))
+            row = self.store.connection.execute(
+                f"INSERT INTO nightbatch.job ({', '.join(names)}) VALUES ({marks}) RETURNING id", values
+            ).fetchone()
+            assert row is not None
+            ids.append(row[0])
+        return ids
+
+    def plan(self, run_id: str = "r1", **params: Any) -> list[Batch]:
+        return submission.plan_run(
+            self.store, job_types(), self.settings, run_id=run_id, queued_before=None, params=RunParams(**params)
+        )
+
+    def submit(self, batch: Batch | int, *, account: str | None = None) -> int | None:
+        found = self.store.batch(batch if isinstance(batch, int) else batch.id)
+        provider = self.provider(found.provider, account=account)
+        return submission.submit_batch(self.store, provider, job_types(), self.settings, found.id)
+
+    def submit_until_certain(self, batch: Batch | int, tries: int = 10) -> int | None:
+        """As Airflow does it: again after the time that the doubt asks for."""
+        for _ in range(tries):
+            try:
+                return self.submit(batch)
+            except SubmissionInDoubt as doubt:
+                if doubt.look_again_in is None:
+                    raise
+                time.sleep(min(doubt.look_again_in, 0.5))
+        raise AssertionError(f"still in doubt after {tries} tries")
+
+    def load(self, batch_id: int) -> Loaded:
+        """Wait for the end, and load."""
+        batch = self.store.batch(batch_id)
+        provider = self.provider(batch.provider)
+        assert batch.provider_batch_id is not None
+        deadline = time.monotonic() + 20
+        while asyncio.run(provider.get_state(batch.provider_batch_id)).phase == "running":
+            assert time.monotonic() < deadline, "the batch does not end"
+            time.sleep(0.05)
+        return loading.load_batch(self.store, provider, job_types(), batch_id)
+
+    def night(self, run_id: str) -> list[Loaded]:
+        sent = [self.submit_until_certain(batch) for batch in self.plan(run_id)]
+        return [self.load(batch_id) for batch_id in sent if batch_id is not None]
+
+    def states(self) -> dict[int, str]:
+        return dict(self.store.connection.execute("SELECT job_id, state FROM nightbatch.job_status").fetchall())
+
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        found = self.store.connection.execute(query, values).fetchall()
+        return [row[0] if len(row) == 1 else row for row in found]
+
+    def bill(self) -> list[dict[str, Any]]:
+        return [line for line in self.emulator.billing() if line["account"] == self.account]
+
+    def creates(self, provider: str) -> int:
+        """How many creates of this account reached the provider."""
+        return sum(
+            entry["operation"] == "batch_create" and entry["provider"] == provider and entry["account"] == self.account
+            for entry in self.emulator.log()
+        )
+
+    def judge(self) -> None:
+        """The provider's bill against our books: nothing paid twice, nothing lost, every cent accounted for."""
+        bill = self.bill()
+        times = Counter(line["custom_id"].partition("_")[0] for line in bill)
+        assert not [job for job, count in times.items() if count > 1], "a job was paid twice"
+        booked = self.rows("SELECT coalesce(sum(batch_cost_usd), 0) FROM nightbatch.result")[0]
+        assert booked == sum((Decimal(line["cost_usd"]) for line in bill), Decimal(0))
+        assert booked == self.rows("SELECT coalesce(sum(batch_cost_usd), 0) FROM nightbatch_report.savings_daily")[0]
+        kept = self.rows("SELECT 'j' || job_id || '_a' || batch_id FROM nightbatch.result WHERE billed")
+        assert sorted(kept) == sorted(line["custom_id"] for line in bill), "a paid result was lost"
+        assert set(self.states().values()) <= {"queued", "batched", "succeeded", "failed", "rejected", "held"}
+        assert not self.rows(
+            "SELECT o.job_id FROM nightbatch.open_job AS o JOIN nightbatch.batch AS b ON b.id = o.batch_id"
+            " WHERE b.closed_at IS NOT NULL"
+        ), "a job belongs to a closed attempt"
+
+
+@pytest.fixture
+def world(dsn: str, emulator: EmulatorProcess) -> Iterator[World]:
+    emulator.control("DELETE", "faults")
+    with open_store(dsn) as store:
+        yield World(dsn, store, emulator, replace(SETTINGS))
+    emulator.control("DELETE", "faults")
+
+
+@pytest.fixture(params=PROVIDERS)
+def provider(request: pytest.FixtureRequest) -> ProviderName:
+    name: ProviderName = request.param
+    return name
