@@ -30,6 +30,9 @@ def resolve_doubt(store: Store, provider: BatchProvider, batch: Batch, settings:
     adopted = look(store, provider, taken)
     if adopted is not None:
         return adopted
+    if _may_be_released(store, taken, settings):
+        reason = f"Released after {settings.release_anthropic_after_hours:g} hours, as the settings ask."
+        return give_up(store, taken, reason, resend=resend)
     if taken.fenced_at is None:
         _fence(store, provider, taken, settings)
     remaining = settings.settle_seconds - store.seconds_since("fence", taken.id)
@@ -86,6 +89,12 @@ def _fence(store: Store, provider: BatchProvider, batch: Batch, settings: Settin
     store.record_held(batch, message)
     store.raise_alert("held", str(batch.id), message)
     raise SubmissionInDoubt(message)
+
+
+def _may_be_released(store: Store, batch: Batch, settings: Settings) -> bool:
+    """Whether the team asked for held Anthropic attempts to be sent again by themselves, at the risk of paying twice."""
+    hours = settings.release_anthropic_after_hours
+    return batch.provider == "anthropic" and 0 < hours * 3600 <= store.seconds_since("intent", batch.id)
 
 
 def give_up(store: Store, batch: Batch, reason: str, *, resend: bool) -> Batch:

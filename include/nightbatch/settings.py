@@ -33,7 +33,6 @@ class Settings:
     work_dir: str = str(Path(tempfile.gettempdir()) / "nightbatch")
     report_dir: str = ""
     """Where the JSON and Markdown reports go; empty writes none."""
-    success_rate_alert: float = 0.95
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
+
 from nightbatch import loading, submission
 from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.errors import SubmissionInDoubt

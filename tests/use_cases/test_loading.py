@@ -7,12 +7,12 @@ import threading
 from typing import Any
 
 import pytest
+
 from nightbatch import loading
 from nightbatch.errors import ReconciliationError, Transient
 from nightbatch.job_types import job_types
 from nightbatch.models import ProviderName
 from nightbatch.postgres.store import open_store
-
 from tests.use_cases.conftest import World
 
 

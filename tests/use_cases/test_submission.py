@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from nightbatch import recovery, submission
 from nightbatch.errors import AccountRefused, ConfigurationError, SubmissionInDoubt, Throttled
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
 from nightbatch.models import ProviderName
 from nightbatch.postgres.store import open_store
-
 from tests.use_cases.conftest import World
 
 
@@ -183,6 +183,19 @@ def test_anthropics_create_that_never_arrived_is_held_for_a_person(world: World)
     with pytest.raises(SubmissionInDoubt):
         world.submit_until_certain(batch)
     assert world.creates("anthropic") <= 1
+    world.judge()
+
+
+def test_a_team_may_have_held_batches_sent_again_by_themselves(world: World) -> None:
+    world.insert("anthropic")
+    (batch,) = world.plan()
+    world.emulator.fault("anthropic", "batch_create", "reset", times=1)
+    with pytest.raises(SubmissionInDoubt, match="before you release them"):
+        world.submit_until_certain(batch)
+    world.settings = replace(world.settings, release_anthropic_after_hours=0.1 / 3600)
+    successor = world.submit_until_certain(batch)
+    assert successor not in (None, batch.id)
+    assert world.load(successor or 0).succeeded == 3
     world.judge()
 
 
