@@ -111,5 +111,6 @@ def _exit_with_stdin() -> None:
 
     A pipe rather than PR_SET_PDEATHSIG: that one fires when the *thread* that started a child ends.
     """
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # not sys.stdin: its lock must be free when the interpreter ends
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
