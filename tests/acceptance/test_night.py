@@ -9,12 +9,13 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -100,6 +101,18 @@ def tasks(stack: Stack, run_id: str) -> list[dict[str, Any]]:
     return list(found["task_instances"])
 
 
+def clear(stack: Stack, run_id: str) -> None:
+    """All tasks of a run, as a person does it in the UI."""
+    what = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "reset_dag_runs": True}
+    stack.api("POST", "/dags/nightbatch/clearTaskInstances", what)
+
+
+def control(stack: Stack, method: str, path: str, body: Any = None) -> Any:
+    """Speak to the emulator itself."""
+    answer = httpx.request(method, f"{stack.emulator_url}/control/{path}", json=body, trust_env=False)
+    return answer.raise_for_status().json()
+
+
 def end_of(stack: Stack, run_id: str, timeout: float = 120) -> str:
     """The state in which a run ended; if not well, the tasks that failed are printed."""
     state = str(stack.wait_for_run("nightbatch", run_id, timeout)["state"])
@@ -112,10 +125,15 @@ def end_of(stack: Stack, run_id: str, timeout: float = 120) -> str:
     return state
 
 
-def wait_until(true: Callable[[], Any], what: str, timeout: float = 30) -> None:
+def wait_for_task(stack: Stack, run_id: str, state: str, name: str = "", timeout: float = 45) -> None:
+    """Until a task of the run, with ``name`` in its id, is in this state."""
     deadline = time.monotonic() + timeout
-    while not true():
-        assert time.monotonic() < deadline, f"waited {timeout:.0f} s in vain: {what}"
+    while True:
+        seen = tasks(stack, run_id)
+        if any(task["state"] == state and name in task["task_id"] for task in seen):
+            return
+        shown = [(task["task_id"], task["state"]) for task in seen]
+        assert time.monotonic() < deadline, f"no {name} was {state} within {timeout:.0f} s: {shown}"
         time.sleep(0.1)
 
 
@@ -178,8 +196,7 @@ def test_the_report_is_an_event_that_other_dags_can_follow(stack: Stack, night: 
 
 def test_clearing_a_finished_run_changes_no_ledger_row_and_no_bill(stack: Stack, night: tuple[str, set[int]]) -> None:
     before = (ledger(stack), bill(stack))
-    clear = {"dry_run": False, "dag_run_id": night[0], "only_failed": False, "reset_dag_runs": True}
-    stack.api("POST", "/dags/nightbatch/clearTaskInstances", clear)
+    clear(stack, night[0])
     assert end_of(stack, night[0]) == "success"
     assert (ledger(stack), bill(stack)) == before
 
@@ -199,7 +216,7 @@ def ledger(stack: Stack) -> dict[str, str]:
 def test_killing_a_component_in_mid_night_loses_and_doubles_nothing(stack: Stack, component: str) -> None:
     jobs = queue(stack, 4)
     run_id = stack.trigger("nightbatch")
-    wait_until(lambda: _in_state(stack, run_id, "deferred"), "a wait is deferred")
+    wait_for_task(stack, run_id, "deferred")
     stack.kill(component)
     stack.start_component(component)
     stack.wait_healthy()
@@ -210,23 +227,46 @@ def test_killing_a_component_in_mid_night_loses_and_doubles_nothing(stack: Stack
 def test_killing_the_workers_tasks_in_mid_submit_loses_and_doubles_nothing(stack: Stack) -> None:
     jobs = queue(stack, 4)
     run_id = stack.trigger("nightbatch")
-    wait_until(lambda: _in_state(stack, run_id, "running", ".submit"), "a submit runs")
+    wait_for_task(stack, run_id, "running", ".submit")
     assert _kill_running_tasks(stack) > 0
     assert end_of(stack, run_id) == "success"
     assert_all_came_out_once(stack, jobs)
 
 
-def _in_state(stack: Stack, run_id: str, state: str, name: str = "") -> bool:
-    return any(task["state"] == state and name in task["task_id"] for task in tasks(stack, run_id))
-
-
 def _kill_running_tasks(stack: Stack) -> int:
-    """SIGKILL the processes in which tasks run, and nothing around them."""
-    scheduler = psutil.Process(stack.status()["scheduler"])
-    leaves = [process for process in scheduler.children(recursive=True) if "task runner" in " ".join(process.cmdline())]
-    for process in leaves:
-        process.kill()
-    return len(leaves)
+    """SIGKILL the processes in which tasks run: each is the child of a worker of the LocalExecutor."""
+    workers = psutil.Process(stack.status()["scheduler"]).children()
+    running = [task for worker in workers for task in worker.children()]
+    for task in running:
+        task.kill()
+    return len(running)
+
+
+def test_clearing_a_run_in_mid_night_cancels_nothing_and_finds_its_batches_again(stack: Stack) -> None:
+    jobs = queue(stack, 2)
+    run_id = stack.trigger("nightbatch")
+    wait_for_task(stack, run_id, "deferred")
+    clear(stack, run_id)
+    assert end_of(stack, run_id) == "success"
+    assert_all_came_out_once(stack, jobs)
+    assert "batch_cancel" not in {seen["operation"] for seen in control(stack, "GET", "log")}
+
+
+# -- a provider that is down
+
+
+def test_a_refused_account_stops_nobody_else_and_fails_the_run(stack: Stack) -> None:
+    jobs = queue(stack, 2)
+    refusal = {"provider": "gemini", "operation": "file_upload", "fault": "refuse", "status": 403, "times": None}
+    control(stack, "POST", "faults", refusal)
+    run_id = stack.trigger("nightbatch")
+    assert end_of(stack, run_id) == "failed"
+    assert states(stack, jobs) == {"succeeded": 4, "queued": 2}
+    ends = {(task["task_id"], task["state"]) for task in tasks(stack, run_id)}
+    assert {("gemini.submit", "failed"), ("openai.load", "success"), ("report", "success"), ("watch", "failed")} <= ends
+    control(stack, "DELETE", "faults")
+    assert end_of(stack, stack.trigger("nightbatch", {"providers": ["gemini"]})) == "success"
+    assert_all_came_out_once(stack, jobs)
 
 
 # -- runs side by side
@@ -247,12 +287,22 @@ def test_a_backfill_and_a_manual_run_side_by_side_take_every_job_once(stack: Sta
         "run_on_latest_version": True,
     }
     stack.api("POST", "/backfills", backfill)
+    wait_for_plan(stack, "backfill%")
     manual = stack.trigger("nightbatch")
-    assert end_of(stack, manual, 120) == "success"
+    assert end_of(stack, manual) == "success"
     runs = stack.api("GET", "/dags/nightbatch/dagRuns?run_type=backfill")["dag_runs"]
-    assert len(runs) == 3
-    assert [end_of(stack, run["dag_run_id"], 120) for run in runs] == ["success"] * 3
+    assert [end_of(stack, run["dag_run_id"]) for run in runs] == ["success"] * 3
     assert_all_came_out_once(stack, jobs)
+    query = "SELECT count(DISTINCT run_id) FROM nightbatch.batch WHERE run_id = %s OR run_id LIKE 'backfill%%'"
+    assert sql(stack, query, (manual,))[0][0] >= 2
+
+
+def wait_for_plan(stack: Stack, runs: str, timeout: float = 45) -> None:
+    """Until a run like this has taken jobs."""
+    deadline = time.monotonic() + timeout
+    while not sql(stack, "SELECT FROM nightbatch.batch WHERE run_id LIKE %s", (runs,)):
+        assert time.monotonic() < deadline, f"no run like {runs} took a job within {timeout:.0f} s"
+        time.sleep(0.1)
 
 
 # -- secrets

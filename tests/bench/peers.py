@@ -114,10 +114,11 @@ def _llm_batch_operator(jobs: int) -> None:
     from airflow.sdk.exceptions import TaskDeferred
 
     from nightbatch.job_types import job_types
+    from nightbatch.models import Prompt
 
     kind = job_types()["creative_scoring"]
-    prompts = [kind.render_request(text.encode()) for text in _inputs(jobs)]
-    requests = [{"prompt": prompt.user} for prompt in prompts]  # type: ignore[union-attr]
+    prompts = [prompt for text in _inputs(jobs) if isinstance(prompt := kind.render_request(text.encode()), Prompt)]
+    requests: list[str] = [prompt.user for prompt in prompts]
     instance = SimpleNamespace(
         dag_id="bench", task_id="bench", run_id="bench", map_index=-1, try_number=1, xcom_push=lambda **_: None
     )
@@ -131,7 +132,7 @@ def _llm_batch_operator(jobs: int) -> None:
             result_path=f"file://{os.environ['BENCH_FOLDER']}/results",
             llm_conn_id="llm",
             model_id=f"openai:{_MODEL}",
-            system_prompt=prompts[0].system,  # type: ignore[union-attr]
+            system_prompt=prompts[0].system or "",
             output_type=kind.Output,
             deferrable=True,
         )

@@ -1,0 +1,90 @@
+"""The compose file, as far as it can be checked without a Docker engine."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yaml").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, Any] = COMPOSE["services"]
+# `$$` is a dollar sign for the container's own shell.
+VARIABLES = re.findall(r"(?<!\$)\$\{(\w+)(:[?-][^}]*)?\}", TEXT)
+
+
+def test_it_follows_the_compose_specification() -> None:
+    schema = json.loads((Path(__file__).parent / "data" / "compose-spec.json").read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator(schema).validate(COMPOSE)
+
+
+def test_every_part_that_a_service_names_is_defined() -> None:
+    for name, service in SERVICES.items():
+        assert set(service.get("depends_on", {})) <= set(SERVICES), name
+        for volume in service.get("volumes", ()):
+            assert volume.partition(":")[0] in COMPOSE["volumes"], name
+        for secret in service.get("secrets", ()):
+            assert secret in COMPOSE["secrets"], name
+        for config in service.get("configs", ()):
+            assert config["source"] in COMPOSE["configs"], name
+
+
+def test_every_path_that_the_image_copies_exists() -> None:
+    dockerfile = COMPOSE["x-airflow"]["build"]["dockerfile_inline"]
+    copied = [path for line in re.findall(r"^COPY (.*)$", dockerfile, re.MULTILINE) for path in line.split()[:-1]]
+    assert copied
+    assert [path for path in copied if not (ROOT / path).exists()] == []
+
+
+def test_every_variable_stands_in_the_example() -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    names = {name for name, _ in VARIABLES} | {secret["environment"] for secret in COMPOSE["secrets"].values()}
+    assert [name for name in sorted(names) if not re.search(rf"^(# )?{name}=", example, re.MULTILINE)] == []
+
+
+def test_no_password_and_no_key_has_a_default() -> None:
+    secret = [(name, rest) for name, rest in VARIABLES if re.search("PASSWORD|KEY|SECRET", name)]
+    assert len(secret) > 8
+    assert [name for name, rest in secret if not rest.startswith(":?")] == []
+    for line in (ROOT / ".env.example").read_text(encoding="utf-8").splitlines():
+        assert not re.match(r"\w*(PASSWORD|KEY|SECRET)\w*=.", line), line
+
+
+def test_every_published_port_is_on_loopback() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_confined(name: str) -> None:
+    service = SERVICES[name]
+    assert service["user"] not in ("root", "0", "0:0")
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+
+
+@pytest.mark.parametrize("name", ["api-server", "scheduler", "dag-processor", "triggerer", "postgres"])
+def test_every_lasting_service_tells_its_health(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"]
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_airflow_and_nightbatch_never_share_a_database() -> None:
+    environment = SERVICES["scheduler"]["environment"]
+    assert environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].endswith("/airflow")
+    assert environment["NIGHTBATCH_DSN"].endswith("/nightbatch")
+
+
+def test_every_command_that_it_runs_exists() -> None:
+    script = "\n".join(SERVICES["init"]["command"])
+    assert "nightbatch migrate" in script
+    for pool in ("openai", "anthropic", "gemini"):
+        assert pool in script
