@@ -1,0 +1,5 @@
+"""`python -m nightbatch.cli`."""
+
+from nightbatch.cli.app import app
+
+app()
