@@ -32,7 +32,7 @@ status: .venv/.runtime ## what of `make up` is running
 	@$(BIN)/python -m nightbatch.stack status
 
 crash-test: .venv/.dev ## kill the process at every step; the emulator's bill is the judge
-	$(BIN)/python -m pytest -n0 -m crash --crash=all tests/acceptance/test_crash.py
+	$(BIN)/python -m tests.crash.proof
 
 bench: .venv/.dev ## 10,000 jobs, beside Airflow's own LLMBatchOperator: time and peak memory
 	$(BIN)/python -m tests.bench.peers

@@ -21,7 +21,7 @@ at once. They must exist, or Airflow never starts those tasks: `airflow pools se
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, TriggerRule, dag, task, task_group
@@ -42,7 +42,6 @@ settings = Settings.from_env()
 @dag(
     dag_id="nightbatch",
     schedule=CronTriggerTimetable(settings.schedule, timezone=settings.timezone, interval=timedelta(days=1)),
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,  # for a quiet UI only: runs of a backfill overlap all the same, and the ledger keeps them apart
     params=run_form(sorted(job_types())),

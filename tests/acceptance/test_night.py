@@ -300,8 +300,9 @@ def test_a_backfill_and_a_manual_run_side_by_side_take_every_job_once(stack: Sta
 def wait_for_plan(stack: Stack, runs: str, timeout: float = 45) -> None:
     """Until a run like this has taken jobs."""
     deadline = time.monotonic() + timeout
-    while not sql(stack, "SELECT FROM nightbatch.batch WHERE run_id LIKE %s", (runs,)):
-        assert time.monotonic() < deadline, f"no run like {runs} took a job within {timeout:.0f} s"
+    while not sql(stack, "SELECT id FROM nightbatch.batch WHERE run_id LIKE %s", (runs,)):
+        seen = [(run["dag_run_id"], run["state"]) for run in stack.api("GET", "/dags/nightbatch/dagRuns")["dag_runs"]]
+        assert time.monotonic() < deadline, f"no run like {runs} took a job within {timeout:.0f} s: {seen}"
         time.sleep(0.1)
 
 

@@ -18,6 +18,7 @@ import pytest
 from nightbatch.errors import ConfigurationError, NightbatchError
 from nightbatch.postgres import embedded
 from nightbatch.postgres.embedded import EmbeddedPostgres, free_port
+from nightbatch.postgres.postmaster import server_process
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def wait_until(claim: Callable[[], bool]) -> None:
 
 
 def server_processes(data_dir: Path) -> list[psutil.Process]:
-    return [p for p in psutil.process_iter() if embedded._server_process(p.pid, data_dir) is not None]
+    return [p for p in psutil.process_iter() if server_process(p.pid, data_dir) is not None]
 
 
 def leave_a_server_behind(data_dir: Path) -> None:

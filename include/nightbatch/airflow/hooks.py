@@ -116,7 +116,7 @@ class GeminiHook(BaseHook):
 
     def get_conn(self) -> BatchProvider:
         """The batch adapter for this connection's account."""
-        return provider_of("gemini", self.get_connection(self.gemini_conn_id))
+        return provider_of("gemini", _connection(self.gemini_conn_id, "gemini"))
 
     def test_connection(self) -> tuple[bool, str]:
         """Make one call that costs nothing; Airflow's "Test" button and ``nightbatch doctor`` show the answer."""

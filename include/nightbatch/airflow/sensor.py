@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from nightbatch.errors import Transient
 from nightbatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class BatchSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("batch_id",)
     ui_color = "#e6f1f2"
 
-    def __init__(self, *, batch_id: int, **kwargs: Any) -> None:
+    def __init__(self, *, batch_id: int | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.batch_id = batch_id
 
@@ -35,6 +36,8 @@ class BatchSensor(BaseSensorOperator):
         from nightbatch.airflow.trigger import BatchTrigger
         from nightbatch.recovery import overdue_hours
 
+        if self.batch_id is None:
+            raise Transient("Which batch to wait for is not known: submit was cleared, and has not run again yet.")
         with store() as ledger:
             batch = ledger.batch(self.batch_id)
         if batch.state == "loaded":
@@ -58,6 +61,11 @@ class BatchSensor(BaseSensorOperator):
                     f"Batch {self.batch_id}: {says} The batch itself goes on:"
                     " nightbatch_recover loads it when it has ended."
                 )
+            case None | {"batch_id": int(), "outcome": "ended" | "gave_up"}:
+                # Airflow 3.3 resumes a wait that was cleared while it ran with no event, or with the one from before,
+                # which may be of an attempt that was replaced since. So the ledger is asked again.
+                self.log.warning("Batch %s: resumed by an event that is not its own: %r", self.batch_id, event)
+                self.execute(context)
             case _:
                 raise AirflowFailException(
                     f"Batch {self.batch_id}: the triggerer sent an event that makes no sense: {event!r}."

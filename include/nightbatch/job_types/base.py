@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from nightbatch.errors import NightbatchError, Rejected
 from nightbatch.models import Answer, EmbeddingInput, Endpoint, Prompt, ProviderName, Request
 
+_FLOAT4 = 3.4e38  # what a vector's column can hold
+
 
 class Misfit(NightbatchError):
     """A paid answer that does not fit the job type's output: the job fails, and its cost is waste."""
@@ -116,8 +118,8 @@ class EmbeddingType(JobType):
         sizes = {len(vector) for vector in vectors}
         if len(sizes) != 1 or 0 in sizes:
             raise Misfit("the answer does not fit: it holds no vectors, or vectors of different sizes")
-        if not all(math.isfinite(sum(vector)) for vector in vectors):
-            raise Misfit("the answer does not fit: a vector holds something that is no number")
+        if not all(math.isfinite(sum(v)) and -_FLOAT4 <= min(v) and max(v) <= _FLOAT4 for v in vectors):
+            raise Misfit("the answer does not fit: a vector holds something that is no number, or one too large")
         return Read(orjson.dumps({"count": len(vectors), "dimensions": sizes.pop()}), vectors)
 
 

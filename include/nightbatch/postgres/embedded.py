@@ -18,18 +18,17 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-import psutil
 import psycopg
 from psycopg import sql
 from psycopg.errors import DuplicateDatabase
 
 from nightbatch.errors import ConfigurationError, NightbatchError
 from nightbatch.postgres.account import Account, account_for
+from nightbatch.postgres.postmaster import Postmaster, clear_away_the_dead
 
 HOST = "127.0.0.1"
 SUPERUSER = "postgres"
@@ -47,15 +46,6 @@ _SETTINGS = {
     "log_timezone": "UTC",
     "log_checkpoints": "off",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Postmaster:
-    """What postmaster.pid says, once its process is known to be this folder's server."""
-
-    process: psutil.Process
-    port: int
-    ready: bool
 
 
 class EmbeddedPostgres:
@@ -100,7 +90,7 @@ class EmbeddedPostgres:
                 account = account_for(self.data_dir)
                 account.let_through(bin_dir, self.data_dir)
                 self._initialise(bin_dir, account)
-                self._clear_away_the_dead()
+                clear_away_the_dead(self.data_dir)
                 self._launch(bin_dir, account)
             self._wait_until_ready()
 
@@ -109,12 +99,7 @@ class EmbeddedPostgres:
         running = self._postmaster()
         if running is None:
             return
-        for how, seconds in ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
-            with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
-                running.process.send_signal(how)
-                running.process.wait(seconds)
-            if not _alive(running.process):
-                break
+        running.stop()
         if self._child is not None:
             self._child.poll()
 
@@ -162,23 +147,13 @@ class EmbeddedPostgres:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
-    def _postmaster(self) -> _Postmaster | None:
-        """The running server, or None: a pid alone proves nothing, it may have been given to another program."""
+    def _postmaster(self) -> Postmaster | None:
         try:
-            lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
-        except FileNotFoundError:
-            return None
+            return Postmaster.of(self.data_dir)
         except PermissionError:
             raise _not_ours(self.data_dir) from None
-        if len(lines) < 4 or not lines[3].strip():
-            return None
-        process = _server_process(int(lines[0]), self.data_dir)
-        if process is None:
-            return None
-        # https://www.postgresql.org/docs/18/storage-file-layout.html; line 8 is the status that pg_ctl waits for
-        return _Postmaster(process, port=int(lines[3]), ready=len(lines) > 7 and lines[7].strip() == "ready")
 
-    def _check_adopted(self, running: _Postmaster) -> None:
+    def _check_adopted(self, running: Postmaster) -> None:
         if self._port not in (None, running.port):
             raise ConfigurationError(
                 f"Postgres in {self.data_dir} already runs on port {running.port}, not on {self._port}. "
@@ -236,21 +211,6 @@ class EmbeddedPostgres:
             raise ConfigurationError(
                 f"{self._password_file}, the password of {self.data_dir}, is missing: restore it, or remove the folder."
             )
-
-    def _clear_away_the_dead(self) -> None:
-        """After a kill -9 of the server: end what is left of it, then remove its pid file.
-
-        Postgres itself would refuse to start if the pid had been given to any other program since.
-        """
-        stale = self.data_dir / "postmaster.pid"
-        if not stale.exists():
-            return
-        left = [p for p in psutil.process_iter() if _server_process(p.pid, self.data_dir) is not None]
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(left, timeout=10)
-        stale.unlink()
 
     def _launch(self, bin_dir: Path, account: Account) -> None:
         port = self._port or free_port()
@@ -325,23 +285,6 @@ def check_free(port: int) -> None:
                 f"Port {port} of {HOST} cannot be used ({error.strerror}): stop the program that holds it, "
                 "or choose another port."
             ) from None
-
-
-def _server_process(pid: int, data_dir: Path) -> psutil.Process | None:
-    """The process, if it is a postgres that works in this folder; every one of its processes does."""
-    try:
-        process = psutil.Process(pid)
-        if process.name() == "postgres" and process.cwd() == str(data_dir) and _alive(process):
-            return process
-    except psutil.Error:
-        pass  # gone, or of another user: not a server that we could talk to
-    return None
-
-
-def _alive(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _ask_to_die_with_parent() -> None:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import anthropic
 import httpx2
-from anthropic.lib._parse._transform import transform_schema
 from anthropic.types.messages import MessageBatch
 
 from nightbatch import planning
 from nightbatch.errors import Rejected, Transient
 from nightbatch.models import (
     Answer,
-    Counts,
     EmbeddingInput,
     Endpoint,
     FoundBatch,
@@ -33,23 +28,36 @@ from nightbatch.models import (
     ResultLine,
     Submission,
     UnreadableLine,
+    Usage,
 )
 from nightbatch.providers.wire import (
-    CONNECT_SECONDS,
-    READ_SECONDS,
+    NO_IDLE_CONNECTIONS,
+    TIMEOUT,
+    PerLoop,
+    added,
+    brief,
+    counted,
     fingerprint,
     lines,
+    named,
+    quiet,
     read_object,
     render_line,
+    require_fit,
+    still_kept,
+    tls,
     translate,
     usage,
+    well_formed,
     why_unusable,
 )
 
 _SKEW = timedelta(minutes=2)  # between the database's clock and Anthropic's
-_TIMEOUT = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
 _REQUEST = re.compile(r"\brequests\.(\d+)\b")
 _ENDED_BY_LIMIT = {"max_tokens", "model_context_window_exceeded", "pause_turn"}
+# A spend limit comes as a 400: https://docs.anthropic.com/en/api/errors
+_SPENT = ("credit balance", "spend limit", "usage limits", "billing")
+_CHUNK = 1 << 20
 
 
 class AnthropicBatches:
@@ -58,12 +66,19 @@ class AnthropicBatches:
     name: ProviderName = "anthropic"
 
     def __init__(self, *, api_key: str, base_url: str | None = None, account: str | None = None) -> None:
-        self._key, self._base_url = api_key, base_url
-        self._client = anthropic.Anthropic(api_key=api_key, base_url=base_url, timeout=_TIMEOUT)
-        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, anthropic.AsyncAnthropic] = (
-            WeakKeyDictionary()
+        quiet()
+        self._key = api_key
+        self._client = anthropic.Anthropic(api_key=api_key, base_url=base_url, timeout=TIMEOUT)
+        self._async = PerLoop(
+            lambda: anthropic.AsyncAnthropic(
+                api_key=api_key,
+                base_url=base_url,
+                http_client=anthropic.DefaultAsyncHttpxClient(
+                    limits=NO_IDLE_CONNECTIONS, timeout=TIMEOUT, verify=tls()
+                ),
+            )
         )
-        self.account = fingerprint("anthropic", account, str(self._client.base_url), api_key)
+        self.account = fingerprint(account, "anthropic", str(self._client.base_url), api_key)
 
     def limits(self, endpoint: Endpoint) -> Limits:
         return planning.limits("anthropic")
@@ -71,6 +86,7 @@ class AnthropicBatches:
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
         if isinstance(request, EmbeddingInput):
             raise Rejected("Anthropic has no embeddings")
+        require_fit(endpoint, request)
         return render_line({"custom_id": custom_id, "params": _params(model, request)})
 
     def upload(self, submission: Submission, path: Path) -> None:
@@ -78,88 +94,93 @@ class AnthropicBatches:
 
     def submit(self, submission: Submission, path: Path) -> str:
         once = self._client.with_options(max_retries=0)
-        with tempfile.TemporaryFile(dir=path.parent) as body, _errors():
-            _join(path, body)
-            return once.post(
+        length, body = _create_body(path)
+        with self._errors():
+            batch = once.post(
                 "/v1/messages/batches",
                 cast_to=MessageBatch,
                 content=body,
-                options={"headers": {"Content-Type": "application/json"}},
-            ).id
+                options={
+                    "headers": {"Content-Type": "application/json", "Content-Length": str(length)},
+                    "follow_redirects": False,
+                },
+            )
+            return named(batch.id)
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
-        """Candidates by time and count; the list is newest first, and pages wholly from before the intent end it."""
-        since = (submission.intent_at or datetime.fromtimestamp(0, UTC)) - _SKEW
+        """Candidates by time and count; the list is newest first, and a page wholly from before the intent ends it."""
+        since = (submission.intent_at or datetime(1970, 1, 2, tzinfo=UTC)) - _SKEW
         found = []
-        with _errors():
+        with self._errors():
             page = self._client.messages.batches.list(limit=1000)
             while True:
                 for batch in page.data:
                     if batch.created_at >= since and _total(batch) == submission.job_count:
-                        found.append(FoundBatch(batch.id, certain=False, created_at=batch.created_at))
-                if not page.has_next_page() or all(batch.created_at < since for batch in page.data):
+                        found.append(FoundBatch(named(batch.id), certain=False, created_at=batch.created_at))
+                if page.has_more is False or (page.data and all(batch.created_at < since for batch in page.data)):
                     return found
+                if not page.has_more or not page.last_id:
+                    raise Transient("Anthropic's list of batches does not say where it ends: it could not be read.")
                 page = page.get_next_page()
 
     def fence(self, submission: Submission) -> bool:
         return False
 
     async def get_state(self, provider_batch_id: str) -> ProviderState:
-        with _errors():
-            return _state(await self._async_client().messages.batches.retrieve(provider_batch_id))
+        with self._errors():
+            return _state(await self._async.client().messages.batches.retrieve(provider_batch_id))
 
     def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
-        with _errors(), self._client.messages.batches.with_streaming_response.results(provider_batch_id) as response:
+        """Raw lines: the SDK's objects take a result of an unknown type for one that succeeded."""
+        with self._errors():
+            batch = self._client.messages.batches.retrieve(provider_batch_id)
+            if batch.archived_at:
+                raise Rejected("Anthropic does not keep the results any more: they are archived.", status=410)
+        with (
+            still_kept(),
+            self._errors(),
+            self._client.messages.batches.with_streaming_response.results(provider_batch_id) as response,
+        ):
             for line in lines(response.iter_bytes()):
                 yield _read(line)
 
     def cancel(self, provider_batch_id: str) -> None:
-        with _errors():
+        with self._errors():
             self._client.messages.batches.cancel(provider_batch_id)
 
     def delete_files(self, submission: Submission, provider_batch_id: str | None) -> None:
         """Results stay for 29 days; deleting a batch would also take it out of the list that proves what was sent."""
 
     def check(self) -> None:
-        with _errors():
+        with self._errors():
             self._client.messages.batches.list(limit=1)
 
-    def _async_client(self) -> anthropic.AsyncAnthropic:
-        """One per event loop, without idle connections: those would outlive the loop that opened them."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._async_clients:
-            http = anthropic.DefaultAsyncHttpxClient(
-                limits=httpx2.Limits(max_keepalive_connections=0), timeout=_TIMEOUT
-            )
-            self._async_clients[loop] = anthropic.AsyncAnthropic(
-                api_key=self._key, base_url=self._base_url, http_client=http
-            )
-        return self._async_clients[loop]
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except anthropic.APIStatusError as error:
-        body = error.body if isinstance(error.body, dict) else {}
-        inner = body.get("error") or {}
-        message = str(inner.get("message") or error.message)
-        raise translate(
-            f"{inner.get('type')}: {message}" if inner else message,
-            error.status_code,
-            in_its_own_words=body.get("type") == "error",
-            retry_after=error.response.headers.get("retry-after"),
-            account=error.status_code == 400 and ("credit balance" in message or "spend limit" in message),
-            requests=tuple(int(place) for place in _REQUEST.findall(message)),
-        ) from None
-    except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-        raise Transient(f"Anthropic did not answer: {type(error).__name__}") from None
-    except anthropic.AnthropicError as error:
-        raise Transient(str(error)[:300]) from None  # the results are not there yet
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except anthropic.APIStatusError as error:
+            body = error.body if isinstance(error.body, dict) else {}
+            inner = body.get("error") if body.get("type") == "error" else None
+            inner = inner if isinstance(inner, dict) else {}
+            kind, message = inner.get("type"), str(inner.get("message") or "")
+            raise translate(
+                f"{kind}: {message}" if kind else None,
+                error.status_code,
+                error.response.headers,
+                secret=self._key,
+                account=error.status_code == 400 and any(word in message.lower() for word in _SPENT),
+                requests=tuple(int(place) for place in _REQUEST.findall(message)),
+            ) from None
+        except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
+            raise Transient(f"Anthropic did not answer: {type(error).__name__}") from None
+        except (anthropic.AnthropicError, ValueError, TypeError, KeyError, AttributeError) as error:
+            # Status 200 with something else in it, as from a login page on the way; or results that are not there yet.
+            raise Transient(f"Anthropic's answer could not be read: {type(error).__name__}") from None
 
 
 def _params(model: str, prompt: Prompt) -> dict[str, Any]:
+    """Never a temperature: since the API version that the SDK names, it is refused."""
     params: dict[str, Any] = {
         "model": model,
         "max_tokens": prompt.max_tokens,
@@ -169,20 +190,32 @@ def _params(model: str, prompt: Prompt) -> dict[str, Any]:
         params["system"] = prompt.system
     if prompt.schema:
         # The SDK moves the keywords that Anthropic refuses (minimum, maxLength, ...) into descriptions.
-        params["output_config"] = {"format": {"type": "json_schema", "schema": transform_schema(prompt.schema)}}
+        schema = anthropic.transform_schema(prompt.schema)
+        params["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
     return params
 
 
-def _join(path: Path, body: Any) -> None:
-    """``{"requests": [line, line, ...]}`` without reading a line as JSON again."""
-    body.write(b'{"requests":[')
+def _create_body(path: Path) -> tuple[int, Iterator[bytes]]:
+    """``{"requests":[line,line,...]}`` and its length in bytes, without reading a line as JSON again.
+
+    A line break is never part of a rendered line, and is as long as a comma.
+    """
+    size = path.stat().st_size
     with path.open("rb") as file:
-        for number, line in enumerate(file):
-            if number:
-                body.write(b",")
-            body.write(line.rstrip(b"\n"))
-    body.write(b"]}")
-    body.seek(0)
+        file.seek(max(size - 1, 0))
+        size -= file.read(1) == b"\n"
+    start, end = b'{"requests":[', b"]}"
+
+    def body() -> Iterator[bytes]:
+        yield start
+        left = size
+        with path.open("rb") as file:
+            while left and (chunk := file.read(min(left, _CHUNK))):
+                left -= len(chunk)
+                yield chunk.replace(b"\n", b",")
+        yield end
+
+    return len(start) + size + len(end), body()
 
 
 def _total(batch: MessageBatch) -> int:
@@ -194,10 +227,10 @@ def _state(batch: MessageBatch) -> ProviderState:
     """The counts other than ``processing`` are 0 until the whole batch has ended."""
     ended = batch.processing_status == "ended"
     return ProviderState(
-        provider_batch_id=batch.id,
+        provider_batch_id=named(batch.id),
         phase="ended" if ended else "running",
-        status=batch.processing_status,
-        counts=Counts(_total(batch), batch.request_counts.succeeded, batch.request_counts.errored) if ended else None,
+        status=named(batch.processing_status),
+        counts=counted(_total(batch), batch.request_counts.succeeded, batch.request_counts.errored) if ended else None,
         unknown=batch.processing_status not in ("in_progress", "canceling", "ended"),
         created_at=batch.created_at,
         ended_at=batch.ended_at,
@@ -210,7 +243,7 @@ def _read(line: bytes) -> ResultLine | UnreadableLine:
     if isinstance(found, UnreadableLine):
         return found
     try:
-        return _result(line, found["custom_id"], found["result"])
+        return well_formed(_result(line, found["custom_id"], found["result"]))
     except (KeyError, TypeError, AttributeError):
         return UnreadableLine(line, "the line does not have the shape of an Anthropic result")
 
@@ -221,7 +254,7 @@ def _result(line: bytes, custom_id: str, result: dict[str, Any]) -> ResultLine |
             return _succeeded(line, custom_id, result["message"])
         case "errored":
             inner = result["error"]["error"]
-            error = f"{inner['type']}: {inner['message']}"
+            error = brief(f"{inner['type']}: {inner['message']}")
             retryable = inner["type"] in ("api_error", "overloaded_error", "rate_limit_error", "timeout_error")
             return ResultLine(custom_id, "errored", line, billed=False, error=error, retryable=retryable)
         case "canceled":
@@ -242,17 +275,13 @@ def _succeeded(line: bytes, custom_id: str, message: dict[str, Any]) -> ResultLi
     elif reason in _ENDED_BY_LIMIT:
         outcome = "truncated"
     text = "".join(block["text"] for block in message["content"] if block["type"] == "text") or None
-    tokens = message.get("usage") or {}
-    cached = tokens.get("cache_read_input_tokens") or 0
-    fresh = tokens.get("input_tokens")
-    total = fresh + cached + (tokens.get("cache_creation_input_tokens") or 0) if isinstance(fresh, int) else None
     answer = Answer(outcome, text, None, reason, message.get("model"))
-    return ResultLine(
-        custom_id,
-        outcome,
-        line,
-        billed=True,
-        answer=answer,
-        usage=usage(total, tokens.get("output_tokens"), cached),
-        error=why_unusable(answer),
-    )
+    counted, error = _usage(message.get("usage") or {}), why_unusable(answer)
+    return ResultLine(custom_id, outcome, line, billed=True, answer=answer, usage=counted, error=error)
+
+
+def _usage(tokens: dict[str, Any]) -> Usage | None:
+    """``input_tokens`` are those that neither came from a cache nor went into one."""
+    fresh, cached = tokens.get("input_tokens"), tokens.get("cache_read_input_tokens")
+    total = added(fresh, cached, tokens.get("cache_creation_input_tokens"))
+    return usage(total if fresh is not None else None, tokens.get("output_tokens"), cached)

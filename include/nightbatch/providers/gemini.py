@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,6 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import httpx
 import httpx2
@@ -19,7 +19,7 @@ from google.genai import errors as genai_errors
 from google.genai import types
 
 from nightbatch import planning
-from nightbatch.errors import Rejected, Transient
+from nightbatch.errors import ProviderError, Rejected, Transient
 from nightbatch.models import (
     Answer,
     Counts,
@@ -34,72 +34,109 @@ from nightbatch.models import (
     ResultLine,
     Submission,
     UnreadableLine,
+    Usage,
 )
 from nightbatch.providers.wire import (
-    CONNECT_SECONDS,
-    READ_SECONDS,
+    NO_IDLE_CONNECTIONS,
+    TIMEOUT,
+    PerLoop,
+    added,
+    brief,
     fingerprint,
     lines,
+    named,
+    quiet,
     read_object,
     render_line,
+    require_fit,
+    still_kept,
+    tls,
     translate,
     usage,
+    vector,
+    well_formed,
     why_unusable,
 )
 
-# Said once per create otherwise; the lock file pins the version that was tested.
-warnings.filterwarnings("ignore", message=r"batches\.create_embeddings\(\) is experimental")
-
-# The SDK defaults to v1; batches and files are documented, and complete, in v1beta only.
+# The SDK defaults to v1. Google documents batches, and the files that they read and write, for v1beta only:
+# https://ai.google.dev/api/batch-api
 _VERSION = "v1beta"
 _BASE_URL = "https://generativelanguage.googleapis.com"
+_SDK_TIMEOUT_MS = 300_000  # for one call, or for one 8 MB piece of an upload
 _ACTIVE_SECONDS = 120.0
-_PREFIXES = ("BATCH_STATE_", "JOB_STATE_")
 _RUNNING = {"PENDING", "RUNNING", "QUEUED", "UPDATING", "PAUSED", "CANCELLING"}
 _ENDED = {"SUCCEEDED", "PARTIALLY_SUCCEEDED", "CANCELLED", "EXPIRED"}
+# https://ai.google.dev/api/generate-content#FinishReason; an answer without text is refused whatever its reason
 _REFUSING = {
     "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "OTHER", "IMAGE_SAFETY",
 }  # fmt: skip
+# google.rpc.Code: an error inside an operation or a line has the number only
+_CODES = {
+    1: "CANCELLED", 3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 5: "NOT_FOUND", 7: "PERMISSION_DENIED",
+    8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION", 10: "ABORTED", 13: "INTERNAL", 14: "UNAVAILABLE",
+}  # fmt: skip
+_RETRYABLE = {4, 8, 10, 13, 14, 429}
+
+warnings.filterwarnings("ignore", category=genai_errors.ExperimentalWarning, message=r"batches\.create_embeddings")
 
 
 class GeminiBatches:
-    """One Google AI project."""
+    """One Google AI project.
+
+    Operations are read raw, past the SDK: its `BatchJob` drops ``error`` and ``batchStats``, and its downloads stand whole
+    in memory.
+    """
 
     name: ProviderName = "gemini"
 
     def __init__(self, *, api_key: str, base_url: str | None = None, account: str | None = None) -> None:
+        quiet()
         self._key = api_key
-        self._base_url = (base_url or _BASE_URL).rstrip("/")
-        # No retry options: the SDK then sends every request once (`google.genai._api_client.retry_args`).
+        root = (base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or _BASE_URL).rstrip("/")
         # The client is kept: a chained temporary fails with "client has been closed".
         self._client = genai.Client(
             api_key=api_key,
             vertexai=False,
             http_options=types.HttpOptions(
-                base_url=self._base_url, api_version=_VERSION, timeout=int(READ_SECONDS * 1000)
+                base_url=root,
+                api_version=_VERSION,
+                timeout=_SDK_TIMEOUT_MS,
+                client_args={"verify": tls(), "follow_redirects": False},  # a redirect would send a create again
+                async_client_args={"verify": tls()},
+                retry_options=types.HttpRetryOptions(attempts=1),  # the first try included: a create is sent once
             ),
         )
-        self.account = fingerprint("gemini", account, self._base_url, api_key)
+        raw: dict[str, Any] = {
+            "base_url": f"{root}/{_VERSION}/",
+            "headers": {"x-goog-api-key": api_key},
+            "timeout": TIMEOUT,
+            "verify": tls(),
+            "follow_redirects": True,
+        }
+        self._http = httpx2.Client(**raw)
+        self._async = PerLoop(lambda: httpx2.AsyncClient(**raw, limits=NO_IDLE_CONNECTIONS))
+        self.account = fingerprint(account, "gemini", root, api_key)
 
     def limits(self, endpoint: Endpoint) -> Limits:
         return planning.limits("gemini")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
         """The model stands in the create's URL."""
+        require_fit(endpoint, request)
         body = _embedding(request) if isinstance(request, EmbeddingInput) else _content(request)
         return render_line({"key": custom_id, "request": body})
 
     def upload(self, submission: Submission, path: Path) -> str:
-        """The file's name is made from the tag, so an upload that was repeated finds the first one."""
+        """The file's name is made from the tag, so an upload that is repeated finds the first one."""
         name = f"files/{submission.tag}"
-        with _errors():
+        with self._errors():
             try:
                 file = self._upload(submission.tag, path)
             except genai_errors.APIError as error:
                 if error.code != 409:
                     raise
                 file = self._client.files.get(name=name)
-                if file.size_bytes != path.stat().st_size:  # cut short by a crash
+                if file.size_bytes != path.stat().st_size:
                     self._delete(name)
                     file = self._upload(submission.tag, path)
             self._wait_until_active(file)
@@ -107,7 +144,9 @@ class GeminiBatches:
 
     def submit(self, submission: Submission, path: Path) -> str:
         name = submission.input_file
-        with _errors():
+        if name is None:
+            raise Rejected("the input was never uploaded")
+        with self._errors():
             if submission.endpoint == "embeddings":
                 job = self._client.batches.create_embeddings(
                     model=submission.model,
@@ -120,22 +159,22 @@ class GeminiBatches:
                     src=types.BatchJobSource(file_name=name),
                     config=types.CreateBatchJobConfig(display_name=submission.tag),
                 )
-        if not job.name:
-            raise Transient("Gemini accepted the batch without naming it")
-        return job.name
+            return named(job.name)
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
-        """The raw operations: the list is short (100 batches run at once), and is read to its end."""
+        """Nothing says in which order batches are listed, so the list is read to its end."""
         found = []
         token = ""
         while True:
-            page = self._get(f"batches?pageSize=100&pageToken={quote(token)}")
-            for operation in page.get("operations", ()):
-                metadata = operation.get("metadata") or {}
-                if metadata.get("displayName") == submission.tag:
-                    found.append(
-                        FoundBatch(operation["name"], certain=True, created_at=_time(metadata.get("createTime")))
-                    )
+            page = self._get("batches", pageSize="100", pageToken=token)
+            if page.keys() - {"operations", "nextPageToken"}:  # ``unreachable``, or the words of somebody else
+                raise Transient("Gemini's list of batches may not be whole: it could not be read.")
+            with self._errors():
+                for operation in page.get("operations") or ():
+                    metadata = operation.get("metadata") or {}
+                    if metadata.get("displayName") == submission.tag:
+                        created = _time(metadata.get("createTime"))
+                        found.append(FoundBatch(named(operation.get("name")), certain=True, created_at=created))
             token = page.get("nextPageToken") or ""
             if not token:
                 return found
@@ -146,37 +185,37 @@ class GeminiBatches:
         return True
 
     async def get_state(self, provider_batch_id: str) -> ProviderState:
-        """The raw operation: the SDK's own `BatchJob` drops ``error`` and ``batchStats``."""
-        with _errors():
-            response = await self._client.aio._api_client.async_request("get", provider_batch_id, {}, None)
-        return _state(orjson.loads(response.body or "{}"))
+        with self._errors():
+            return _state(_object(await self._async.client().get(provider_batch_id)))
 
     def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
-        """An expired batch has nothing to fetch. Streamed past the SDK, which holds a whole file in memory."""
+        """An expired batch has nothing to fetch."""
         operation = self._get(provider_batch_id)
-        name = _responses_file(operation)
+        with self._errors():
+            named(operation.get("name"))
+            name = _responses_file(operation)
         if not name:
             return
-        url = f"{self._base_url}/{_VERSION}/{quote(name)}:download?alt=media"
-        timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-        with _errors(), httpx.stream("GET", url, headers={"x-goog-api-key": self._key}, timeout=timeout) as response:
-            if response.status_code != 200:
-                response.read()
-                raise genai_errors.APIError(response.status_code, _json(response.content))
+        with (
+            still_kept(),
+            self._errors(),
+            self._http.stream("GET", f"{name}:download", params={"alt": "media"}) as response,
+        ):
+            genai_errors.APIError.raise_for_response(response)
             for line in lines(response.iter_bytes()):
                 yield _read(line)
 
     def cancel(self, provider_batch_id: str) -> None:
-        with _errors():
+        with self._errors():
             self._client.batches.cancel(name=provider_batch_id)
 
     def delete_files(self, submission: Submission, provider_batch_id: str | None) -> None:
-        """Only the input: output files have names too long for the SDK to delete, and expire by themselves."""
+        """Only the input: Gemini refuses to delete the output, whose name is too long for it, and lets it expire."""
         if submission.input_file:
             self._delete(submission.input_file)
 
     def check(self) -> None:
-        self._get("batches?pageSize=1")
+        self._get("batches", pageSize="1")
 
     def _upload(self, tag: str, path: Path) -> types.File:
         return self._client.files.upload(
@@ -187,46 +226,63 @@ class GeminiBatches:
         deadline = time.monotonic() + _ACTIVE_SECONDS
         while file.state == types.FileState.PROCESSING:
             if time.monotonic() > deadline:
-                raise Transient("Gemini is still processing the uploaded file")
+                raise Transient("Gemini is still processing the uploaded file.")
             time.sleep(1)
             file = self._client.files.get(name=file.name or "")
         if file.state == types.FileState.FAILED:
-            raise Rejected("Gemini could not process the uploaded file")
+            raise Rejected("Gemini could not process the uploaded file.")
 
     def _delete(self, name: str) -> None:
-        with suppress(Rejected), _errors():  # gone already
+        with suppress(Rejected), self._errors():  # gone already
             self._client.files.delete(name=name)
 
-    def _get(self, path: str) -> dict[str, Any]:
-        with _errors():
-            return _json(self._client._api_client.request("get", path, {}, None).body)
+    def _get(self, path: str, **params: str) -> dict[str, Any]:
+        with self._errors():
+            return _object(self._http.get(path, params=params or None))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except genai_errors.APIError as error:
+            raise _translated(error, self._key) from None
+        except (httpx2.HTTPError, httpx.HTTPError) as error:  # GOOGLE_GENAI_HTTP_CLIENT chooses the SDK's
+            raise Transient(f"Gemini did not answer: {type(error).__name__}") from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            # Status 200 with something else in it, as from a login page on the way; or an upload that broke off.
+            raise Transient(f"Gemini's answer could not be read: {type(error).__name__}") from None
 
 
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except genai_errors.APIError as error:
-        headers = getattr(error.response, "headers", None) or {}
-        text = error.message or "no message"
-        status = 401 if error.code == 400 and "API key not valid" in text else error.code
-        raise translate(
-            f"{error.status}: {text}" if error.status else text,
-            status,
-            in_its_own_words=bool(error.status),
-            retry_after=headers.get("retry-after"),
-        ) from None
-    except (httpx.HTTPError, httpx2.HTTPError, TimeoutError) as error:
-        raise Transient(f"Gemini did not answer: {type(error).__name__}") from None
+def _translated(error: genai_errors.APIError, key: str) -> ProviderError:
+    body = error.details.get("error") if isinstance(error.details, dict) else None
+    body = body if isinstance(body, dict) else {}
+    code, status, message = error.code, body.get("status"), str(body.get("message") or "")
+    if code == 400 and ("API key not valid" in message or "API key expired" in message):
+        code = 401
+    if code == 403 and "may not exist" in message:  # how Gemini says of a file that it is not there
+        code = 404
+    return translate(
+        f"{status}: {message}" if status else None,
+        code,
+        _retry_info(body) or getattr(error.response, "headers", {}),
+        secret=key,
+        # https://ai.google.dev/gemini-api/docs/troubleshooting: no free tier in the country, billing not enabled
+        account=status == "FAILED_PRECONDITION" and "billing" in message,
+    )
 
 
-def _json(body: Any) -> dict[str, Any]:
-    try:
-        found = orjson.loads(body or "{}")
-    except orjson.JSONDecodeError:
-        raise Transient("Gemini's answer is no JSON") from None
+def _retry_info(body: dict[str, Any]) -> dict[str, str]:
+    """The wait that Gemini asks for stands in its body, as "37s" (google.rpc.RetryInfo)."""
+    details = [detail for detail in body.get("details") or () if isinstance(detail, dict)]
+    waits = [str(detail["retryDelay"]).removesuffix("s") for detail in details if "retryDelay" in detail]
+    return {"retry-after": waits[0]} if waits else {}
+
+
+def _object(response: httpx2.Response) -> dict[str, Any]:
+    genai_errors.APIError.raise_for_response(response)
+    found = orjson.loads(response.content)
     if not isinstance(found, dict):
-        raise Transient("Gemini's answer is no JSON object")
+        raise TypeError
     return found
 
 
@@ -241,8 +297,8 @@ def _content(prompt: Prompt) -> dict[str, Any]:
     config: dict[str, Any] = {"maxOutputTokens": prompt.max_tokens}
     if prompt.schema:
         # responseJsonSchema gives degenerate answers in batches; responseSchema does not.
-        definitions = prompt.schema.get("$defs") or {}
-        config |= {"responseMimeType": "application/json", "responseSchema": _gemini_schema(prompt.schema, definitions)}
+        schema = _gemini_schema(prompt.schema, prompt.schema.get("$defs") or {}, ())
+        config |= {"responseMimeType": "application/json", "responseSchema": schema}
     body: dict[str, Any] = {
         "contents": [{"role": "user", "parts": [{"text": prompt.user}]}],
         "generationConfig": config,
@@ -252,48 +308,72 @@ def _content(prompt: Prompt) -> dict[str, Any]:
     return body
 
 
-_KEPT = (
-    "type", "description", "enum", "minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength", "required",
-)  # fmt: skip
+_KEPT = ("description", "minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength", "required")
 
 
-def _gemini_schema(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON schema in Gemini's OpenAPI subset: references in place, ``null`` as ``nullable``, nothing it refuses."""
-    if "$ref" in node:
-        return _gemini_schema(definitions[node["$ref"].rsplit("/", 1)[-1]], definitions)
+def _gemini_schema(node: Mapping[str, Any], definitions: Mapping[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
+    """A JSON schema in Gemini's OpenAPI subset: references in place, ``null`` as ``nullable``, nothing it refuses.
+
+    ``within`` are the references around the node. Raises `Rejected` for a schema that holds itself.
+    """
     schema = {key: node[key] for key in _KEPT if key in node}
-    if "const" in node:
-        schema |= {"type": "string", "enum": [str(node["const"])]}
+    if "$ref" in node:
+        name = node["$ref"].rsplit("/", 1)[-1]
+        if name in within:
+            raise Rejected(f"the schema's {name} holds itself, which Gemini cannot take")
+        return _gemini_schema(definitions[name], definitions, (*within, name)) | schema
+    schema |= _type_and_values(node)
     if "properties" in node:
-        schema["properties"] = {name: _gemini_schema(child, definitions) for name, child in node["properties"].items()}
+        children = node["properties"].items()
+        schema["properties"] = {name: _gemini_schema(child, definitions, within) for name, child in children}
         schema["propertyOrdering"] = list(node["properties"])
     if "items" in node:
-        schema["items"] = _gemini_schema(node["items"], definitions)
-    if "anyOf" in node:
-        choices = [_gemini_schema(child, definitions) for child in node["anyOf"] if child.get("type") != "null"]
-        nullable = {"nullable": True} if len(choices) < len(node["anyOf"]) else {}
-        return schema | nullable | (choices[0] if len(choices) == 1 else {"anyOf": choices})
+        schema["items"] = _gemini_schema(node["items"], definitions, within)
+    if choices := node.get("anyOf") or node.get("oneOf"):
+        given = [_gemini_schema(child, definitions, within) for child in choices if child.get("type") != "null"]
+        nullable = {"nullable": True} if len(given) < len(choices) else {}
+        return (given[0] if len(given) == 1 else {"anyOf": given}) | schema | nullable
+    return schema
+
+
+def _type_and_values(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Gemini's enum holds text only, also for numbers: https://ai.google.dev/api/caching#Schema"""
+    kinds = node.get("type")
+    kinds = [kinds] if isinstance(kinds, str) else list(kinds or ())
+    values = [node["const"]] if "const" in node else list(node.get("enum") or ())
+    schema: dict[str, Any] = {"nullable": True} if "null" in kinds or None in values else {}
+    kinds = [kind for kind in kinds if kind != "null"]
+    values = [value for value in values if value is not None]
+    if len(kinds) > 1:
+        return schema | {"anyOf": [{"type": kind} for kind in kinds]}
+    if values and not kinds:
+        kinds = ["string" if isinstance(values[0], str) else "integer" if isinstance(values[0], int) else "number"]
+    if kinds:
+        schema["type"] = kinds[0]
+    if values and kinds != ["boolean"] and not isinstance(values[0], bool):
+        schema |= {"format": "enum", "enum": [str(value) for value in values]}
+    elif node.get("format") == "date-time":
+        schema["format"] = "date-time"
     return schema
 
 
 def _state(operation: dict[str, Any]) -> ProviderState:
     metadata = operation.get("metadata") or {}
-    status = str(metadata.get("state") or "")
-    word = status
-    for prefix in _PREFIXES:
-        word = word.removeprefix(prefix)
+    word = str(metadata.get("state") or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
+    error = operation.get("error") or {}
+    if word in ("", "UNSPECIFIED") and operation.get("done"):
+        word = "FAILED" if error else "SUCCEEDED"
     phase: Literal["running", "ended", "failed"] = "running"
     if word in _ENDED:
         phase = "ended"
     elif word == "FAILED":
         phase = "failed"
-    error = operation.get("error") or {}
     return ProviderState(
-        provider_batch_id=operation.get("name", ""),
+        provider_batch_id=named(operation.get("name")),
         phase=phase,
         status=word,
         counts=_counts(word, operation, metadata.get("batchStats") or {}),
-        error=f"{error.get('status') or error.get('code')}: {error.get('message')}"[:300] if error else None,
+        error=_rpc_error(error) if error else None,
         unknown=word not in {*_RUNNING, *_ENDED, "FAILED"},
         created_at=_time(metadata.get("createTime")),
         ended_at=_time(metadata.get("endTime")),
@@ -315,6 +395,11 @@ def _responses_file(operation: dict[str, Any]) -> str | None:
     return next((place["responsesFile"] for place in places if place.get("responsesFile")), None)
 
 
+def _rpc_error(error: Mapping[str, Any]) -> str:
+    code = error.get("code")
+    return brief(f"{_CODES.get(code, code) if isinstance(code, int) else code}: {error.get('message')}")
+
+
 def _time(text: str | None) -> datetime | None:
     """RFC 3339 with up to nine digits of a second."""
     if not text:
@@ -329,30 +414,41 @@ def _read(line: bytes) -> ResultLine | UnreadableLine:
     if isinstance(found, UnreadableLine):
         return found
     try:
-        return _result(line, found)
+        return well_formed(_result(line, found))
     except (KeyError, TypeError, IndexError, AttributeError):
         return UnreadableLine(line, "the line does not have the shape of a Gemini result")
 
 
 def _result(line: bytes, found: dict[str, Any]) -> ResultLine:
     key = found["key"]
-    if not isinstance(key, str):
-        raise TypeError
     if found.get("error"):
-        code = found["error"].get("code")
-        error = f"{code}: {found['error'].get('message')}"
-        retryable = code in (4, 8, 13, 14, 429) or (isinstance(code, int) and code >= 500)
-        return ResultLine(key, "errored", line, billed=False, error=error, retryable=retryable)
+        return _errored(line, key, found["error"])
     response = found["response"]
-    tokens = response.get("usageMetadata") or {}
-    total, cached = tokens.get("promptTokenCount"), tokens.get("cachedContentTokenCount")
     if "embedding" in response:
-        answer = Answer("succeeded", embeddings=(tuple(response["embedding"]["values"]),))
-        return ResultLine(key, "succeeded", line, billed=True, answer=answer, usage=usage(total, 0))
-    answer = _answer(response)
-    output = (tokens.get("candidatesTokenCount") or 0) + (tokens.get("thoughtsTokenCount") or 0)
-    counted = usage(total, output, cached)
-    return ResultLine(key, answer.outcome, line, billed=True, answer=answer, usage=counted, error=why_unusable(answer))
+        answer = Answer("succeeded", embeddings=(vector(response["embedding"]["values"]),))
+    else:
+        answer = _answer(response)
+    counted, error = _usage(response), why_unusable(answer)
+    return ResultLine(key, answer.outcome, line, billed=True, answer=answer, usage=counted, error=error)
+
+
+def _errored(line: bytes, key: str, error: dict[str, Any]) -> ResultLine:
+    code, text = error.get("code"), _rpc_error(error)
+    if code == 1:
+        return ResultLine(key, "cancelled", line, billed=False, error=text, retryable=True)
+    retryable = isinstance(code, int) and (code in _RETRYABLE or code >= 500)
+    return ResultLine(key, "errored", line, billed=False, error=text, retryable=retryable)
+
+
+def _usage(response: dict[str, Any]) -> Usage | None:
+    """Thoughts are billed as output. A line of embeddings has a ``tokenCount`` instead, maybe as text."""
+    tokens = response.get("usageMetadata") or {}
+    total = tokens.get("promptTokenCount")
+    if "embedding" in response:
+        count = response.get("tokenCount", total)
+        return usage(int(count) if isinstance(count, str) and count.isdecimal() else count, 0)
+    output = added(tokens.get("candidatesTokenCount"), tokens.get("thoughtsTokenCount"))
+    return usage(total, output, tokens.get("cachedContentTokenCount"))
 
 
 def _answer(response: dict[str, Any]) -> Answer:

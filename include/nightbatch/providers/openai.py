@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import httpx2
 import openai
@@ -18,7 +16,6 @@ from nightbatch import planning
 from nightbatch.errors import Rejected, Transient
 from nightbatch.models import (
     Answer,
-    Counts,
     EmbeddingInput,
     Endpoint,
     FoundBatch,
@@ -33,14 +30,24 @@ from nightbatch.models import (
     Usage,
 )
 from nightbatch.providers.wire import (
-    CONNECT_SECONDS,
-    READ_SECONDS,
+    NO_IDLE_CONNECTIONS,
+    TIMEOUT,
+    PerLoop,
+    brief,
+    counted,
     fingerprint,
     lines,
+    named,
+    quiet,
     read_object,
     render_line,
+    require_fit,
+    still_kept,
+    tls,
     translate,
     usage,
+    vector,
+    well_formed,
     why_unusable,
 )
 
@@ -52,7 +59,10 @@ _URLS: Mapping[Endpoint, Literal["/v1/chat/completions", "/v1/responses", "/v1/e
 _TAG = "nightbatch_tag"
 _RUNNING = {"validating", "in_progress", "finalizing", "cancelling"}
 _ENDED = {"completed", "expired", "cancelled"}
-_TIMEOUT = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+_INPUT_DAYS = 7
+_MOST_TEXTS = 2048  # of one embeddings request: https://platform.openai.com/docs/api-reference/embeddings/create
+# https://platform.openai.com/docs/guides/error-codes
+_ACCOUNT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 
 
 class OpenAIBatches:
@@ -61,52 +71,69 @@ class OpenAIBatches:
     name: ProviderName = "openai"
 
     def __init__(self, *, api_key: str, base_url: str | None = None, account: str | None = None) -> None:
-        self._key, self._base_url = api_key, base_url
-        self._client = openai.OpenAI(api_key=api_key, base_url=base_url, timeout=_TIMEOUT)
-        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = WeakKeyDictionary()
-        self.account = fingerprint("openai", account, str(self._client.base_url), api_key, self._client.organization)
+        quiet()
+        self._key = api_key
+        self._client = openai.OpenAI(api_key=api_key, base_url=base_url, timeout=TIMEOUT)
+        # For the create: neither the SDK's retries nor a redirect may send it a second time.
+        self._once = self._client.with_options(
+            max_retries=0,
+            http_client=openai.DefaultHttpxClient(follow_redirects=False, timeout=TIMEOUT, verify=tls()),
+        )
+        self._async = PerLoop(
+            lambda: openai.AsyncOpenAI(
+                api_key=api_key,
+                base_url=base_url,
+                http_client=openai.DefaultAsyncHttpxClient(limits=NO_IDLE_CONNECTIONS, timeout=TIMEOUT, verify=tls()),
+            )
+        )
+        who = self._client
+        self.account = fingerprint(account, "openai", str(who.base_url), api_key, who.organization, who.project)
 
     def limits(self, endpoint: Endpoint) -> Limits:
         return planning.limits("openai")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
+        require_fit(endpoint, request)
         return render_line(
             {"custom_id": custom_id, "method": "POST", "url": _URLS[endpoint], "body": _body(model, endpoint, request)}
         )
 
     def upload(self, submission: Submission, path: Path) -> str:
         """An upload costs nothing and expires: one that is repeated only leaves a file behind."""
-        with _errors(), path.open("rb") as file:
-            return self._client.files.create(
+        with self._errors(), path.open("rb") as file:
+            uploaded = self._client.files.create(
                 file=(f"{submission.tag}.jsonl", file),
                 purpose="batch",
-                expires_after={"anchor": "created_at", "seconds": 7 * 86_400},
-            ).id
+                expires_after={"anchor": "created_at", "seconds": _INPUT_DAYS * 86_400},
+            )
+            return named(uploaded.id)
 
     def submit(self, submission: Submission, path: Path) -> str:
         if submission.input_file is None:
             raise Rejected("the input was never uploaded")
-        once = self._client.with_options(max_retries=0)
-        with _errors():
-            return once.batches.create(
+        with self._errors():
+            batch = self._once.batches.create(
                 input_file_id=submission.input_file,
                 endpoint=_URLS[submission.endpoint],
                 completion_window="24h",
                 metadata={_TAG: submission.tag, "nightbatch_batch": str(submission.batch_id)},
-            ).id
+            )
+            return named(batch.id)
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
-        """The list has no filters and is newest first: pages wholly from before the intent end it."""
-        since = (submission.intent_at or datetime.fromtimestamp(0, UTC)) - timedelta(days=1)
+        """The list has no filters and is newest first: a page wholly from before the intent ends it."""
+        since = submission.intent_at.timestamp() - 86_400 if submission.intent_at else 0
         found = []
-        with _errors():
+        with self._errors():
             page = self._client.batches.list(limit=100)
             while True:
                 for batch in page.data:
                     if (batch.metadata or {}).get(_TAG) == submission.tag:
-                        found.append(FoundBatch(batch.id, certain=True, created_at=_time(batch.created_at)))
-                if not page.has_next_page() or all(batch.created_at < since.timestamp() for batch in page.data):
+                        found.append(FoundBatch(named(batch.id), certain=True, created_at=_time(batch.created_at)))
+                if page.has_more is False or (page.data and all(batch.created_at < since for batch in page.data)):
                     return found
+                if not page.has_more or not page.data:
+                    raise Transient("OpenAI's list of batches does not say where it ends: it could not be read.")
                 page = page.get_next_page()
 
     def fence(self, submission: Submission) -> bool:
@@ -115,74 +142,86 @@ class OpenAIBatches:
         return True
 
     async def get_state(self, provider_batch_id: str) -> ProviderState:
-        with _errors():
-            return _state(await self._async_client().batches.retrieve(provider_batch_id))
+        with self._errors():
+            return _state(await self._async.client().batches.retrieve(provider_batch_id))
 
     def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
         """Successes stand in the output file and failures in the error file; either may be missing, also as ``""``."""
-        with _errors():
+        with self._errors():
             batch = self._client.batches.retrieve(provider_batch_id)
-            for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
-                with self._client.files.with_streaming_response.content(file_id) as response:
-                    for line in lines(response.iter_bytes()):
-                        yield _read(line)
+            named(batch.id)
+            files = [file_id for file_id in (batch.output_file_id, batch.error_file_id) if file_id]
+        for file_id in files:
+            with (
+                still_kept(),
+                self._errors(),
+                self._client.files.with_streaming_response.content(file_id) as response,
+            ):
+                for line in lines(response.iter_bytes()):
+                    yield _read(line)
 
     def cancel(self, provider_batch_id: str) -> None:
-        with _errors():
-            self._client.batches.cancel(provider_batch_id)
+        try:
+            with self._errors():
+                self._client.batches.cancel(provider_batch_id)
+        except Transient as error:
+            if error.status != 409:
+                raise
+            raise Rejected(str(error), status=409) from None  # it has ended
 
     def delete_files(self, submission: Submission, provider_batch_id: str | None) -> None:
         files = [submission.input_file]
         if provider_batch_id:
-            with _errors():
+            with suppress(Rejected), self._errors():  # old batches vanish
                 batch = self._client.batches.retrieve(provider_batch_id)
-            files += [batch.output_file_id, batch.error_file_id]
+                files += [batch.output_file_id, batch.error_file_id]
         for file_id in filter(None, files):
             self._delete(file_id)
 
     def check(self) -> None:
-        with _errors():
+        with self._errors():
             self._client.batches.list(limit=1)
 
     def _delete(self, file_id: str) -> None:
-        with suppress(Rejected), _errors():  # gone already
+        with suppress(Rejected), self._errors():  # gone already
             self._client.files.delete(file_id)
 
-    def _async_client(self) -> openai.AsyncOpenAI:
-        """One per event loop, without idle connections: those would outlive the loop that opened them."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._async_clients:
-            http = openai.DefaultAsyncHttpxClient(limits=httpx2.Limits(max_keepalive_connections=0), timeout=_TIMEOUT)
-            self._async_clients[loop] = openai.AsyncOpenAI(api_key=self._key, base_url=self._base_url, http_client=http)
-        return self._async_clients[loop]
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except openai.APIStatusError as error:
-        body = error.body if isinstance(error.body, dict) else {}
-        raise translate(
-            f"{body['code']}: {body.get('message')}" if body.get("code") else str(body.get("message") or error.message),
-            error.status_code,
-            in_its_own_words="message" in body,
-            retry_after=error.response.headers.get("retry-after"),
-            account=body.get("code") in ("insufficient_quota", "billing_hard_limit_reached"),
-        ) from None
-    except (openai.APIConnectionError, httpx2.HTTPError) as error:
-        raise Transient(f"OpenAI did not answer: {type(error).__name__}") from None
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except openai.APIStatusError as error:
+            body = error.body if isinstance(error.body, dict) else {}
+            code, message = body.get("code"), body.get("message") if "type" in body else None
+            raise translate(
+                f"{code}: {message}" if code and message else message,
+                error.status_code,
+                error.response.headers,
+                secret=self._key,
+                account=not _ACCOUNT_CODES.isdisjoint((code, body.get("type"))),
+            ) from None
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
+            raise Transient(f"OpenAI did not answer: {type(error).__name__}") from None
+        except (openai.OpenAIError, ValueError, TypeError, KeyError, AttributeError) as error:
+            # Status 200 with something else in it, as from a login page on the way.
+            raise Transient(f"OpenAI's answer could not be read: {type(error).__name__}") from None
 
 
 def _body(model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
     match request:
         case EmbeddingInput():
-            body = {"model": model, "input": list(request.texts), "encoding_format": "float"}
-            return body | ({"dimensions": request.dimensions} if request.dimensions else {})
+            return _embeddings_body(model, request)
         case Prompt() if endpoint == "responses":
             return _responses_body(model, request)
         case Prompt():
             return _chat_body(model, request)
+
+
+def _embeddings_body(model: str, request: EmbeddingInput) -> dict[str, Any]:
+    if len(request.texts) > _MOST_TEXTS:
+        raise Rejected(f"OpenAI takes at most {_MOST_TEXTS} texts in a request, not {len(request.texts)}")
+    body = {"model": model, "input": list(request.texts), "encoding_format": "float"}
+    return body | ({"dimensions": request.dimensions} if request.dimensions else {})
 
 
 def _chat_body(model: str, prompt: Prompt) -> dict[str, Any]:
@@ -218,21 +257,23 @@ def _state(batch: Batch) -> ProviderState:
     counts = batch.request_counts
     ended = batch.completed_at or batch.expired_at or batch.cancelled_at or batch.failed_at
     return ProviderState(
-        provider_batch_id=batch.id,
+        provider_batch_id=named(batch.id),
         phase=phase,
-        status=batch.status,
-        counts=Counts(counts.total, counts.completed, counts.failed) if counts else None,
-        error="; ".join(f"{error.code}: {error.message}" for error in errors)[:300] or None,
+        status=named(batch.status),
+        counts=counted(counts.total, counts.completed, counts.failed) if counts else None,
+        error=brief("; ".join(f"{error.code}: {error.message}" for error in errors)) or None,
         unknown=batch.status not in {*_RUNNING, *_ENDED, "failed"},
         created_at=_time(batch.created_at),
         ended_at=_time(ended),
         expires_at=_time(batch.expires_at),
-        rejected_requests={error.line: f"{error.code}: {error.message}" for error in errors if error.line},
+        rejected_requests={error.line: brief(f"{error.code}: {error.message}") for error in errors if error.line},
     )
 
 
 def _time(seconds: int | None) -> datetime | None:
-    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+    with suppress(OverflowError, OSError, ValueError):  # a time that cannot be is no reason to lose sight of a batch
+        return datetime.fromtimestamp(seconds, UTC) if seconds else None
+    return None
 
 
 def _read(line: bytes) -> ResultLine | UnreadableLine:
@@ -240,26 +281,26 @@ def _read(line: bytes) -> ResultLine | UnreadableLine:
     if isinstance(found, UnreadableLine):
         return found
     try:
-        return _result(line, found)
+        return well_formed(_result(line, found))
     except (KeyError, TypeError, IndexError, AttributeError):
         return UnreadableLine(line, "the line does not have the shape of an OpenAI result")
 
 
 def _result(line: bytes, found: dict[str, Any]) -> ResultLine:
     custom_id, response = found["custom_id"], found.get("response")
-    if not isinstance(custom_id, str):
-        raise TypeError
     if response is None:
         return _late(line, custom_id, found["error"])
     status, body = response["status_code"], response["body"]
     if status != 200:
-        error = f"{status}: {body['error']['message']}"
+        error = brief(f"{status}: {body['error']['message']}")
         retryable = status >= 500 or status in (408, 409, 429)
         return ResultLine(custom_id, "errored", line, billed=False, error=error, retryable=retryable)
     answer, tokens = _answer(body)
-    return ResultLine(
-        custom_id, answer.outcome, line, billed=True, answer=answer, usage=tokens, error=why_unusable(answer)
-    )
+    if body.get("status") == "failed":  # a response of the responses endpoint that broke off, with status 200
+        error = brief(f"{body['error']['code']}: {body['error']['message']}")
+        return ResultLine(custom_id, "errored", line, billed=True, answer=answer, usage=tokens, error=error)
+    error_text = why_unusable(answer)
+    return ResultLine(custom_id, answer.outcome, line, billed=True, answer=answer, usage=tokens, error=error_text)
 
 
 def _late(line: bytes, custom_id: str, error: dict[str, Any]) -> ResultLine:
@@ -267,7 +308,7 @@ def _late(line: bytes, custom_id: str, error: dict[str, Any]) -> ResultLine:
         "batch_expired": "expired",
         "batch_cancelled": "cancelled",
     }
-    text = f"{error['code']}: {error['message']}"
+    text = brief(f"{error['code']}: {error['message']}")
     outcome = outcomes.get(error["code"])
     return ResultLine(custom_id, outcome or "errored", line, billed=False, error=text, retryable=True)
 
@@ -285,7 +326,7 @@ def _answer(body: dict[str, Any]) -> tuple[Answer, Usage | None]:
             return _responses_answer(body), counted
         case "list":
             ordered = sorted(body["data"], key=lambda item: item["index"])
-            vectors = tuple(tuple(item["embedding"]) for item in ordered)
+            vectors = tuple(vector(item["embedding"]) for item in ordered)
             answer = Answer("succeeded", embeddings=vectors, model=body.get("model"))
             return answer, usage(tokens.get("prompt_tokens"), 0)
         case _:
@@ -300,7 +341,8 @@ def _chat_answer(body: dict[str, Any]) -> Answer:
         outcome = "refused"
     elif reason == "length":
         outcome = "truncated"
-    return Answer(outcome, message.get("content") or message.get("refusal"), None, reason, body.get("model"))
+    shown = "refusal" if message.get("refusal") else reason
+    return Answer(outcome, message.get("content") or message.get("refusal"), None, shown, body.get("model"))
 
 
 def _responses_answer(body: dict[str, Any]) -> Answer:

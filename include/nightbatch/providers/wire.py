@@ -1,69 +1,153 @@
-"""What the adapters share: fingerprints, errors, and lines out of a download."""
+"""What the adapters share: fingerprints, errors, clients of an event loop, and lines out of a download."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from ssl import SSLContext
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
+import httpx2
 import orjson
 
 from nightbatch.errors import AccountRefused, ProviderError, Rejected, Throttled, Transient
-from nightbatch.models import Answer, UnreadableLine, Usage
+from nightbatch.models import Answer, Counts, EmbeddingInput, Endpoint, Request, ResultLine, UnreadableLine, Usage
 
-CONNECT_SECONDS = 10.0
-# Long enough for 200 MB on a slow line; a create that takes longer is in doubt, not lost.
-READ_SECONDS = 600.0
+# Seconds. Long enough to read for 200 MB on a slow line; a create that takes longer is in doubt, not lost.
+TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
+# An idle connection would outlive the event loop that opened it, and nobody could close it.
+NO_IDLE_CONNECTIONS = httpx2.Limits(max_keepalive_connections=0)
+
 _MESSAGE_CHARACTERS = 300
+_LOGGERS = ("openai", "anthropic", "google_genai", "httpx", "httpx2", "httpcore", "httpcore2")
+_T = TypeVar("_T")
 
-for _name in ("openai", "anthropic", "google_genai", "httpx", "httpx2", "httpcore", "httpcore2"):
-    logging.getLogger(_name).setLevel(logging.WARNING)  # below it they log URLs, headers and bodies
+
+def quiet() -> None:
+    """Keep prompts and keys out of the logs: below WARNING, SDKs and HTTP clients log URLs, headers and bodies.
+
+    Called for every adapter that is made: ``OPENAI_LOG`` and its like set other levels when an SDK is imported.
+    """
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def fingerprint(provider: str, account: str | None, *parts: str | None) -> str:
-    """Who pays, in 16 hex characters: the account's name if it has one, else made from base URL and key."""
-    secret = account or "\n".join(part or "" for part in parts)
-    return hashlib.sha256(f"{provider}\n{bool(account)}\n{secret}".encode()).hexdigest()[:16]
+def fingerprint(account: str | None, *parts: str | None) -> str:
+    """Who pays: the account's name if it has one, else 16 hex characters made from provider, base URL and key."""
+    return account or hashlib.sha256("\n".join(part or "" for part in parts).encode()).hexdigest()[:16]
+
+
+@cache
+def tls() -> SSLContext:
+    """One for all clients: reading the certificates takes longer than a request."""
+    return httpx2.create_ssl_context()
+
+
+class PerLoop(Generic[_T]):
+    """An async client for every event loop that asks for one; it goes when its loop goes."""
+
+    def __init__(self, make: Callable[[], _T]) -> None:
+        self._make = make
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _T] = WeakKeyDictionary()
+
+    def client(self) -> _T:
+        """The running loop's."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients[loop] = self._make()
+        return self._clients[loop]
 
 
 def translate(
-    message: str,
-    status: int | None,
+    message: str | None,
+    status: int,
+    headers: Mapping[str, str],
     *,
-    in_its_own_words: bool,
-    retry_after: str | None = None,
+    secret: str,
     account: bool = False,
     requests: tuple[int, ...] = (),
 ) -> ProviderError:
     """A status and the provider's message as an error of ours.
 
-    ``in_its_own_words``: the body has the provider's error shape, so the answer is not some proxy's on the way.
-    ``account``: the provider says that key, quota or credit is the trouble.
+    ``message`` is None where the body does not have the provider's error shape: then the answer is some proxy's on the
+    way, and says nothing about what the provider did. ``account``: the provider says that quota or credit is the trouble.
     """
-    text = " ".join(message.split())[:_MESSAGE_CHARACTERS]
-    seconds = float(retry_after) if retry_after and retry_after.replace(".", "", 1).isdigit() else None
-    if account or status in (401, 402, 403):
+    text = brief(message, secret) if message else f"HTTP {status}, without the provider's own explanation"
+    if account or (message and status in (401, 402, 403)):
         return AccountRefused(text, status=status)
-    if status == 429:
-        kind = Throttled if in_its_own_words else Transient
-        return kind(text, status=status, retry_after=seconds)
-    if status is None or status >= 500 or status in (408, 409) or not in_its_own_words:
-        return Transient(text, status=status, retry_after=seconds)
-    return Rejected(text, status=status, requests=requests)
+    # A body that is too large is turned away before it reaches the provider, so by whoever is in front of it:
+    # https://docs.anthropic.com/en/api/errors
+    if status == 413 or (message and 400 <= status < 500 and status not in (408, 409, 429)):
+        return Rejected(text, status=status, requests=requests)
+    kind = Throttled if status == 429 and message else Transient
+    return kind(text, status=status, retry_after=_retry_after(headers))
+
+
+def brief(text: object, secret: str = "") -> str:
+    """A message on one line, cut, without the key, which some servers repeat."""
+    line = " ".join(str(text).split())
+    return (line.replace(secret, "[key]") if secret else line)[:_MESSAGE_CHARACTERS]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds; the header holds a number of them, or a date."""
+    value = headers.get("retry-after", "")
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return min(max(seconds, 0.0), 86_400.0) if seconds == seconds else None
+
+
+def named(found: str | None) -> str:
+    """An id in an answer. Raises `ValueError` when there is none: the SDKs take any object for the one they expect."""
+    if not isinstance(found, str) or not found:
+        raise ValueError
+    return found
+
+
+def counted(total: int, succeeded: int, errored: int) -> Counts | None:
+    """What a provider says of a batch's requests; None where a number is missing or is none: the SDKs do not check."""
+    whole = all(type(count) is int for count in (total, succeeded, errored))
+    return Counts(total, succeeded, errored) if whole else None
+
+
+@contextmanager
+def still_kept() -> Iterator[None]:
+    """Results that the provider has deleted: 410, to tell them from a batch that it does not know (404)."""
+    try:
+        yield
+    except Rejected as error:
+        if error.status != 404:
+            raise
+        raise Rejected(f"The provider does not keep the results any more: {error}", status=410) from None
 
 
 def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The lines of a stream, without line breaks. Raises `Transient` when the last one was cut short."""
-    rest = b""
+    parts: list[bytes] = []  # of one line: a line of embeddings may be as long as a thousand chunks
     for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from filter(None, whole)
+        first, *others = chunk.split(b"\n")
+        parts.append(first)
+        for other in others:
+            line, parts = b"".join(parts), [other]
+            if line.strip():
+                yield line
+    rest = b"".join(parts)
     if rest.strip():
-        try:
-            orjson.loads(rest)
-        except orjson.JSONDecodeError:
-            raise Transient("The download ended in the middle of a line.") from None
+        if isinstance(read_object(rest), UnreadableLine):
+            raise Transient("The download ended in the middle of a line.")
         yield rest
 
 
@@ -72,8 +156,16 @@ def read_object(line: bytes) -> dict[str, Any] | UnreadableLine:
     try:
         found = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return UnreadableLine(line, "the line is no JSON")
+        try:
+            found = _mended(line)
+        except (ValueError, RecursionError):
+            return UnreadableLine(line, "the line is no JSON")
     return found if isinstance(found, dict) else UnreadableLine(line, "the line is no JSON object")
+
+
+def _mended(line: bytes) -> Any:
+    """JSON with half a character in it, as in an answer cut inside an emoji: it is paid for, and stays readable."""
+    return orjson.loads(json.dumps(json.loads(line.decode()), ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def usage(input_tokens: Any, output_tokens: Any, cached_tokens: Any = 0) -> Usage | None:
@@ -84,14 +176,44 @@ def usage(input_tokens: Any, output_tokens: Any, cached_tokens: Any = 0) -> Usag
     return Usage(input_tokens=numbers[0], output_tokens=numbers[1], cached_tokens=numbers[2])
 
 
+def added(*counts: Any) -> int | None:
+    """The sum of token counts, in which None is nothing; None when one of them is no number."""
+    numbers = [count for count in counts if count is not None]
+    return sum(numbers) if all(isinstance(number, int) and number >= 0 for number in numbers) else None
+
+
+def vector(numbers: list[float]) -> tuple[float, ...]:
+    """An embedding. Raises `TypeError` for anything but a list of numbers."""
+    if not isinstance(numbers, list):
+        raise TypeError
+    sum(numbers)  # the quickest way to find something that is no number
+    return tuple(numbers)
+
+
+def well_formed(line: ResultLine | UnreadableLine) -> ResultLine | UnreadableLine:
+    """The line itself. Raises `TypeError` where something that should be text is not: the load could not store it."""
+    if isinstance(line, ResultLine):
+        answer = line.answer or Answer("succeeded")
+        texts = (line.custom_id, answer.text, answer.finish_reason, answer.model)
+        if line.custom_id is None or not all(isinstance(text, str | None) for text in texts):
+            raise TypeError
+    return line
+
+
 def why_unusable(answer: Answer) -> str | None:
     """For a person: an answer that was refused or stops short."""
     return None if answer.outcome == "succeeded" else f"the model's answer ended with {answer.finish_reason}"
+
+
+def require_fit(endpoint: Endpoint, request: Request) -> None:
+    """Raise `Rejected` for a prompt on the embeddings endpoint, and for the reverse."""
+    if isinstance(request, EmbeddingInput) != (endpoint == "embeddings"):
+        raise Rejected(f"the endpoint {endpoint} does not take a {type(request).__name__}")
 
 
 def render_line(value: dict[str, Any]) -> bytes:
     """One line of an input file. Raises `Rejected` for text that is no Unicode."""
     try:
         return orjson.dumps(value)
-    except (orjson.JSONEncodeError, UnicodeEncodeError):
+    except orjson.JSONEncodeError:
         raise Rejected("the request holds half a character (a lone surrogate)") from None

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from nightbatch.errors import NightbatchError
+from nightbatch.postgres.embedded import binaries
 from nightbatch.stack.environment import KEYS, PROJECT
 from nightbatch.stack.ports import Ports, is_free
 from nightbatch.stack.stack import Stack
@@ -82,8 +83,8 @@ def _how_to_use(stack: Stack) -> str:
 Airflow       {stack.api_url}   user admin, password {stack.password()}
 Database      {stack.dsn}
 Emulator      stands in for: {emulated} (a key in .env, such as {KEYS["openai"]}=..., makes it the real provider)
-Insert a job  psql '{stack.dsn}' -c \\
-  "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('classification', 'openai', '{{...}}')"
+Insert a job  {binaries() / "psql"} '{stack.dsn}' -c \\
+  "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('creative_scoring', 'openai', '{{\\"headline\\": \\"Hi\\"}}')"
 Logs          {stack.root / "logs"}
 Stop          make down"""
 

@@ -28,7 +28,7 @@ class Secrets:
     fernet_key: str = field(default_factory=_fernet_key)
     jwt_secret: str = field(default_factory=_token)
     session_key: str = field(default_factory=_token)
-    passwords: dict[str, str] = field(default_factory=lambda: {user: secrets.token_urlsafe(9) for user in USERS})
+    passwords: dict[str, str] = field(default_factory=lambda: {user: secrets.token_hex(8) for user in USERS})
 
     @classmethod
     def of(cls, root: Path) -> Self:

@@ -1,0 +1,111 @@
+"""The crash proof, as much of it as fits into `make test`; `make crash-test` plays all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from nightbatch.models import PROVIDERS, ProviderName
+from tests.crash import proof
+from tests.crash.proof import Theatre, theatre
+from tests.crash.stage import Schedule
+
+
+@pytest.fixture(scope="module")
+def stages() -> Iterator[Theatre]:
+    with theatre() as running:
+        yield running
+
+
+def broken(stages: Theatre, schedules: list[Schedule]) -> list[str]:
+    """What went wrong, with the schedule; empty when every promise was kept."""
+    assert schedules
+    return [f"{verdict['schedule']}: {verdict['wrong']}" for verdict in stages.play_all(schedules) if verdict["wrong"]]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_death_at_any_step_pays_nothing_twice_and_loses_nothing(stages: Theatre, provider: ProviderName) -> None:
+    checkpoints = stages.play(Schedule(provider))["checkpoints"]
+    chosen = [
+        schedule
+        for schedule in proof.singles(provider, checkpoints)
+        if checkpoints[schedule.die_at[0]].startswith(("after http", "before http", "after commit", "before commit"))
+        or checkpoints[schedule.die_at[0]] in proof.AROUND_THE_CREATE
+        or schedule.die_at[0] % 12 == 0
+    ]
+    assert broken(stages, chosen) == []
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_death_around_the_create_while_the_list_lags(stages: Theatre, provider: ProviderName) -> None:
+    checkpoints = stages.play(Schedule(provider))["checkpoints"]
+    assert broken(stages, proof.deaths_with_a_lagging_list(provider, checkpoints)) == []
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_whatever_the_provider_does_wrong(stages: Theatre, provider: ProviderName) -> None:
+    assert broken(stages, proof.faults(provider)) == []
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_second_death_while_the_first_is_settled(stages: Theatre, provider: ProviderName) -> None:
+    checkpoints = stages.play(Schedule(provider))["checkpoints"]
+    first = checkpoints.index("after http submit")
+    after = stages.play(Schedule(provider, (first,)))["checkpoints"]
+    seconds = [Schedule(provider, (first, place)) for place in range(0, len(after), 9)]
+    assert broken(stages, seconds) == []
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_three_processes_at_the_same_work(stages: Theatre, provider: ProviderName) -> None:
+    assert broken(stages, [Schedule(provider, together=3)] * 2) == []
+
+
+def _fault(operation: str, fault: str, **details: object) -> dict[str, object]:
+    return {"operation": operation, "fault": fault, **details}
+
+
+def _after_submit(checkpoints: list[str]) -> tuple[int]:
+    return (checkpoints.index("after http submit"),)
+
+
+def _before_load(checkpoints: list[str]) -> tuple[int]:
+    return (checkpoints.index("before sql lock_batch"),)
+
+
+SHOWN_BY: dict[str, Callable[[list[str]], list[Schedule]]] = {
+    "without_the_intent": lambda points: [Schedule("openai", _after_submit(points))],
+    "without_the_fence": lambda _: [
+        Schedule("openai", fault=_fault("batch_create", "deliver_late", delay_seconds=proof.LATE))
+    ],
+    "without_the_settle_wait": lambda points: [
+        Schedule(
+            "openai",
+            _after_submit(points),
+            fault=_fault("batch_list", "list_lag", delay_seconds=proof.LAG, times=None),
+        )
+    ],
+    "with_the_sdks_retries": lambda _: [Schedule("openai", fault=_fault("batch_create", "error_after"))],
+    "without_the_epoch": lambda _: [
+        Schedule("openai", fault=_fault("batch_create", "delay", delay_seconds=0.5, times=None), together=3)
+    ],
+    "without_the_loads_key": lambda points: [
+        Schedule(
+            "openai",
+            _before_load(points),
+            fault=_fault("file_download", "delay", delay_seconds=0.5, times=None),
+            together=3,
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("mutation", SHOWN_BY)
+def test_without_one_of_its_parts_the_proof_turns_red(stages: Theatre, mutation: str) -> None:
+    """The same schedules are green with the whole protocol."""
+    whole = stages.play(Schedule("openai"))["checkpoints"]
+    assert broken(stages, SHOWN_BY[mutation](whole)) == []
+    with theatre(mutation=mutation) as mutated:
+        points = mutated.play(Schedule("openai"))["checkpoints"]
+        assert broken(mutated, SHOWN_BY[mutation](points)), f"nothing turned red {mutation.replace('_', ' ')}"

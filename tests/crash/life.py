@@ -1,0 +1,176 @@
+"""One life of a process: it does nights until nothing is left to do, or dies at a checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from nightbatch import loading, recovery, submission
+from nightbatch.errors import NightbatchError, SubmissionInDoubt
+from nightbatch.job_types import job_types
+from nightbatch.ledger import RunParams
+from nightbatch.models import ProviderName
+from nightbatch.postgres.store import Store
+from nightbatch.providers import build
+from nightbatch.settings import Settings
+
+DIED = 42
+# The emulator's lists lag by at most 0.8 s in the proof, and a settle wait has to be longer than the lag.
+SETTINGS = Settings(settle_seconds=1.2, create_seconds=0.01)
+_NAME = re.compile(rb"-- ([a-z_0-9]+):")
+_CALLS = ("upload", "submit", "find_submission", "fence", "iter_results", "delete_files")
+
+Reach = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a life is led: a database, and an account at the emulator."""
+
+    dsn: str
+    base_url: str
+    provider: ProviderName
+    account: str
+
+
+def lead(place: Place, *, die_at: int | None = None) -> list[str]:
+    """Work until nothing is left to do; the checkpoints that were passed.
+
+    At checkpoint ``die_at`` (0 is the first) the process ends as by a power cut: no handler, no flush, no rollback.
+    Raises what an Airflow task would end with, for the next life to go on.
+    """
+    passed: list[str] = []
+
+    def reach(name: str) -> None:
+        if len(passed) == die_at:
+            os._exit(DIED)
+        passed.append(name)
+
+    with psycopg.connect(place.dsn, autocommit=True) as connection:
+        _watch_statements(connection, reach)
+        store = _Store(connection, reach)
+        provider = _Provider(build(place.provider, api_key=f"emu-{place.account}", base_url=place.base_url), reach)
+        for night in range(5):
+            if _night(store, provider, f"night-{night}"):
+                break
+    return passed
+
+
+def _night(store: _Store, provider: Any, run_id: str) -> bool:
+    """Plan, submit and load as the Dag does; True when nothing is queued or open any more."""
+    types = job_types()
+    batches = submission.plan_run(store, types, SETTINGS, run_id=run_id, queued_before=None, params=RunParams())
+    for batch in batches:
+        with suppress(SubmissionInDoubt):
+            sent = _submit(store, provider, batch.id)
+            if sent is not None:
+                _wait(provider, store.batch(sent).provider_batch_id or "")
+                loading.load_batch(store, provider, types, sent)
+    recovery.settle_run(store, run_id)
+    recovery.recover(store, lambda _: provider, types, SETTINGS)
+    return not batches and not store.open_attempts()
+
+
+def _submit(store: _Store, provider: Any, batch_id: int) -> int | None:
+    for _ in range(10):
+        try:
+            return submission.submit_batch(store, provider, job_types(), SETTINGS, batch_id)
+        except SubmissionInDoubt as doubt:
+            if doubt.look_again_in is None:
+                raise
+            time.sleep(min(doubt.look_again_in, SETTINGS.settle_seconds))
+    raise NightbatchError("still in doubt")
+
+
+def _wait(provider: Any, provider_batch_id: str) -> None:
+    deadline = time.monotonic() + 20
+    while asyncio.run(provider.get_state(provider_batch_id)).phase == "running":
+        if time.monotonic() > deadline:
+            raise NightbatchError("the batch does not end")
+        time.sleep(0.02)
+
+
+def _watch_statements(connection: psycopg.Connection[Any], reach: Reach) -> None:
+    """Every statement of this connection passes two checkpoints, whoever sends it."""
+
+    class Cursor(psycopg.Cursor[Any]):
+        def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+            with _around(reach, f"sql {_name(query)}"):
+                return super().execute(query, *args, **kwargs)
+
+        @contextmanager
+        def copy(self, statement: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _around(reach, f"sql {_name(statement)}"), super().copy(statement, *args, **kwargs) as copy:
+                yield copy
+                reach(f"sql {_name(statement)} written")
+
+    class ServerCursor(psycopg.ServerCursor[Any]):
+        def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+            with _around(reach, f"sql {_name(query)}"):
+                return super().execute(query, *args, **kwargs)
+
+    connection.cursor_factory = Cursor
+    connection.server_cursor_factory = ServerCursor
+
+
+def _name(query: Any) -> str:
+    found = _NAME.match(query) if isinstance(query, bytes) else None
+    if found is None:
+        raise AssertionError(f"a statement without a name: {query!r}")
+    return found[1].decode()
+
+
+@contextmanager
+def _around(reach: Reach, name: str) -> Iterator[None]:
+    reach(f"before {name}")
+    yield
+    reach(f"after {name}")
+
+
+class _Store(Store):
+    """A store whose commits are checkpoints too."""
+
+    def __init__(self, connection: psycopg.Connection[Any], reach: Reach) -> None:
+        super().__init__(connection)
+        self._reach = reach
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with super().transaction():
+            yield
+            self._reach("before commit")
+        self._reach("after commit")
+
+
+class _Provider:
+    """A provider whose calls are checkpoints."""
+
+    def __init__(self, provider: Any, reach: Reach) -> None:
+        self._provider, self._reach = provider, reach
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._provider, name)
+        if name not in _CALLS:
+            return found
+        if name == "iter_results":
+            return self._iter_results
+
+        def call(*args: Any) -> Any:
+            with _around(self._reach, f"http {name}"):
+                return found(*args)
+
+        return call
+
+    def _iter_results(self, provider_batch_id: str) -> Iterator[Any]:
+        with _around(self._reach, "http iter_results"):
+            for line in self._provider.iter_results(provider_batch_id):
+                yield line
+                self._reach("http iter_results line")

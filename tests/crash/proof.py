@@ -1,0 +1,184 @@
+"""`make crash-test`: every single death, every provider fault, and pairs of deaths; the provider's bill is the judge."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from nightbatch.emulator.process import EmulatorProcess
+from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch.postgres.migrate import migrate
+from tests.crash.stage import Schedule
+
+Verdict = dict[str, Any]
+
+LATE = 3.0  # longer than the settle wait: only the fence stops what is delivered then
+LAG = 0.8  # shorter than the settle wait, as NIGHTBATCH_SETTLE_SECONDS has to be chosen
+FAULTS: tuple[dict[str, Any], ...] = (
+    *({"operation": operation, "fault": fault}
+      for operation in ("file_upload", "batch_create", "batch_get", "batch_list", "file_download", "file_delete")
+      for fault in ("refuse", "rate_limit", "reset", "lose_answer", "error_after")),
+    {"operation": "batch_create", "fault": "deliver_late", "delay_seconds": LATE},
+    {"operation": "file_upload", "fault": "deliver_late", "delay_seconds": LATE},
+    {"operation": "batch_list", "fault": "list_lag", "delay_seconds": LAG, "times": None},
+    {"operation": "file_download", "fault": "truncate"},
+    {"operation": "file_download", "fault": "corrupt"},
+    {"operation": "file_download", "fault": "duplicate_line", "times": None},
+    {"operation": "file_download", "fault": "unknown_line", "times": None},
+    {"operation": "batch_get", "fault": "unknown_status"},
+)  # fmt: skip
+
+
+class Theatre:
+    """Stages that play schedules side by side."""
+
+    def __init__(self, stages: list[subprocess.Popen[str]]) -> None:
+        self._size = len(stages)
+        self._free: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
+        for stage in stages:
+            self._free.put(stage)
+
+    def play(self, schedule: Schedule) -> Verdict:
+        """One schedule, on the next stage that is free."""
+        stage = self._free.get()
+        try:
+            assert stage.stdin is not None
+            assert stage.stdout is not None
+            stage.stdin.write(json.dumps(asdict(schedule)) + "\n")
+            stage.stdin.flush()
+            answer = stage.stdout.readline()
+            assert answer, "a stage ended; its error is above"
+            verdict: Verdict = json.loads(answer)
+            return verdict
+        finally:
+            self._free.put(stage)
+
+    def play_all(self, schedules: Iterable[Schedule]) -> list[Verdict]:
+        """All of them, in their order."""
+        with ThreadPoolExecutor(self._size) as pool:
+            return list(pool.map(self.play, schedules))
+
+
+@contextmanager
+def theatre(*, stages: int = 2, mutation: str | None = None) -> Iterator[Theatre]:
+    """Postgres, the emulator and the stages, gone at the end."""
+    with (
+        tempfile.TemporaryDirectory(prefix="nb-crash-") as folder,
+        EmbeddedPostgres(Path(folder) / "data", fsync=False, die_with_parent=True) as server,
+        EmulatorProcess(Path(folder) / "emulator", turnaround=0.02) as emulator,
+        ExitStack() as running,
+    ):
+        migrate(server.create_database("template_crash"))
+        command = [sys.executable, "-m", "tests.crash.stage", server.dsn(), "template_crash", emulator.url]
+        command += [mutation] if mutation else []
+        started = [_start(command, running) for _ in range(stages)]
+        yield Theatre(started)
+
+
+def _start(command: list[str], running: ExitStack) -> subprocess.Popen[str]:
+    stage = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    )
+    running.callback(stage.wait)
+    running.callback(stage.stdin.close if stage.stdin else stage.kill)
+    return stage
+
+
+def singles(provider: ProviderName, checkpoints: list[str]) -> list[Schedule]:
+    """A death at each checkpoint; in one process's life they lie before and after every statement and call."""
+    return [Schedule(provider, (place,)) for place in range(len(checkpoints))]
+
+
+def faults(provider: ProviderName) -> list[Schedule]:
+    """Everything that a provider can do wrong, once each."""
+    return [Schedule(provider, fault=fault) for fault in FAULTS]
+
+
+def deaths_with_a_lagging_list(provider: ProviderName, checkpoints: list[str]) -> list[Schedule]:
+    """A death around the create, while the list does not show the newest batches."""
+    lag = {"operation": "batch_list", "fault": "list_lag", "delay_seconds": LAG, "times": None}
+    around = [place for place, name in enumerate(checkpoints) if name in AROUND_THE_CREATE]
+    return [Schedule(provider, (place,), fault=lag) for place in around]
+
+
+AROUND_THE_CREATE = {
+    "after sql record_intent", "before http submit", "after http submit", "before sql record_submission",
+}  # fmt: skip
+
+
+def pairs(provider: ProviderName, singles_played: list[Verdict]) -> list[Schedule]:
+    """A second death at each checkpoint of the life after a first one; first deaths with the same remains count once."""
+    first_of = {verdict["state"]: verdict for verdict in reversed(singles_played)}
+    return [
+        Schedule(provider, (verdict["schedule"]["die_at"][0], place))
+        for verdict in first_of.values()
+        for place in range(len(verdict["checkpoints"]))
+    ]
+
+
+def step_of(verdict: Verdict, checkpoints: list[str]) -> str:
+    """Which part of the night the first death hit."""
+    schedule = verdict["schedule"]
+    if schedule["fault"]:
+        return "provider fault" + (" and a death" if schedule["die_at"] else "")
+    if not schedule["die_at"]:
+        return "no death"
+    name = checkpoints[schedule["die_at"][0]]
+    place = schedule["die_at"][0]
+    if place < checkpoints.index("after commit"):
+        step = "plan"
+    elif "http upload" in name or place < checkpoints.index("before sql record_intent"):
+        step = "upload"
+    elif place < checkpoints.index("before sql lock_batch"):
+        step = "create"
+    else:
+        step = "load and after"
+    return step if len(schedule["die_at"]) == 1 else f"{step}, then again"
+
+
+def main() -> int:
+    """Play everything, print the table, and exit with 1 if a promise was broken."""
+    began = time.monotonic()
+    verdicts: list[Verdict] = []
+    table: Counter[tuple[str, str, str]] = Counter()
+    with theatre() as stages:
+        for provider in PROVIDERS:
+            began_provider = time.monotonic()
+            checkpoints = stages.play(Schedule(provider))["checkpoints"]
+            played = stages.play_all(singles(provider, checkpoints))
+            played += stages.play_all(faults(provider) + deaths_with_a_lagging_list(provider, checkpoints))
+            played += stages.play_all([Schedule(provider, together=3)] * 5)
+            played += stages.play_all(pairs(provider, played[: len(checkpoints)]))
+            for verdict in played:
+                table[provider, step_of(verdict, checkpoints), verdict["outcome"]] += 1
+            verdicts += played
+            print(f"{provider}: {len(played):,} schedules, {time.monotonic() - began_provider:.0f} s", flush=True)
+    print(f"\n{'provider':10} {'step':26} {'outcome':26} {'schedules':>9}")
+    for (name, step, outcome), count in sorted(table.items()):
+        print(f"{name:10} {step:26} {outcome:26} {count:9,}")
+    wrong = [verdict for verdict in verdicts if verdict["wrong"]]
+    for verdict in wrong[:20]:
+        print(f"WRONG {verdict['schedule']}: {'; '.join(verdict['wrong'])}")
+    twice = sum("times" in sentence for verdict in wrong for sentence in verdict["wrong"])
+    lost = sum("lost" in sentence for verdict in wrong for sentence in verdict["wrong"])
+    print(
+        f"\n{len(verdicts):,} schedules in {time.monotonic() - began:.0f} s; paid twice: {twice}, lost: {lost}", end=""
+    )
+    print(f", otherwise wrong: {len(wrong)}" if wrong else "")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

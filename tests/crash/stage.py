@@ -1,0 +1,215 @@
+"""Where the schedules are played: forks die on it, and a judge reads the bill. `python -m tests.crash.stage` serves it.
+
+A process of its own, without threads, that has imported everything: a life then costs milliseconds instead of seconds.
+Reads one JSON object a line (`Schedule`), answers with one (`Verdict`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+import uuid
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import psycopg
+
+from nightbatch.models import ProviderName
+from tests.crash.life import DIED, Place, lead
+from tests.crash.mutations import MUTATIONS
+
+JOBS = 3
+_PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini"}
+_LIVES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What happens to a night: at which checkpoint each of its first lives ends, and what the provider does wrong.
+
+    After those, ``together`` lives are led at the same time, as by a task and its zombie.
+    """
+
+    provider: ProviderName
+    die_at: tuple[int, ...] = ()
+    fault: dict[str, Any] | None = None
+    together: int = 1
+
+
+@dataclass(slots=True)
+class Verdict:
+    """``wrong`` is empty when the promise was kept. ``checkpoints`` are those of the life after the last death."""
+
+    schedule: dict[str, Any]
+    outcome: str = ""
+    wrong: list[str] = field(default_factory=list)
+    checkpoints: list[str] = field(default_factory=list)
+    state: str = ""
+    lives: int = 0
+
+
+class Stage:
+    """A server, a migrated template database on it, and an emulator."""
+
+    def __init__(self, server_dsn: str, template: str, emulator_url: str) -> None:
+        self._server_dsn, self._template, self._emulator_url = server_dsn, template, emulator_url
+        self._http = httpx.Client(base_url=emulator_url, trust_env=False, timeout=60)
+
+    def play(self, schedule: Schedule) -> Verdict:
+        """One schedule in a database and an account of its own."""
+        name, account = f"crash_{uuid.uuid4().hex[:12]}", uuid.uuid4().hex[:12]
+        with psycopg.connect(self._server_dsn, autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {self._template} STRATEGY FILE_COPY")
+        dsn = f"{self._server_dsn.rpartition('/')[0]}/{name}"
+        try:
+            place = Place(dsn, self._emulator_url + _PATHS[schedule.provider], schedule.provider, account)
+            return self._play(schedule, place)
+        finally:
+            with psycopg.connect(self._server_dsn, autocommit=True) as admin:
+                admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _play(self, schedule: Schedule, place: Place) -> Verdict:
+        with psycopg.connect(place.dsn, autocommit=True) as connection:
+            for number in range(JOBS):
+                connection.execute(
+                    "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('creative_scoring', %s, %s)",
+                    (place.provider, json.dumps({"headline": f"Creative {number}"})),
+                )
+        if schedule.fault:
+            rule = {"provider": place.provider, "account": place.account, **schedule.fault}
+            self._http.post("/control/faults", json=rule).raise_for_status()
+        verdict = Verdict(asdict(schedule))
+        for die_at in schedule.die_at:
+            verdict.lives += 1
+            died, _, error = _live(place, die_at)
+            if not died and error:
+                verdict.wrong.append(f"the life that was to die at {die_at} ended with {error}")
+        if schedule.die_at:
+            verdict.state = _fingerprint(place, self._creates(place))
+        if schedule.together > 1:
+            for child in [_start(place, None) for _ in range(schedule.together)]:
+                _end(*child)
+        self._to_rest(place, verdict)
+        if schedule.fault and schedule.fault["fault"] == "deliver_late":
+            time.sleep(schedule.fault["delay_seconds"] + 0.5)  # what was held up in the network arrives now
+            self._to_rest(place, verdict)
+        self._judge(place, verdict)
+        return verdict
+
+    def _to_rest(self, place: Place, verdict: Verdict) -> None:
+        """Live until a life ends well; the checkpoints are those of the first."""
+        error = ""
+        for number in range(_LIVES):
+            verdict.lives += 1
+            _, checkpoints, error = _live(place, None)
+            if number == 0:
+                verdict.checkpoints = verdict.checkpoints or checkpoints
+            if not error:
+                return
+        verdict.wrong.append(f"not at rest after {_LIVES} lives: {error}")
+
+    def _creates(self, place: Place) -> int:
+        log = self._http.get("/control/log").json()
+        return sum(entry["operation"] == "batch_create" and entry["account"] == place.account for entry in log)
+
+    def _judge(self, place: Place, verdict: Verdict) -> None:
+        bill = [line for line in self._http.get("/control/billing").json() if line["account"] == place.account]
+        with psycopg.connect(place.dsn, autocommit=True) as connection:
+
+            def rows(query: str) -> list[Any]:
+                return connection.execute(query).fetchall()
+
+            states = Counter(state for (state,) in rows("SELECT state FROM nightbatch.job_status"))
+            kept = {
+                name for (name,) in rows("SELECT 'j' || job_id || '_a' || batch_id FROM nightbatch.result WHERE billed")
+            }
+            ((booked,),) = rows("SELECT coalesce(sum(batch_cost_usd), 0) FROM nightbatch_report.savings_daily")
+            attempts = [state for (state,) in rows("SELECT state FROM nightbatch.batch ORDER BY id")]
+        times = Counter(line["custom_id"].partition("_")[0] for line in bill)
+        charged = sum((Decimal(line["cost_usd"]) for line in bill), Decimal(0))
+        verdict.wrong += [f"{job} was paid {count} times" for job, count in times.items() if count > 1]
+        verdict.wrong += [f"{line['custom_id']} was paid and lost" for line in bill if line["custom_id"] not in kept]
+        if charged != booked:
+            verdict.wrong.append(f"the bill says {charged}, the report {booked}")
+        if sum(states.values()) != JOBS or set(states) - {"succeeded", "held"}:
+            verdict.wrong.append(f"jobs at rest are {dict(states)}")
+        verdict.outcome = _outcome(states, attempts)
+
+
+def _outcome(states: Counter[str], attempts: list[str]) -> str:
+    if states["held"]:
+        return "held"
+    return "sent once" if attempts == ["loaded"] else "given up, then sent once"
+
+
+def _live(place: Place, die_at: int | None) -> tuple[bool, list[str], str]:
+    """Lead one life to its end: whether it died as planned, its checkpoints, and the error it ended with."""
+    return _end(*_start(place, die_at))
+
+
+def _start(place: Place, die_at: int | None) -> tuple[int, int]:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _child(place, die_at, reader, writer)
+    os.close(writer)
+    return pid, reader
+
+
+def _end(pid: int, reader: int) -> tuple[bool, list[str], str]:
+    with os.fdopen(reader, "rb") as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if os.waitstatus_to_exitcode(status) == DIED:
+        return True, [], ""
+    checkpoints, error = json.loads(told or b'[[], "the process vanished"]')
+    return False, checkpoints, error
+
+
+def _child(place: Place, die_at: int | None, reader: int, writer: int) -> None:
+    os.close(reader)
+    try:
+        told = [lead(place, die_at=die_at), ""]
+    except Exception:  # noqa: BLE001  whatever it is, the next life has to cope
+        told = [[], traceback.format_exc()]
+    with os.fdopen(writer, "wb") as pipe:
+        pipe.write(json.dumps(told).encode())
+    os._exit(0)
+
+
+def _fingerprint(place: Place, creates: int) -> str:
+    """What a death left behind, ids and times aside: two deaths with the same remains need no separate second death."""
+    with psycopg.connect(place.dsn, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT (SELECT count(*) FROM nightbatch.run), (SELECT count(*) FROM nightbatch.open_job),"
+            " (SELECT count(*) FROM nightbatch.result), (SELECT count(*) FROM nightbatch_report.batch_rollup),"
+            " (SELECT coalesce(string_agg(concat_ws(',', state, epoch, account_fingerprint IS NULL, payload_sha256 IS NULL,"
+            " input_file IS NULL, provider_batch_id IS NULL, fenced_at IS NULL), ';' ORDER BY id), '') FROM nightbatch.batch)"
+        ).fetchone()
+    return f"{creates} {found}"
+
+
+def main() -> None:
+    """Serve schedules from standard input.
+
+    Arguments: the server's DSN, the template's name, the emulator's URL, and maybe a mutation of `tests.crash.mutations`.
+    """
+    stage = Stage(*sys.argv[1:4])
+    if len(sys.argv) > 4:
+        MUTATIONS[sys.argv[4]]()
+    for line in sys.stdin:
+        given = json.loads(line)
+        given["die_at"] = tuple(given["die_at"])
+        began = time.monotonic()
+        verdict = asdict(stage.play(Schedule(**given)))
+        print(json.dumps(verdict | {"seconds": round(time.monotonic() - began, 3)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

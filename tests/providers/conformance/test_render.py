@@ -1,0 +1,95 @@
+"""Any text goes into a line and comes out again; half a character is rejected, not a crash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightbatch.errors import Rejected, Transient
+from nightbatch.models import PROVIDERS, EmbeddingInput, Endpoint, Prompt, ProviderName
+from nightbatch.provider import BatchProvider
+from nightbatch.providers import build
+from nightbatch.providers.wire import lines
+
+ADAPTERS: dict[ProviderName, BatchProvider] = {}
+ENDPOINTS: list[tuple[ProviderName, Endpoint]] = [
+    ("openai", "chat"), ("openai", "responses"), ("anthropic", "chat"), ("gemini", "chat"),
+]  # fmt: skip
+UNICODE = st.text(st.characters(codec="utf-8"), max_size=200)
+ANYTHING = st.text(st.characters(), max_size=50)
+SURROGATE = st.integers(0xD800, 0xDFFF).map(chr)
+
+
+def adapter(name: ProviderName) -> BatchProvider:
+    if name not in ADAPTERS:
+        ADAPTERS[name] = build(name, api_key="k")
+    return ADAPTERS[name]
+
+
+def said(body: Any) -> set[str]:
+    """Every string in a body."""
+    if isinstance(body, dict):
+        return set().union(*(said(value) for value in body.values()), set())
+    if isinstance(body, list):
+        return set().union(*(said(value) for value in body), set())
+    return {body} if isinstance(body, str) else set()
+
+
+@pytest.mark.parametrize(("name", "endpoint"), ENDPOINTS)
+@given(user=UNICODE, system=UNICODE)
+def test_any_prompt_round_trips_in_one_line(name: ProviderName, endpoint: Endpoint, user: str, system: str) -> None:
+    line = adapter(name).render("j1_a7", "m", endpoint, Prompt(user, system))
+    assert b"\n" not in line and b"\r" not in line
+    assert {user} | ({system} if system else set()) <= said(orjson.loads(line))
+
+
+@pytest.mark.parametrize("name", ["openai", "gemini"])
+@given(text=UNICODE)
+def test_any_text_to_embed_round_trips(name: ProviderName, text: str) -> None:
+    line = adapter(name).render("j1_a7", "m", "embeddings", EmbeddingInput((text,)))
+    assert b"\n" not in line and text in said(orjson.loads(line))
+
+
+@pytest.mark.parametrize(("name", "endpoint"), ENDPOINTS)
+@given(before=ANYTHING, half=SURROGATE, after=ANYTHING)
+def test_half_a_character_is_rejected(
+    name: ProviderName, endpoint: Endpoint, before: str, half: str, after: str
+) -> None:
+    for prompt in (Prompt(before + half + after), Prompt("fine", before + half + after)):
+        with pytest.raises(Rejected, match="half a character"):
+            adapter(name).render("j1_a7", "m", endpoint, prompt)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_the_same_request_renders_to_the_same_bytes(name: ProviderName) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"b": {"type": "string"}, "a": {"type": "string"}},
+        "required": ["b", "a"],
+    }
+    prompt = Prompt("u", "s", schema)
+    first, second = (build(name, api_key=key).render("j1_a7", "m", "chat", prompt) for key in ("one", "two"))
+    assert first == second
+
+
+@given(st.lists(st.binary(min_size=1, max_size=30).map(lambda raw: raw.hex().encode()), max_size=20), st.data())
+def test_lines_do_not_depend_on_how_a_download_was_cut(whole: list[bytes], data: st.DataObject) -> None:
+    text = b"".join(line + b"\r\n\n" for line in whole)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
+    chunks = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert [line.strip() for line in lines(chunks)] == whole
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_a_last_line_that_was_cut_is_never_taken_for_whole(cut: int) -> None:
+    text = b'{"a":1}\n{"b":22}'
+    with pytest.raises(Transient):
+        list(lines([text[:-cut] if cut < 8 else text[:-7]]))
+
+
+def test_a_last_line_needs_no_line_break() -> None:
+    assert list(lines([b'{"a":1}\n{"b', b'":2}'])) == [b'{"a":1}', b'{"b":2}']
