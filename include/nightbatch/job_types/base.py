@@ -118,7 +118,7 @@ class EmbeddingType(JobType):
         sizes = {len(vector) for vector in vectors}
         if len(sizes) != 1 or 0 in sizes:
             raise Misfit("the answer does not fit: it holds no vectors, or vectors of different sizes")
-        if not all(math.isfinite(sum(v)) and -_FLOAT4 <= min(v) and max(v) <= _FLOAT4 for v in vectors):
+        if not all(math.isfinite(sum(v)) and min(v) >= -_FLOAT4 and max(v) <= _FLOAT4 for v in vectors):
             raise Misfit("the answer does not fit: a vector holds something that is no number, or one too large")
         return Read(orjson.dumps({"count": len(vectors), "dimensions": sizes.pop()}), vectors)
 
