@@ -30,7 +30,8 @@ class Settings:
     """When a batch counts as overdue, from its submission; Gemini's batches live for 48 h, so theirs is at least 50."""
     release_anthropic_after_hours: float = 0.0
     """Send a held Anthropic attempt again after this time. 0: never, since the first may have been paid for unseen."""
-    work_dir: str = str(Path(tempfile.gettempdir()) / "nightbatch")
+    work_dir: str = str(Path(tempfile.gettempdir()) / f"nightbatch-{os.getuid()}")
+    """Where input files lie while they are uploaded; they hold prompts."""
     report_dir: str = ""
     """Where the JSON and Markdown reports go; empty writes none."""
 

@@ -21,6 +21,7 @@ from nightbatch.errors import (
     SubmissionInDoubt,
     Throttled,
 )
+from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch, RunParams
 from nightbatch.models import EmbeddingInput, custom_id
@@ -43,7 +44,7 @@ def plan_run(
     with store.transaction():
         if not store.start_run(run_id, queued_before, params):
             return store.run_batches(run_id)
-        store.gather(lanes, queued_before, params)
+        store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
         return store.claim(run_id, lanes, up_to)
 
 
@@ -59,7 +60,7 @@ def preview(
     counts: list[tuple[str, str, str, int]] = []
     try:
         with store.transaction():
-            store.gather(lanes, queued_before, params)
+            store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
             counts = store.gathered_counts(lanes)
             raise _Rollback
     except _Rollback:

@@ -24,9 +24,17 @@ def broken(stages: Theatre, schedules: list[Schedule]) -> list[str]:
     return [f"{verdict['schedule']}: {verdict['wrong']}" for verdict in stages.play_all(schedules) if verdict["wrong"]]
 
 
+def whole_life(stages: Theatre, provider: ProviderName) -> list[str]:
+    """The checkpoints of a life in which nothing goes wrong."""
+    verdict = stages.play(Schedule(provider))
+    assert verdict["wrong"] == []
+    checkpoints: list[str] = verdict["checkpoints"]
+    return checkpoints
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_death_at_any_step_pays_nothing_twice_and_loses_nothing(stages: Theatre, provider: ProviderName) -> None:
-    checkpoints = stages.play(Schedule(provider))["checkpoints"]
+    checkpoints = whole_life(stages, provider)
     chosen = [
         schedule
         for schedule in proof.singles(provider, checkpoints)
@@ -39,7 +47,7 @@ def test_a_death_at_any_step_pays_nothing_twice_and_loses_nothing(stages: Theatr
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_death_around_the_create_while_the_list_lags(stages: Theatre, provider: ProviderName) -> None:
-    checkpoints = stages.play(Schedule(provider))["checkpoints"]
+    checkpoints = whole_life(stages, provider)
     assert broken(stages, proof.deaths_with_a_lagging_list(provider, checkpoints)) == []
 
 
@@ -50,7 +58,7 @@ def test_whatever_the_provider_does_wrong(stages: Theatre, provider: ProviderNam
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_second_death_while_the_first_is_settled(stages: Theatre, provider: ProviderName) -> None:
-    checkpoints = stages.play(Schedule(provider))["checkpoints"]
+    checkpoints = whole_life(stages, provider)
     first = checkpoints.index("after http submit")
     after = stages.play(Schedule(provider, (first,)))["checkpoints"]
     seconds = [Schedule(provider, (first, place)) for place in range(0, len(after), 9)]
@@ -104,7 +112,7 @@ SHOWN_BY: dict[str, Callable[[list[str]], list[Schedule]]] = {
 @pytest.mark.parametrize("mutation", SHOWN_BY)
 def test_without_one_of_its_parts_the_proof_turns_red(stages: Theatre, mutation: str) -> None:
     """The same schedules are green with the whole protocol."""
-    whole = stages.play(Schedule("openai"))["checkpoints"]
+    whole = whole_life(stages, "openai")
     assert broken(stages, SHOWN_BY[mutation](whole)) == []
     with theatre(mutation=mutation) as mutated:
         points = mutated.play(Schedule("openai"))["checkpoints"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,19 @@ def test_what_can_never_be_sent_is_rejected_with_the_reason_and_stops_nobody(wor
     assert reasons[2] == "headline: Input should be a valid string"
     assert reasons[3].startswith("input: Invalid JSON")
     world.judge()
+
+
+def test_jobs_of_a_type_whose_file_is_broken_wait_for_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "haiku.py").write_text("import no_such_module")
+    monkeypatch.setenv("NIGHTBATCH_JOB_TYPES", str(tmp_path))
+    world.store.insert_job("haiku", "openai", "{}")
+    assert world.plan("r1") == []
+    assert set(world.states().values()) == {"queued"}
+    monkeypatch.delenv("NIGHTBATCH_JOB_TYPES")
+    world.plan("r2")
+    assert set(world.states().values()) == {"rejected"}
 
 
 def test_a_job_larger_than_the_provider_takes_is_rejected_with_size_and_limit(world: World) -> None:

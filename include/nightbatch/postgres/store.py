@@ -94,8 +94,13 @@ class Store:
         values = {"run_id": run_id, "queued_before": queued_before, "params": json.dumps(shown)}
         return self._run("start_run", values).fetchone() is not None
 
-    def gather(self, lanes: Sequence[Lane], queued_before: datetime | None, params: RunParams) -> None:
-        """Look at all unfinished jobs that no attempt holds, within a transaction."""
+    def gather(
+        self, lanes: Sequence[Lane], queued_before: datetime | None, params: RunParams, *, all_types_known: bool = True
+    ) -> None:
+        """Look at all unfinished jobs that no attempt holds, within a transaction.
+
+        Without ``all_types_known`` jobs of unknown types are left alone instead of being dismissed.
+        """
         self._run("make_candidates")
         self._run(
             "gather",
@@ -105,6 +110,7 @@ class Store:
                 "providers": list(params.providers),
                 "job_types": list(params.job_types),
                 "known_types": sorted({lane.job_type for lane in lanes}),
+                "all_types_known": all_types_known,
             },
         )
         if params.max_jobs is not None:

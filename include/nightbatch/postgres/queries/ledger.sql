@@ -14,14 +14,16 @@ CREATE TEMPORARY TABLE candidate (
     bytes integer, reason text, batch integer
 ) ON COMMIT DROP;
 
--- gather: new jobs stand behind the shortcut and in no other table; known ones wait in open_job without an attempt
+-- gather: new jobs stand behind the shortcut and in no other table; known ones wait in open_job without an attempt.
+-- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's
 INSERT INTO candidate (job_id, known, due, lane, model, priority, bytes, reason)
 SELECT
     j.id, j.known,
     (%(queued_before)s::timestamptz IS NULL OR j.created_at < %(queued_before)s)
         AND (j.not_before IS NULL OR j.not_before <= now())
         AND (%(providers)s::text[] = '{}' OR j.provider = ANY (%(providers)s))
-        AND (%(job_types)s::text[] = '{}' OR j.job_type = ANY (%(job_types)s)),
+        AND (%(job_types)s::text[] = '{}' OR j.job_type = ANY (%(job_types)s))
+        AND (%(all_types_known)s OR j.job_type = ANY (%(known_types)s)),
     lane.number, coalesce(j.model, lane.default_model), j.priority, size.bytes,
     CASE
         WHEN lane.number IS NULL AND j.job_type = ANY (%(known_types)s)
