@@ -95,14 +95,20 @@ SHOWN_BY: dict[str, Callable[[list[str]], list[Schedule]]] = {
         )
     ],
     "with_the_sdks_retries": lambda _: [Schedule("openai", fault=_fault("batch_create", "error_after"))],
-    "without_the_epoch": lambda _: [
-        Schedule("openai", fault=_fault("batch_create", "delay", delay_seconds=0.5, times=None), together=3)
+    "without_the_epoch": lambda points: [
+        Schedule(
+            "openai",
+            (points.index("before http upload"),),
+            # long enough for all three to have read the same state
+            fault=_fault("file_upload", "delay", delay_seconds=2.0, times=None),
+            together=3,
+        )
     ],
     "without_the_loads_key": lambda points: [
         Schedule(
             "openai",
             _before_load(points),
-            fault=_fault("file_download", "delay", delay_seconds=0.5, times=None),
+            fault=_fault("file_download", "delay", delay_seconds=2.0, times=None),
             together=3,
         )
     ],

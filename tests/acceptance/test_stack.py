@@ -39,7 +39,7 @@ def hosts_and_a_wait():
         return found
 
     found = hosts()
-    found >> TimeDeltaSensor(task_id="wait", delta=timedelta(seconds=3), deferrable=True) >> after(found)
+    found >> TimeDeltaSensor(task_id="wait", delta=timedelta(seconds=30), deferrable=True) >> after(found)
 
 @dag(schedule=None)
 def slow_task():
@@ -64,7 +64,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def wait_until(claim: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(claim: Callable[[], bool], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not claim():
         assert time.monotonic() < deadline
