@@ -91,7 +91,9 @@ SHOWN_BY: dict[str, Callable[[list[str]], list[Schedule]]] = {
         Schedule(
             "openai",
             _after_submit(points),
-            fault=_fault("batch_list", "list_lag", delay_seconds=proof.LAG, times=None),
+            # a busy machine may need seconds to begin the next life
+            fault=_fault("batch_list", "list_lag", delay_seconds=6.0, times=None),
+            settle_seconds=8.0,
         )
     ],
     "with_the_sdks_retries": lambda _: [Schedule("openai", fault=_fault("batch_create", "error_after"))],
@@ -122,4 +124,6 @@ def test_without_one_of_its_parts_the_proof_turns_red(stages: Theatre, mutation:
     assert broken(stages, SHOWN_BY[mutation](whole)) == []
     with theatre(mutation=mutation) as mutated:
         points = mutated.play(Schedule("openai"))["checkpoints"]
-        assert broken(mutated, SHOWN_BY[mutation](points)), f"nothing turned red {mutation.replace('_', ' ')}"
+        # Some are races: a few plays, of which one has to hit.
+        plays = (broken(mutated, SHOWN_BY[mutation](points)) for _ in range(8))
+        assert any(plays), f"nothing turned red {mutation.replace('_', ' ')}"

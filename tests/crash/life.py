@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -25,6 +25,14 @@ from nightbatch.settings import Settings
 DIED = 42
 # The emulator's lists lag by at most 0.8 s in the proof, and a settle wait has to be longer than the lag.
 SETTINGS = Settings(settle_seconds=1.2, create_seconds=0.01)
+
+
+def settle_for(seconds: float) -> None:
+    """Set the settle wait of the lives to come."""
+    global SETTINGS
+    SETTINGS = replace(SETTINGS, settle_seconds=seconds)
+
+
 _NAME = re.compile(rb"-- ([a-z_0-9]+):")
 _CALLS = ("upload", "submit", "find_submission", "fence", "iter_results", "delete_files")
 

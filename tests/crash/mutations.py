@@ -13,7 +13,6 @@ from nightbatch.ledger import Batch
 from nightbatch.postgres.queries import queries
 from nightbatch.postgres.store import Store
 from nightbatch.providers.openai import OpenAIBatches
-from nightbatch.settings import Settings
 from tests.crash import life
 
 
@@ -42,7 +41,8 @@ def without_the_fence() -> None:
 
 def without_the_settle_wait() -> None:
     """One look is enough."""
-    life.SETTINGS = Settings(settle_seconds=1e-9, create_seconds=0.01)
+    life.settle_for(1e-9)
+    vars(life)["settle_for"] = lambda _: None
 
 
 def with_the_sdks_retries() -> None:

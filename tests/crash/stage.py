@@ -21,6 +21,7 @@ import httpx
 import psycopg
 
 from nightbatch.models import ProviderName
+from tests.crash import life
 from tests.crash.life import DIED, Place, lead
 from tests.crash.mutations import MUTATIONS
 
@@ -40,6 +41,7 @@ class Schedule:
     die_at: tuple[int, ...] = ()
     fault: dict[str, Any] | None = None
     together: int = 1
+    settle_seconds: float = 1.2
 
 
 @dataclass(slots=True)
@@ -84,6 +86,7 @@ class Stage:
         if schedule.fault:
             rule = {"provider": place.provider, "account": place.account, **schedule.fault}
             self._http.post("/control/faults", json=rule).raise_for_status()
+        life.settle_for(schedule.settle_seconds)
         verdict = Verdict(asdict(schedule))
         for die_at in schedule.die_at:
             verdict.lives += 1
