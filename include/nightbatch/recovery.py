@@ -68,7 +68,10 @@ def look(store: Store, provider: BatchProvider, batch: Batch) -> Batch | None:
             f"Batch {batch.id} exists twice at {batch.provider}: {chosen.provider_batch_id} is used, and"
             f" {other.provider_batch_id} may be billed as well. Cancel it at the provider.",
         )
-    return store.record_submission(batch.id, chosen.provider_batch_id)
+    adopted = store.record_submission(batch.id, chosen.provider_batch_id)
+    if adopted is None:  # found, but somebody else moved the attempt on: not the same as absent, so nothing is fenced
+        raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
+    return adopted
 
 
 def _fence(store: Store, provider: BatchProvider, batch: Batch, settings: Settings) -> None:
