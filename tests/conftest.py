@@ -17,6 +17,11 @@ from nightbatch.postgres.embedded import EmbeddedPostgres
 _TEMPLATE = "nightbatch_migrated"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Numbers as in docs/reliability.md, which `python -m tests.reliability` makes of these markers."""
+    config.addinivalue_line("markers", "fault(*numbers): this test holds the faults of these numbers")
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """A server of this worker's own, on a free port; nothing of it outlasts the session."""

@@ -33,6 +33,8 @@ class Batch:
     fenced_at: datetime | None
     submitted_at: datetime | None
     closed_at: datetime | None
+    duplicate_of: int | None
+    cancel_wanted_at: datetime | None
 
     @property
     def submission(self) -> Submission:

@@ -6,11 +6,13 @@ import asyncio
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
 from typing import IO, Any
 
 import orjson
 
-from nightbatch.errors import ReconciliationError
+from nightbatch.errors import ReconciliationError, Rejected
 from nightbatch.job_types.base import JobType, Misfit
 from nightbatch.ledger import Batch, Loaded
 from nightbatch.models import Answer, Outcome, ProviderState, ResultLine, UnreadableLine, parse_custom_id
@@ -50,6 +52,11 @@ def load_batch(store: Store, provider: BatchProvider, types: Types, batch_id: in
             _load(store, provider, types, batch, state, accept_gaps=True)
     except _NotOurs:
         _disown(store, batch)
+    except Rejected as error:
+        if not _are_gone(store, batch, state, error):
+            raise
+        give_results_up(store, batch_id, f"{batch.provider} does not keep its results any more ({error}).", state)
+        return _figures(store, batch_id)
     provider.delete_files(batch.submission, batch.provider_batch_id)
     return _figures(store, batch_id)
 
@@ -98,11 +105,39 @@ def _close(store: Store, sheet: _Sheet, state: ProviderState, *, missing_billed:
         again |= {job_id: sheet.attempts(job_id) for job_id in missing}
     if sheet.rejects:
         store.insert_rejects(batch_id, sheet.rejects)
-    sheet.vectors.seek(0)
-    store.copy_embeddings(batch_id, sheet.vectors)
+    if sheet.batch.duplicate_of is None:
+        sheet.vectors.seek(0)
+        store.copy_embeddings(batch_id, sheet.vectors)
     store.finish_jobs(batch_id, again)
     source = sheet.rates.describe() if sheet.rates else None
     store.close_loaded(batch_id, status=state.status, ended_at=state.ended_at, price_source=source, error=state.error)
+
+
+_GONE_AFTER = timedelta(hours=24)
+"""A 404 for results is believed once the batch has been over for this long; before that it may be a provider's delay."""
+
+
+def _are_gone(store: Store, batch: Batch, state: ProviderState, error: Rejected) -> bool:
+    over_since = state.ended_at or batch.submitted_at
+    assert over_since is not None  # the schema says so for a submitted batch
+    return error.status in (404, 410) and store.now() - over_since > _GONE_AFTER
+
+
+def give_results_up(store: Store, batch_id: int, reason: str, state: ProviderState | None = None) -> None:
+    """Close a batch whose results cannot be had any more: paid for as far as anybody knows, and never sent again."""
+    with store.transaction():
+        batch = store.lock_batch(batch_id)
+        if batch.state != "submitted":
+            return
+        missing = store.insert_missing(batch_id, billed=True, error=reason)
+        store.finish_jobs(batch_id, {})
+        status, ended_at = (state.status, state.ended_at) if state else ("given up", None)
+        store.close_loaded(batch_id, status=status, ended_at=ended_at, price_source=None, error=reason)
+        message = (
+            f"Batch {batch_id}: the results of {len(missing)} jobs are lost. {reason} They may have been billed, so they"
+            " are not sent again by themselves; insert them as new jobs if you want them paid for again."
+        )
+        store.raise_alert("lost_results", str(batch_id), message)
 
 
 def _close_failed(store: Store, batch: Batch, state: ProviderState) -> Loaded:
@@ -156,7 +191,7 @@ class _Sheet:
             self.rejects.append((line.reason, line.raw))
             return None
         ids = parse_custom_id(line.custom_id)
-        if ids is None or ids[1] != self.batch.id or ids[0] not in self.members:
+        if ids is None or ids[1] != (self.batch.duplicate_of or self.batch.id) or ids[0] not in self.members:
             self.foreign += 1
             self.rejects.append(("no job of this batch has its custom_id", line.raw))
             return None
@@ -170,23 +205,31 @@ class _Sheet:
         return self._read(job_id, self.types.get(self.members[job_id]), line)
 
     def _read(self, job_id: int, kind: JobType | None, line: ResultLine) -> tuple[Any, ...]:
+        if self.batch.duplicate_of is not None:
+            error = f"The same request as in batch {self.batch.duplicate_of}, which is the one that counts."
+            return self._row(job_id, line, "duplicate", None, error)
         outcome: Outcome = line.outcome
         output: bytes | None = None
-        error = line.error
-        answer = line.answer
+        reason = line.error
         if kind is None and outcome == "succeeded":
-            outcome, error = "failed", f"The job type {self.members[job_id]} is gone; the raw answer is kept."
-        elif kind is not None and outcome == "succeeded" and answer is not None:
+            outcome, reason = "failed", f"The job type {self.members[job_id]} is gone; the raw answer is kept."
+        elif kind is not None and outcome == "succeeded" and line.answer is not None:
             try:
-                read = kind.read_answer(answer)
+                read = kind.read_answer(line.answer)
                 output = read.json
                 self._keep_vectors(job_id, read.vectors)
             except Misfit as misfit:
-                outcome, error = "failed", str(misfit)
-        if output is None and answer is not None:
-            output = _raw_text(answer)
+                outcome, reason = "failed", str(misfit)
         if kind is not None and outcome != "succeeded" and (line.billed or line.retryable):
             self.again[job_id] = kind.paid_attempts if line.billed else kind.attempts
+        return self._row(job_id, line, outcome, output, reason)
+
+    def _row(
+        self, job_id: int, line: ResultLine, outcome: Outcome, output: bytes | None, error: str | None
+    ) -> tuple[Any, ...]:
+        answer = line.answer
+        if output is None and answer is not None:
+            output = _raw_text(answer)
         return (
             job_id, self.batch.id, outcome, line.billed, output.decode() if output else None,
             answer.finish_reason if answer else None, *self._money(line), error.replace("\0", "") if error else None,
@@ -205,7 +248,9 @@ class _Sheet:
         if self.rates is None:
             return (*tokens, None, None, None)
         cost = self.rates.cost(usage)
-        return (*tokens, cost.realtime_usd, cost.batch_usd, self.rates.source)
+        # A realtime call would have been made, and paid for, once.
+        realtime = cost.realtime_usd if self.batch.duplicate_of is None else Decimal(0)
+        return (*tokens, realtime, cost.batch_usd, self.rates.source)
 
     def _keep_vectors(self, job_id: int, vectors: tuple[tuple[float, ...], ...]) -> None:
         left, right = self.brackets

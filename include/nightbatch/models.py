@@ -18,7 +18,9 @@ JobState = Literal["queued", "batched", "succeeded", "failed", "rejected", "canc
 BatchState = Literal["planned", "uploaded", "submitting", "held", "submitted", "loaded", "refused", "abandoned"]
 """A submission attempt, from the ledger's view; docs/architecture.md draws the transitions."""
 
-Outcome = Literal["succeeded", "failed", "errored", "refused", "truncated", "expired", "cancelled", "missing"]
+Outcome = Literal[
+    "succeeded", "failed", "errored", "refused", "truncated", "expired", "cancelled", "missing", "duplicate"
+]
 """What became of one request.
 
 ``failed`` does not fit the job type's output, ``errored`` is the provider's own error, ``refused`` and ``truncated`` are

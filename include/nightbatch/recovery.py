@@ -1,13 +1,15 @@
-"""What became of submissions whose outcome is not known, and of batches that nobody waits for any more."""
+"""What no run takes care of any more: settled, loaded, or told to a person."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from nightbatch import loading
-from nightbatch.errors import NightbatchError, SubmissionInDoubt
+from nightbatch import doubt, loading
+from nightbatch.decisions import release as release  # temporary
+from nightbatch.errors import AccountRefused, ConfigurationError, NightbatchError, Rejected, SubmissionInDoubt
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch
 from nightbatch.models import ProviderName
@@ -18,97 +20,21 @@ from nightbatch.settings import Settings
 ProviderFor = Callable[[ProviderName], BatchProvider]
 
 
-def resolve_doubt(store: Store, provider: BatchProvider, batch: Batch, settings: Settings, *, resend: bool) -> Batch:
-    """Find the batch of an attempt whose create may have been sent, or prove that there is none.
-
-    Returns the attempt as adopted; or, with ``resend``, its successor, and without, the closed attempt, its jobs queued.
-    Raises `SubmissionInDoubt` while neither is certain. Call it with the account that the attempt is bound to only.
-    """
-    taken = store.take_over(batch)
-    if taken is None:
-        raise SubmissionInDoubt(f"Batch {batch.id} is being settled by another process.", look_again_in=5)
-    adopted = look(store, provider, taken)
-    if adopted is not None:
-        return adopted
-    if _may_be_released(store, taken, settings):
-        reason = f"Released after {settings.release_anthropic_after_hours:g} hours, as the settings ask."
-        return give_up(store, taken, reason, resend=resend)
-    if taken.fenced_at is None:
-        _fence(store, provider, taken, settings)
-    remaining = settings.settle_seconds - store.seconds_since("fence", taken.id)
-    if remaining > 0:
-        raise SubmissionInDoubt(
-            f"Batch {batch.id}: {batch.provider} does not list it; its input is deleted. One more look follows.",
-            look_again_in=remaining,
+@contextmanager
+def account_told(store: Store, provider: BatchProvider) -> Iterator[None]:
+    """A refused account becomes an alert; until it is mended, a free call asks first, so that nothing more is sent."""
+    try:
+        if store.has_open_alert("account_refused", provider.account):
+            provider.check()
+            store.resolve_alert("account_refused", provider.account)
+        yield
+    except AccountRefused as refused:
+        message = (
+            f"{provider.name} refuses the account of the connection {provider.name}_default: {refused}. Nothing more is"
+            " sent through it until that is mended; batches under way are kept."
         )
-    return give_up(store, taken, "The provider never listed it, and can no longer create it.", resend=resend)
-
-
-def look(store: Store, provider: BatchProvider, batch: Batch) -> Batch | None:
-    """Adopt the provider's batch that is this attempt, if its list holds one.
-
-    Raises `SubmissionInDoubt` when more than one may be it and none is certain.
-    """
-    found = provider.find_submission(batch.submission)
-    known = store.known_provider_ids(batch.provider, [candidate.provider_batch_id for candidate in found])
-    new = [candidate for candidate in found if candidate.provider_batch_id not in known]
-    if not new:
-        return None
-    certain = [candidate for candidate in new if candidate.certain]
-    if not certain and len(new) > 1:
-        store.record_held(batch, f"{len(new)} batches of {batch.provider} may be this one; their results will tell.")
-        raise SubmissionInDoubt(
-            f"Batch {batch.id}: {len(new)} batches at {batch.provider} may be it.", look_again_in=600
-        )
-    chosen, *others = certain or new
-    for other in others:
-        store.raise_alert(
-            "duplicate_batch",
-            other.provider_batch_id,
-            f"Batch {batch.id} exists twice at {batch.provider}: {chosen.provider_batch_id} is used, and"
-            f" {other.provider_batch_id} may be billed as well. Cancel it at the provider.",
-        )
-    adopted = store.record_submission(batch.id, chosen.provider_batch_id)
-    if adopted is None:  # found, but somebody else moved the attempt on: not the same as absent, so nothing is fenced
-        raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
-    return adopted
-
-
-def _fence(store: Store, provider: BatchProvider, batch: Batch, settings: Settings) -> None:
-    """Make a create still under way impossible; where that cannot be done, hold the attempt after the settle wait."""
-    if provider.fence(batch.submission):
-        store.record_fence(batch)
-        return
-    waited = store.seconds_since("intent", batch.id)
-    if waited < settings.settle_seconds:
-        raise SubmissionInDoubt(
-            f"Batch {batch.id}: {batch.provider} does not list it yet.", look_again_in=settings.settle_seconds - waited
-        )
-    message = (
-        f"Batch {batch.id} ({batch.job_count} jobs) was being sent to {batch.provider} when the connection or the process"
-        f" broke. {batch.provider} does not list it, and cannot be kept from creating it late, so its jobs wait."
-        " nightbatch goes on looking; look into the provider's console yourself before you release them."
-    )
-    store.record_held(batch, message)
-    store.raise_alert("held", str(batch.id), message)
-    raise SubmissionInDoubt(message)
-
-
-def _may_be_released(store: Store, batch: Batch, settings: Settings) -> bool:
-    """Whether the team asked for held Anthropic attempts to be sent again by themselves, at the risk of paying twice."""
-    hours = settings.release_anthropic_after_hours
-    return batch.provider == "anthropic" and 0 < hours * 3600 <= store.seconds_since("intent", batch.id)
-
-
-def give_up(store: Store, batch: Batch, reason: str, *, resend: bool) -> Batch:
-    """Close an attempt that was never accepted. Raises `SubmissionInDoubt` when it has moved on meanwhile."""
-    with store.transaction():
-        if not store.close_attempt(batch, "abandoned", reason):
-            raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
-        if resend:
-            return store.insert_successor(batch.id)
-        store.free_members(batch.id, counts_as_attempt=False)
-        return store.batch(batch.id)
+        store.raise_alert("account_refused", provider.account, message)
+        raise
 
 
 def settle_run(store: Store, run_id: str) -> int:
@@ -116,7 +42,7 @@ def settle_run(store: Store, run_id: str) -> int:
     freed = 0
     for batch in store.never_sent(run_id):
         try:
-            give_up(store, batch, "It was not sent in its run.", resend=False)
+            doubt.give_up(store, batch, "It was not sent in its run.", resend=False)
         except SubmissionInDoubt:
             continue
         freed += batch.job_count
@@ -135,9 +61,11 @@ def recover(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType
             sentence = _recover_one(store, provider_for, types, settings, batch, now)
         except NightbatchError as error:
             sentence = f"Batch {batch.id}: {error}"
+            _tell_before_results_are_gone(store, batch, now)
         if sentence:
             told.append(sentence)
-    return told
+    store.resolve_settled_alerts()
+    return told + _look_back(store, provider_for)
 
 
 def _recover_one(
@@ -154,7 +82,7 @@ def _recover_one(
         case "submitted":
             return _recover_submitted(store, provider_for, types, settings, batch, now)
         case _ if now - batch.planned_at > timedelta(hours=settings.wait_hours):
-            give_up(store, batch, "Its run ended without sending it.", resend=False)
+            doubt.give_up(store, batch, "Its run ended without sending it.", resend=False)
             return f"Batch {batch.id} was never sent; its {batch.job_count} jobs are queued again."
     return None
 
@@ -164,11 +92,14 @@ def _recover_doubt(
 ) -> str | None:
     if batch.intent_at and now - batch.intent_at < timedelta(seconds=settings.create_seconds):
         return None  # its own task is, or may be, still at it
-    provider = provider_for(batch.provider)
-    if batch.account_fingerprint != provider.account:
-        return _other_account(store, batch)
-    settled = resolve_doubt(store, provider, batch, settings, resend=False)
-    store.resolve_alert("held", str(batch.id))
+    provider = _of_the_same_account(store, provider_for, batch)
+    try:
+        with account_told(store, provider):
+            settled = doubt.resolve_doubt(store, provider, batch, settings, resend=False)
+    except NightbatchError as error:
+        if store.batch(batch.id).state == "submitting":
+            store.raise_alert("in_doubt", str(batch.id), str(error))
+        raise
     if settled.state == "submitted":
         return f"Batch {batch.id} was found at {batch.provider} as {settled.provider_batch_id} and adopted."
     return f"Batch {batch.id} was never created; its {batch.job_count} jobs are queued again."
@@ -182,36 +113,98 @@ def _recover_submitted(
     batch: Batch,
     now: datetime,
 ) -> str | None:
-    provider = provider_for(batch.provider)
-    if batch.account_fingerprint != provider.account:
-        return _other_account(store, batch)
+    provider = _of_the_same_account(store, provider_for, batch)
     assert batch.provider_batch_id and batch.submitted_at  # the schema says so for this state
-    state = asyncio.run(provider.get_state(batch.provider_batch_id))
-    if state.phase != "running":
-        loaded = loading.load_batch(store, provider, types, batch.id)
-        store.resolve_alert("overdue", str(batch.id))
-        return f"Batch {batch.id} had ended and is loaded: {loaded.succeeded} of {loaded.jobs} succeeded."
+    with account_told(store, provider):
+        try:
+            state = asyncio.run(provider.get_state(batch.provider_batch_id))
+        except Rejected as error:
+            if error.status != 404:
+                raise
+            return _unknown_batch(store, batch, error)
+        store.resolve_alert("unknown_batch", str(batch.id))
+        if state.phase != "running":
+            loaded = loading.load_batch(store, provider, types, batch.id)
+            return f"Batch {batch.id} had ended and is loaded: {loaded.succeeded} of {loaded.jobs} succeeded."
+        if batch.cancel_wanted_at:
+            provider.cancel(batch.provider_batch_id)
+            return f"Batch {batch.id}: {batch.provider} was asked to cancel it; what has finished by then is loaded."
     if now - batch.submitted_at > timedelta(hours=overdue_hours(batch.provider, settings)):
         message = (
             f"Batch {batch.id} is overdue: {batch.provider} has had it since {batch.submitted_at:%Y-%m-%d %H:%M} UTC."
+            f" It is waited for; `nightbatch cancel {batch.id}` ends it, loads what has finished, and lets the rest go with"
+            " the next run."
         )
         store.raise_alert("overdue", str(batch.id), message)
         return message
     return None
 
 
+def _of_the_same_account(store: Store, provider_for: ProviderFor, batch: Batch) -> BatchProvider:
+    """The provider, if it is the account that the attempt is bound to. Raises `ConfigurationError` for another one."""
+    provider = provider_for(batch.provider)
+    if batch.account_fingerprint == provider.account:
+        store.resolve_alert("other_account", str(batch.id))
+        return provider
+    message = (
+        f"It belongs to another {batch.provider} account than the connection's key; nothing is sent again. Put the key"
+        " back, or name the account in the connection's extra if only the key was rotated."
+    )
+    if batch.state == "submitting" and (taken := store.take_over(batch)):
+        store.record_held(taken, message)
+    store.raise_alert("other_account", str(batch.id), f"Batch {batch.id}: {message}")
+    raise ConfigurationError(message)
+
+
+def _unknown_batch(store: Store, batch: Batch, error: Rejected) -> str:
+    """It was accepted once, so it may have been billed: it is never sent again."""
+    message = (
+        f"Batch {batch.id}: {batch.provider} does not know {batch.provider_batch_id} any more ({error}). Was it deleted"
+        " there, or does the key belong to another project or workspace than the one that sent it? It is asked for again"
+        f" every hour; `nightbatch release {batch.id}` gives its results up."
+    )
+    store.raise_alert("unknown_batch", str(batch.id), message)
+    return message
+
+
+_RESULTS_KEPT = {"openai": timedelta(days=30), "anthropic": timedelta(days=29), "gemini": timedelta(hours=48)}
+"""How long results can be fetched: OpenAI's output files, Anthropic's from the creation, Gemini's files as a rule
+(platform.openai.com/docs/guides/batch, platform.claude.com/docs/en/build-with-claude/batch-processing,
+ai.google.dev/gemini-api/docs/files)."""
+
+
+def _tell_before_results_are_gone(store: Store, batch: Batch, now: datetime) -> None:
+    """Half of the time that a provider keeps results has passed, and this one could not be loaded."""
+    if (
+        batch.state == "submitted"
+        and batch.submitted_at
+        and now - batch.submitted_at > _RESULTS_KEPT[batch.provider] / 2
+    ):
+        until = batch.submitted_at + _RESULTS_KEPT[batch.provider]
+        message = (
+            f"Batch {batch.id}: its {batch.job_count} results are paid for and not loaded, and {batch.provider} deletes"
+            f" them about {until:%Y-%m-%d %H:%M} UTC. `nightbatch doctor` says what keeps them from being loaded."
+        )
+        store.raise_alert("results_expire", str(batch.id), message)
+
+
+def _look_back(store: Store, provider_for: ProviderFor) -> list[str]:
+    """Batches of released attempts that turned up after all: a person's decision may prove wrong, and is booked then."""
+    told = []
+    for batch in store.released_attempts():
+        try:
+            provider = provider_for(batch.provider)
+            if provider.account == batch.account_fingerprint:
+                found = [late for late in doubt.find(store, provider, batch) if late.certain]
+                told += [doubt.record_duplicate(store, batch, late.provider_batch_id) for late in found]
+        except NightbatchError as error:
+            told.append(f"Batch {batch.id}, which was released, could not be looked for again: {error}")
+    return told
+
+
 def overdue_hours(provider: ProviderName, settings: Settings) -> float:
     """When a batch is overdue, in hours; Gemini's batches may take 48 before they expire."""
     return max(settings.wait_hours, 50.0) if provider == "gemini" else settings.wait_hours
-
-
-def _other_account(store: Store, batch: Batch) -> str:
-    message = (
-        f"Batch {batch.id} belongs to another {batch.provider} account than the connection's key; nothing is sent again."
-        " Put the key back, or name the account in the connection's extra if only the key was rotated."
-    )
-    store.raise_alert("other_account", str(batch.id), message)
-    return message
 
 
 def needs_a_person(store: Store, run_id: str) -> list[str]:

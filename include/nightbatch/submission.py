@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from nightbatch import planning, recovery
+from nightbatch import doubt, planning, recovery
 from nightbatch.errors import (
     AccountRefused,
     ConfigurationError,
@@ -76,10 +76,11 @@ def submit_batch(store: Store, provider: BatchProvider, types: Types, settings: 
     batch: Batch | None = _latest(store, store.batch(batch_id))
     while batch is not None and batch.closed_at is None and batch.state != "submitted":
         _bind(store, provider, batch)
-        if batch.state in ("submitting", "held"):
-            batch = recovery.resolve_doubt(store, provider, batch, settings, resend=True)
-        else:
-            batch = _send(store, provider, types, settings, batch)
+        with recovery.account_told(store, provider):
+            if batch.state in ("submitting", "held"):
+                batch = doubt.resolve_doubt(store, provider, batch, settings, resend=True)
+            else:
+                batch = _send(store, provider, types, settings, batch)
     return batch.id if batch is not None and batch.state in ("submitted", "loaded") else None
 
 
@@ -102,7 +103,7 @@ def _send(store: Store, provider: BatchProvider, types: Types, settings: Setting
         if not _freeze(store, batch, rendered):
             return _latest(store, store.batch(batch.id))
         ready = _upload(store, provider, batch, rendered.path)
-        if ready.epoch and (adopted := recovery.look(store, provider, ready)):
+        if ready.epoch and (adopted := doubt.look(store, provider, ready)):
             return adopted
         return _create(store, provider, ready, rendered)
 
@@ -226,12 +227,7 @@ def record_id(store: Store, batch: Batch, provider_batch_id: str) -> Batch:
     current = store.batch(batch.id)
     if current.provider_batch_id == provider_batch_id:
         return current
-    message = (
-        f"Batch {batch.id}: {batch.provider} created {provider_batch_id}, but the attempt is {current.state} already."
-        " Its jobs may be billed twice: cancel it at the provider."
-    )
-    store.raise_alert("duplicate_batch", provider_batch_id, message)
-    raise ReconciliationError(message)
+    raise ReconciliationError(doubt.record_duplicate(store, current, provider_batch_id))
 
 
 def _refused(store: Store, batch: Batch, error: Rejected, job_ids: list[int]) -> Batch | None:
@@ -240,6 +236,9 @@ def _refused(store: Store, batch: Batch, error: Rejected, job_ids: list[int]) ->
     with store.transaction():
         if not store.close_attempt(batch, "refused", str(error)):
             return _latest(store, store.batch(batch.id))
+        if error.status == 404 and batch.epoch > 1:
+            # It waited after a 429, and its input may have expired meanwhile: a new attempt uploads it again.
+            return store.insert_successor(batch.id)
         at_fault = [job_ids[place] for place in error.requests if place < len(job_ids)]
         if error.status == 413 and batch.job_count > 1:
             # Too large as a whole: half of it goes with the next run.

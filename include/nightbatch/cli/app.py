@@ -21,6 +21,7 @@ from nightbatch.errors import ConfigurationError, NightbatchError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nightbatch.insights import Attempt
     from nightbatch.postgres.store import Store
 
 app = typer.Typer(
@@ -155,24 +156,98 @@ def run(
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """What needs a person: submissions in doubt or held, broken job types, open alerts. Exit code 1 if there is any."""
+    """What needs a person: submissions in doubt or held, broken job types, open alerts. Exit code 1 if there is any.
+
+    Of each attempt it says what is known, what happens by itself and when, and what you may decide.
+    """
+    from nightbatch import insights
     from nightbatch.job_types import broken_job_types
+    from nightbatch.settings import Settings
 
     with _told(), _store() as store:
-        doubts = [batch for batch in store.open_attempts() if batch.state in ("submitting", "held")]
-        told = [
-            f"Batch {batch.id} ({batch.job_count} jobs, {batch.provider}): "
-            + (batch.error or "a create is under way or in doubt; nightbatch_recover settles it within the hour.")
-            for batch in doubts
-        ]
-        told += [f"{path} is no job type: {why}" for path, why in broken_job_types().items()]
-        told += [alert.message for alert in store.open_alerts() if alert.message not in told]
+        attempts = insights.attempts(store, Settings.from_env())
+        told = [f"{path} is no job type: {why}" for path, why in broken_job_types().items()]
+        told += [alert.message for alert in insights.other_alerts(store)]
     if as_json:
-        _print_json({"needs_a_person": told})
+        _print_json({"attempts": [_fields(attempt) for attempt in attempts], "needs_a_person": told})
     else:
-        for sentence in told or ["Nothing needs a person."]:
+        for attempt in attempts:
+            _show_attempt(attempt)
+        for sentence in told or ([] if attempts else ["Nothing needs a person."]):
             _console().print(f"- {sentence}" if told else sentence, markup=False, highlight=False)
-    raise typer.Exit(1 if told else 0)
+    raise typer.Exit(1 if told or attempts else 0)
+
+
+def _show_attempt(attempt: Attempt) -> None:
+    console = _console()
+    console.print(
+        f"Batch {attempt.batch_id} ({attempt.jobs:,} jobs, {attempt.provider}, {attempt.model}) is {attempt.state}.",
+        style="bold", markup=False, highlight=False,
+    )  # fmt: skip
+    console.print(f"  Known: {attempt.known}", markup=False, highlight=False)
+    when = f" Next: {attempt.next_at:%Y-%m-%d %H:%M %Z}." if attempt.next_at else ""
+    console.print(f"  By itself: {attempt.next}{when}", markup=False, highlight=False)
+    for choice, meaning in attempt.choices.items():
+        verb = "cancel" if choice == "cancel" else "release"
+        option = "" if choice == "cancel" else f" --{choice}" + (" ID" if choice == "adopt" else "")
+        console.print(
+            f"  You may: nightbatch {verb} {attempt.batch_id}{option}: {meaning}", markup=False, highlight=False
+        )
+
+
+By = Annotated[str, typer.Option(help="Who decides; your login name if not given.", show_default=False)]
+Why = Annotated[str, typer.Option("--reason", help="Why; it is kept with the decision.", prompt="Why")]
+
+
+@app.command()
+def release(
+    batch: Annotated[int, typer.Argument(help="The attempt, as `nightbatch doctor` numbers it.")],
+    reason: Why,
+    adopt: Annotated[
+        str | None, typer.Option(metavar="ID", help="You found it: the id in the provider's console.")
+    ] = None,
+    resend: Annotated[bool, typer.Option("--resend", help="It is not there: its jobs go with the next run.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Its jobs end here and are never sent again.")] = False,
+    by: By = "",
+) -> None:
+    """Decide about an attempt that is held. Look into the provider's console before: see `nightbatch doctor`."""
+    from nightbatch import decisions
+
+    given: dict[decisions.Choice, bool] = {"adopt": adopt is not None, "resend": resend, "drop": drop}
+    chosen = [choice for choice, wanted in given.items() if wanted]
+    if len(chosen) != 1:
+        shown = "\n".join(f"  --{choice}: {meaning}" for choice, meaning in decisions.MEANINGS.items())
+        _console(error=True).print(f"Choose one:\n{shown}", markup=False, highlight=False)
+        raise typer.Exit(2)
+    with _told(), _store() as store:
+        told = decisions.release(
+            store, batch, choice=chosen[0], by=by or _login(), reason=reason, provider_batch_id=adopt
+        )
+    _console().print(told, markup=False, highlight=False)
+
+
+@app.command()
+def cancel(
+    batch: Annotated[int, typer.Argument(help="The attempt, as `nightbatch status` numbers it.")],
+    reason: Why,
+    by: By = "",
+) -> None:
+    """End a batch at its provider early; what has finished by then is paid for and loaded, the rest goes again."""
+    from nightbatch import decisions
+
+    with _told(), _store() as store:
+        told = decisions.ask_to_cancel(store, batch, by=by or _login(), reason=reason)
+    _console().print(told, markup=False, highlight=False)
+
+
+def _login() -> str:
+    """Whoever is logged in; a container's user may have no name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 @app.command()

@@ -71,6 +71,8 @@ CREATE TABLE nightbatch.batch (
     submitted_at timestamp with time zone,
     ended_at timestamp with time zone,
     closed_at timestamp with time zone,
+    duplicate_of bigint,
+    cancel_wanted_at timestamp with time zone,
     CONSTRAINT a_closed_attempt_says_when CHECK (((state = ANY (ARRAY['loaded'::text, 'refused'::text, 'abandoned'::text])) = (closed_at IS NOT NULL))),
     CONSTRAINT a_submission_has_an_id CHECK (((state = ANY (ARRAY['submitted'::text, 'loaded'::text])) <= ((provider_batch_id IS NOT NULL) AND (submitted_at IS NOT NULL)))),
     CONSTRAINT an_intent_comes_before_a_submission CHECK (((state <> ALL (ARRAY['submitting'::text, 'held'::text, 'submitted'::text, 'loaded'::text])) OR (intent_at IS NOT NULL))),
@@ -109,6 +111,29 @@ CREATE TABLE nightbatch.budget (
 
 ALTER TABLE nightbatch.budget ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME nightbatch.budget_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE nightbatch.decision (
+    id bigint NOT NULL,
+    batch_id bigint NOT NULL,
+    choice text NOT NULL,
+    provider_batch_id text,
+    decided_by text NOT NULL,
+    reason text NOT NULL,
+    decided_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT decision_choice_check CHECK ((choice = ANY (ARRAY['resend'::text, 'drop'::text, 'adopt'::text, 'cancel'::text]))),
+    CONSTRAINT decision_decided_by_check CHECK (((length(decided_by) >= 1) AND (length(decided_by) <= 200))),
+    CONSTRAINT decision_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 2000))),
+    CONSTRAINT only_an_adoption_names_a_batch CHECK (((choice = 'adopt'::text) = (provider_batch_id IS NOT NULL)))
+);
+
+ALTER TABLE nightbatch.decision ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME nightbatch.decision_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -197,7 +222,7 @@ CREATE TABLE nightbatch.result (
     CONSTRAINT result_batch_cost_usd_check CHECK ((batch_cost_usd >= (0)::numeric)),
     CONSTRAINT result_check CHECK (((cached_tokens >= 0) AND (cached_tokens <= input_tokens))),
     CONSTRAINT result_input_tokens_check CHECK ((input_tokens >= 0)),
-    CONSTRAINT result_outcome_check CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'errored'::text, 'refused'::text, 'truncated'::text, 'expired'::text, 'cancelled'::text, 'missing'::text]))),
+    CONSTRAINT result_outcome_check CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'errored'::text, 'refused'::text, 'truncated'::text, 'expired'::text, 'cancelled'::text, 'missing'::text, 'duplicate'::text]))),
     CONSTRAINT result_output_tokens_check CHECK ((output_tokens >= 0)),
     CONSTRAINT result_realtime_cost_usd_check CHECK ((realtime_cost_usd >= (0)::numeric))
 );
@@ -234,7 +259,7 @@ CREATE VIEW nightbatch.job_status AS
             l.batch_id,
             count(*) OVER () AS attempts
            FROM nightbatch.result l
-          WHERE (l.job_id = j.id)
+          WHERE ((l.job_id = j.id) AND (l.outcome <> 'duplicate'::text))
           ORDER BY l.batch_id DESC
          LIMIT 1) r ON (true));
 
@@ -442,6 +467,9 @@ ALTER TABLE ONLY nightbatch.batch
 ALTER TABLE ONLY nightbatch.budget
     ADD CONSTRAINT budget_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY nightbatch.decision
+    ADD CONSTRAINT decision_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY nightbatch.dismissed
     ADD CONSTRAINT dismissed_pkey PRIMARY KEY (job_id);
 
@@ -474,9 +502,11 @@ ALTER TABLE ONLY nightbatch_report.batch_rollup
 
 CREATE UNIQUE INDEX alert_is_raised_once ON nightbatch.alert USING btree (kind, subject) WHERE (resolved_at IS NULL);
 
-CREATE UNIQUE INDEX batch_of_a_run ON nightbatch.batch USING btree (run_id, provider, model, endpoint, part) WHERE (replaces IS NULL);
+CREATE UNIQUE INDEX batch_of_a_run ON nightbatch.batch USING btree (run_id, provider, model, endpoint, part) WHERE ((replaces IS NULL) AND (duplicate_of IS NULL));
 
 CREATE INDEX batch_open ON nightbatch.batch USING btree (provider, state) WHERE (closed_at IS NULL);
+
+CREATE INDEX decision_batch ON nightbatch.decision USING btree (batch_id);
 
 CREATE INDEX dismissed_run ON nightbatch.dismissed USING btree (run_id);
 
@@ -491,10 +521,16 @@ CREATE INDEX batch_rollup_run ON nightbatch_report.batch_rollup USING btree (run
 CREATE TRIGGER job_is_immutable BEFORE DELETE OR UPDATE ON nightbatch.job FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.refuse_change();
 
 ALTER TABLE ONLY nightbatch.batch
+    ADD CONSTRAINT batch_duplicate_of_fkey FOREIGN KEY (duplicate_of) REFERENCES nightbatch.batch(id);
+
+ALTER TABLE ONLY nightbatch.batch
     ADD CONSTRAINT batch_replaces_fkey FOREIGN KEY (replaces) REFERENCES nightbatch.batch(id);
 
 ALTER TABLE ONLY nightbatch.batch
     ADD CONSTRAINT batch_run_id_fkey FOREIGN KEY (run_id) REFERENCES nightbatch.run(id);
+
+ALTER TABLE ONLY nightbatch.decision
+    ADD CONSTRAINT decision_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
 
 ALTER TABLE ONLY nightbatch.dismissed
     ADD CONSTRAINT dismissed_run_id_fkey FOREIGN KEY (run_id) REFERENCES nightbatch.run(id);
@@ -525,6 +561,9 @@ GRANT ALL ON TABLE nightbatch.batch_job TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch.budget TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.budget TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch.decision TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.decision TO nightbatch_owner;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.dismissed TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.dismissed TO nightbatch_owner;

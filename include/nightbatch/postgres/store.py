@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, LiteralString, cast
+from typing import Any, Literal, LiteralString, cast
 
 import psycopg
 from psycopg import Connection, Cursor
@@ -278,10 +278,40 @@ class Store:
         """Put the members back into the queue; nothing was paid."""
         self._run("free_members", {"batch_id": batch_id, "uncounted": 0 if counts_as_attempt else 1})
 
-    def dismiss_members(self, batch_id: int, reason: str, job_ids: Sequence[int] | None = None) -> None:
-        """End all, or the given, members with a reason; none of them was paid for."""
-        values = {"batch_id": batch_id, "reason": reason, "job_ids": None if job_ids is None else list(job_ids)}
-        self._run("dismiss_members", values)
+    def dismiss_members(
+        self,
+        batch_id: int,
+        reason: str,
+        job_ids: Sequence[int] | None = None,
+        *,
+        state: Literal["rejected", "cancelled"] = "rejected",
+    ) -> None:
+        """End all, or the given, members with a reason; none of them has a result."""
+        jobs = None if job_ids is None else list(job_ids)
+        self._run("dismiss_members", {"batch_id": batch_id, "reason": reason, "job_ids": jobs, "state": state})
+
+    def insert_duplicate(self, batch_id: int, provider_batch_id: str) -> None:
+        """A provider batch besides the one that an attempt uses; nothing happens when the ledger knows it already."""
+        self._run("insert_duplicate", {"batch_id": batch_id, "provider_batch_id": provider_batch_id})
+
+    # -- decisions
+
+    def record_decision(
+        self, batch_id: int, choice: str, by: str, reason: str, provider_batch_id: str | None = None
+    ) -> None:
+        """Who decided what about an attempt, and why."""
+        values = {
+            "batch_id": batch_id, "choice": choice, "by": by, "reason": reason, "provider_batch_id": provider_batch_id,
+        }  # fmt: skip
+        self._run("record_decision", values)
+
+    def want_cancel(self, batch_id: int) -> bool:
+        """False when the attempt is not with its provider."""
+        return self._run("want_cancel", {"batch_id": batch_id}).fetchone() is not None
+
+    def released_attempts(self) -> list[Batch]:
+        """Attempts that were given up by a decision in the last three days."""
+        return self._batches("released_attempts")
 
     # -- loading
 
@@ -358,6 +388,15 @@ class Store:
     def resolve_alert(self, kind: str, subject: str) -> None:
         """Its cause is gone."""
         self._run("resolve_alert", {"kind": kind, "subject": subject}, file="alerts")
+
+    def has_open_alert(self, kind: str, subject: str) -> bool:
+        """Whether it was raised and not resolved since."""
+        row = self._run("has_open_alert", {"kind": kind, "subject": subject}, file="alerts").fetchone()
+        return bool(row and row[0])
+
+    def resolve_settled_alerts(self) -> None:
+        """Resolve what was told of attempts that have moved on since."""
+        self._run("resolve_settled_alerts", file="alerts")
 
     def open_alerts(self) -> list[Alert]:
         """Newest first."""

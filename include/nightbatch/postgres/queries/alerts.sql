@@ -9,3 +9,14 @@ UPDATE nightbatch.alert SET resolved_at = now() WHERE kind = %(kind)s AND subjec
 -- open_alerts: newest first
 SELECT id, kind, subject, message, raised_at, acknowledged_at, acknowledged_by FROM nightbatch.alert
 WHERE resolved_at IS NULL ORDER BY raised_at DESC, id DESC;
+
+-- has_open_alert: whether it was raised and not resolved since
+SELECT EXISTS (SELECT FROM nightbatch.alert WHERE kind = %(kind)s AND subject = %(subject)s AND resolved_at IS NULL);
+
+-- resolve_settled_alerts: what was told of an attempt that has moved on since. Lost money stays until a person has seen it
+UPDATE nightbatch.alert AS a SET resolved_at = now()
+WHERE resolved_at IS NULL AND (
+    (kind IN ('in_doubt', 'held') AND NOT EXISTS (
+        SELECT FROM nightbatch.batch AS b WHERE b.id::text = a.subject AND b.state IN ('submitting', 'held')))
+    OR (kind IN ('overdue', 'other_account', 'unknown_batch', 'results_expire') AND NOT EXISTS (
+        SELECT FROM nightbatch.batch AS b WHERE b.id::text = a.subject AND b.closed_at IS NULL)));

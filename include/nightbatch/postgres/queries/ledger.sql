@@ -132,7 +132,7 @@ WHERE c.due AND c.reason IS NULL
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
 
 -- run_batches: the attempts that a run planned; successors are found by following `replaces`
-SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND replaces IS NULL ORDER BY id;
+SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND replaces IS NULL AND duplicate_of IS NULL ORDER BY id;
 
 -- batch: an attempt as it stands
 SELECT * FROM nightbatch.batch WHERE id = %(batch_id)s;
@@ -255,13 +255,40 @@ INSERT INTO nightbatch.batch_job (batch_id, job_id) SELECT %(successor)s, job_id
 -- free_members: back into the queue; nothing was paid
 UPDATE nightbatch.open_job SET batch_id = NULL, attempts = attempts - %(uncounted)s WHERE batch_id = %(batch_id)s;
 
--- dismiss_members: a definite refusal of the whole attempt ends its jobs, with the provider's reason
+-- dismiss_members: all or some jobs of an attempt that was refused or dropped end here, with the reason
 WITH gone AS (
     DELETE FROM nightbatch.open_job WHERE batch_id = %(batch_id)s AND (%(job_ids)s::bigint[] IS NULL OR job_id = ANY (%(job_ids)s))
     RETURNING job_id
 )
 INSERT INTO nightbatch.dismissed (job_id, state, reason, run_id)
-SELECT gone.job_id, 'rejected', %(reason)s, b.run_id FROM gone, nightbatch.batch AS b WHERE b.id = %(batch_id)s;
+SELECT gone.job_id, %(state)s, %(reason)s, b.run_id FROM gone, nightbatch.batch AS b WHERE b.id = %(batch_id)s;
 
 -- never_sent: attempts of a run that were not sent and that no process is about to send
 SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND state IN ('planned', 'uploaded') ORDER BY id;
+
+-- insert_duplicate: a provider batch besides the one that an attempt uses, with the same jobs; a known one stays as it is
+WITH made AS (
+    INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, duplicate_of, state,
+        account_fingerprint, payload_sha256, intent_at, submitted_at, provider_batch_id)
+    SELECT run_id, provider, model, endpoint, part, job_count, id, 'submitted', account_fingerprint, payload_sha256,
+        intent_at, now(), %(provider_batch_id)s
+    FROM nightbatch.batch WHERE id = %(batch_id)s
+    ON CONFLICT (provider, provider_batch_id) DO NOTHING
+    RETURNING id
+)
+INSERT INTO nightbatch.batch_job (batch_id, job_id)
+SELECT made.id, m.job_id FROM made, nightbatch.batch_job AS m WHERE m.batch_id = %(batch_id)s;
+
+-- record_decision: who decided what about an attempt, and why
+INSERT INTO nightbatch.decision (batch_id, choice, provider_batch_id, decided_by, reason)
+VALUES (%(batch_id)s, %(choice)s, %(provider_batch_id)s, %(by)s, %(reason)s);
+
+-- want_cancel: only what is with its provider; the first wish counts
+UPDATE nightbatch.batch SET cancel_wanted_at = coalesce(cancel_wanted_at, now())
+WHERE id = %(batch_id)s AND state = 'submitted' RETURNING id;
+
+-- released_attempts: decided by a person, or by a setting, in the last three days; what they gave up may still turn up
+SELECT * FROM nightbatch.batch AS b WHERE b.state = 'abandoned' AND b.intent_at IS NOT NULL AND EXISTS (
+    SELECT FROM nightbatch.decision AS d
+    WHERE d.batch_id = b.id AND d.choice IN ('resend', 'drop') AND d.decided_at > now() - interval '3 days')
+ORDER BY b.id;

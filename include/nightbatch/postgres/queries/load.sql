@@ -23,7 +23,8 @@ FROM unnest(%(reasons)s::text[], %(raws)s::bytea[]) AS line (reason, raw);
 
 -- insert_missing: members of the batch for which no line came back
 INSERT INTO nightbatch.result (job_id, batch_id, outcome, billed, error)
-SELECT m.job_id, m.batch_id, 'missing', %(billed)s, %(error)s FROM nightbatch.batch_job AS m
+SELECT m.job_id, m.batch_id, CASE WHEN b.duplicate_of IS NULL THEN 'missing' ELSE 'duplicate' END, %(billed)s, %(error)s
+FROM nightbatch.batch_job AS m JOIN nightbatch.batch AS b ON b.id = m.batch_id
 WHERE m.batch_id = %(batch_id)s
     AND NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = m.job_id AND r.batch_id = m.batch_id)
 RETURNING job_id;
@@ -52,14 +53,14 @@ SELECT
     coalesce(sum(r.realtime_cost_usd), 0), coalesce(sum(r.batch_cost_usd), 0),
     coalesce(sum(r.batch_cost_usd) FILTER (WHERE r.outcome <> 'succeeded'), 0),
     count(*) FILTER (WHERE r.billed AND r.batch_cost_usd IS NULL),
-    count(*) FILTER (WHERE r.billed AND EXISTS (
+    count(*) FILTER (WHERE r.billed AND (r.outcome = 'duplicate' OR EXISTS (
         SELECT FROM nightbatch.result AS earlier
-        WHERE earlier.job_id = r.job_id AND earlier.batch_id < r.batch_id AND earlier.billed))
+        WHERE earlier.job_id = r.job_id AND earlier.batch_id < r.batch_id AND earlier.billed AND earlier.outcome <> 'duplicate')))
 FROM nightbatch.batch_job AS m
 JOIN nightbatch.batch AS b ON b.id = m.batch_id
 JOIN nightbatch.job AS j ON j.id = m.job_id
 JOIN nightbatch.result AS r ON r.job_id = m.job_id AND r.batch_id = m.batch_id
-LEFT JOIN nightbatch.open_job AS o ON o.job_id = m.job_id
+LEFT JOIN nightbatch.open_job AS o ON o.job_id = m.job_id AND r.outcome <> 'duplicate'
 WHERE m.batch_id = %(batch_id)s
 GROUP BY b.id, j.job_type;
 
