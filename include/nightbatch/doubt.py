@@ -58,7 +58,7 @@ def look(store: Store, provider: BatchProvider, batch: Batch) -> Batch | None:
         message = (
             f"{len(new)} batches of {batch.provider} may be batch {batch.id}; once they end, their results will tell."
         )
-        store.record_held(batch, message)
+        _hold(store, batch, message)
         raise SubmissionInDoubt(message, look_again_in=600)
     chosen, *others = certain or new
     for other in others:
@@ -123,9 +123,13 @@ def _fence(store: Store, provider: BatchProvider, batch: Batch, settings: Settin
         f" broke. {batch.provider} does not list it, and cannot be kept from creating it late, so its jobs wait."
         " nightbatch goes on looking; look into the provider's console yourself before you release them."
     )
+    _hold(store, batch, message)
+    raise SubmissionInDoubt(message)
+
+
+def _hold(store: Store, batch: Batch, message: str) -> None:
     store.record_held(batch, message)
     store.raise_alert("held", str(batch.id), message)
-    raise SubmissionInDoubt(message)
 
 
 def _may_be_released(store: Store, batch: Batch, settings: Settings) -> bool:

@@ -166,6 +166,7 @@ def _disown(store: Store, batch: Batch) -> None:
     """A batch adopted by time and count alone turned out to be another's; the search goes on. Raises always."""
     message = f"Batch {batch.id}: {batch.provider_batch_id} holds the results of another attempt; it is in doubt again."
     store.disown(batch.id, message)
+    store.raise_alert("held", str(batch.id), message)
     raise ReconciliationError(message)
 
 

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from nightbatch import submission
 from nightbatch.cli import app
+from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
 from nightbatch.postgres.store import open_store
+from nightbatch.settings import Settings
 
 GOOD = '{"job_type": "creative_scoring", "provider": "openai", "input": {"headline": "Good"}}'
 
@@ -90,6 +93,65 @@ def test_the_doctor_exits_with_1_when_a_person_is_needed(run: CliRunner, dsn: st
         store.raise_alert("held", "7", "Batch 7 is held.")
     done = run.invoke(app, ["doctor"])
     assert (done.exit_code, done.stdout) == (1, "- Batch 7 is held.\n")
+
+
+@pytest.fixture
+def held(dsn: str) -> int:
+    """An attempt of one job that nothing but a person can settle."""
+    with open_store(dsn) as store:
+        store.insert_job("creative_scoring", "anthropic", '{"headline": "One"}')
+        (batch,) = submission.plan_run(
+            store, job_types(), Settings(), run_id="r1", queued_before=None, params=RunParams()
+        )
+        store.bind_account(batch.id, "an account")
+        store.record_hash(batch.id, "a hash")
+        uploaded = store.record_upload(batch.id, None)
+        assert uploaded is not None
+        intent = store.record_intent(uploaded)
+        assert intent is not None
+        store.record_held(intent, "Nobody knows whether Anthropic has it.")
+    return batch.id
+
+
+def test_the_doctor_lists_an_attempt_with_what_is_known_what_follows_and_the_choices(run: CliRunner, held: int) -> None:
+    done = run.invoke(app, ["doctor"])
+    assert done.exit_code == 1
+    told = " ".join(done.stdout.split())
+    assert f"Batch {held} (1 jobs, anthropic, " in told
+    assert "Known: Nobody knows whether Anthropic has it." in told
+    assert "By itself: nightbatch_recover looks for it" in told
+    for choice in ("--adopt ID", "--resend", "--drop"):
+        assert f"You may: nightbatch release {held} {choice}: " in told
+    (attempt,) = json.loads(run.invoke(app, ["doctor", "--json"]).stdout)["attempts"]
+    assert (attempt["batch_id"], attempt["state"], sorted(attempt["choices"])) == (
+        held, "held", ["adopt", "drop", "resend"],
+    )  # fmt: skip
+
+
+def test_a_release_is_done_and_recorded(run: CliRunner, dsn: str, held: int) -> None:
+    done = run.invoke(app, ["release", str(held), "--resend", "--by", "ann", "--reason", "not in the console"])
+    assert (done.exit_code, done.stdout) == (0, f"Batch {held} is released: its 1 jobs go with the next run.\n")
+    assert run.invoke(app, ["doctor"]).exit_code == 0
+    with open_store(dsn) as store:
+        row = store.connection.execute("SELECT choice, decided_by, reason FROM nightbatch.decision").fetchone()
+    assert row == ("resend", "ann", "not in the console")
+
+
+@pytest.mark.parametrize("choices", [[], ["--resend", "--drop"]])
+def test_a_release_without_one_choice_explains_them_and_does_nothing(
+    run: CliRunner, held: int, choices: list[str]
+) -> None:
+    done = run.invoke(app, ["release", str(held), *choices, "--reason", "?"])
+    assert done.exit_code == 2
+    assert "paid for twice" in " ".join(done.stderr.split())
+    assert run.invoke(app, ["doctor"]).exit_code == 1
+
+
+def test_what_cannot_be_decided_is_told(run: CliRunner, held: int) -> None:
+    done = run.invoke(app, ["cancel", str(held), "--reason", "?"])
+    assert done.exit_code == 1
+    assert "only one that is with its provider can be cancelled" in " ".join(done.stderr.split())
+    assert run.invoke(app, ["release", "999", "--drop", "--reason", "?"]).exit_code == 1
 
 
 @pytest.mark.parametrize("command", [["migrate"], ["status"], ["results"], ["report"], ["doctor"]])
