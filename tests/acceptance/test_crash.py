@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 
+import psycopg
 import pytest
 
 from nightbatch.models import PROVIDERS, ProviderName
@@ -33,6 +36,34 @@ def whole_life(stages: Theatre, provider: ProviderName) -> list[str]:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
+def test_no_request_goes_past_the_checkpoints(stages: Theatre, provider: ProviderName) -> None:
+    """The provider saw no more than passed one, waits included; an upload to Gemini's own address carries no account."""
+    ours, seen_by_the_provider = stages.play(Schedule(provider))["requests"]
+    assert 0 < ours - (provider == "gemini") == seen_by_the_provider
+
+
+def test_no_statement_and_no_commit_goes_past_the_checkpoints() -> None:
+    """The server's own log tells what it was asked by a life: the same statements and commits as the checkpoints."""
+    with theatre(stages=1) as quiet:
+        with psycopg.connect(quiet.server.dsn(), autocommit=True) as admin:
+            admin.execute("ALTER SYSTEM SET log_statement = 'all'")
+            admin.execute("ALTER SYSTEM SET log_line_prefix = '%a> '")
+            admin.execute("SELECT pg_reload_conf()")
+        quiet.play(Schedule("openai"))  # by now the stage has warmed up, and the server has read its settings
+        before = quiet.server.log_file.stat().st_size
+        verdict = quiet.play(Schedule("openai"))
+        told = quiet.server.log_file.read_bytes()[before:].decode()
+    asked = Counter(re.findall(r"^life> LOG:  (?:execute [^:]*|statement): (?:-- )?(\w+)", told, re.MULTILINE))
+    asked["batch_inputs"] = asked.pop("DECLARE")  # the one stream
+    for name in ("BEGIN", "FETCH", "CLOSE"):  # the driver's own; they change nothing
+        asked.pop(name, None)
+    assert asked.pop("COMMIT") == verdict["checkpoints"].count("after commit")
+    assert asked == Counter(
+        name.removeprefix("before sql ") for name in verdict["checkpoints"] if name.startswith("before sql ")
+    )
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_death_at_any_step_pays_nothing_twice_and_loses_nothing(stages: Theatre, provider: ProviderName) -> None:
     checkpoints = whole_life(stages, provider)
     chosen = [
@@ -59,7 +90,7 @@ def test_whatever_the_provider_does_wrong(stages: Theatre, provider: ProviderNam
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_second_death_while_the_first_is_settled(stages: Theatre, provider: ProviderName) -> None:
     checkpoints = whole_life(stages, provider)
-    first = checkpoints.index("after http submit")
+    first = checkpoints.index("after http submit POST")
     after = stages.play(Schedule(provider, (first,)))["checkpoints"]
     seconds = [Schedule(provider, (first, place)) for place in range(0, len(after), 9)]
     assert broken(stages, seconds) == []
@@ -75,7 +106,7 @@ def _fault(operation: str, fault: str, **details: object) -> dict[str, object]:
 
 
 def _after_submit(checkpoints: list[str]) -> tuple[int]:
-    return (checkpoints.index("after http submit"),)
+    return (checkpoints.index("after http submit POST"),)
 
 
 def _before_load(checkpoints: list[str]) -> tuple[int]:
@@ -100,7 +131,7 @@ SHOWN_BY: dict[str, Callable[[list[str]], list[Schedule]]] = {
     "without_the_epoch": lambda points: [
         Schedule(
             "openai",
-            (points.index("before http upload"),),
+            (points.index("before http upload POST"),),
             # long enough for all three to have read the same state
             fault=_fault("file_upload", "delay", delay_seconds=2.0, times=None),
             together=3,

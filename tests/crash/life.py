@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import httpx
+import httpx2
 import psycopg
 
 from nightbatch import loading, recovery, submission
@@ -34,9 +36,39 @@ def settle_for(seconds: float) -> None:
 
 
 _NAME = re.compile(rb"-- ([a-z_0-9]+):")
-_CALLS = ("upload", "submit", "find_submission", "fence", "iter_results", "delete_files")
 
 Reach = Callable[[str], None]
+
+
+class _Watch:
+    """The checkpoints that a life has passed, and the one where it ends."""
+
+    def __init__(self, die_at: int | None) -> None:
+        self.passed: list[str] = []
+        self.requests = 0
+        self.call = ""
+        self._die_at, self._paused = die_at, False
+
+    def reach(self, name: str) -> None:
+        if self._paused:
+            return
+        if len(self.passed) == self._die_at:
+            os._exit(DIED)
+        self.passed.append(name)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Waiting changes nothing, and how often it looks is chance."""
+        self._paused = True
+        yield
+        self._paused = False
+
+    @contextmanager
+    def calling(self, name: str) -> Iterator[None]:
+        """What the requests on the wire belong to."""
+        before, self.call = self.call, name
+        yield
+        self.call = before
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +81,22 @@ class Place:
     account: str
 
 
-def lead(place: Place, *, die_at: int | None = None) -> list[str]:
-    """Work until nothing is left to do; the checkpoints that were passed.
+def lead(place: Place, *, die_at: int | None = None) -> tuple[list[str], int]:
+    """Work until nothing is left to do; the checkpoints that were passed, and the HTTP requests, those of waits included.
 
     At checkpoint ``die_at`` (0 is the first) the process ends as by a power cut: no handler, no flush, no rollback.
     Raises what an Airflow task would end with, for the next life to go on.
     """
-    passed: list[str] = []
-
-    def reach(name: str) -> None:
-        if len(passed) == die_at:
-            os._exit(DIED)
-        passed.append(name)
-
-    with psycopg.connect(place.dsn, autocommit=True) as connection:
-        _watch_statements(connection, reach)
-        store = _Store(connection, reach)
-        provider = _Provider(build(place.provider, api_key=f"emu-{place.account}", base_url=place.base_url), reach)
+    watch = _Watch(die_at)
+    _WATCHED[:] = [watch]
+    with psycopg.connect(place.dsn, autocommit=True, application_name="life") as connection:
+        _watch_statements(connection, watch.reach)
+        store = _Store(connection, watch.reach)
+        provider = _Provider(build(place.provider, api_key=f"emu-{place.account}", base_url=place.base_url), watch)
         for night in range(5):
             if _night(store, provider, f"night-{night}"):
                 break
-    return passed
+    return watch.passed, watch.requests
 
 
 def _night(store: _Store, provider: Any, run_id: str) -> bool:
@@ -80,7 +107,9 @@ def _night(store: _Store, provider: Any, run_id: str) -> bool:
         with suppress(SubmissionInDoubt):
             sent = _submit(store, provider, batch.id)
             if sent is not None:
-                _wait(provider, store.batch(sent).provider_batch_id or "")
+                provider_batch_id = store.batch(sent).provider_batch_id or ""
+                with provider.watch.paused():
+                    _wait(provider, provider_batch_id)
                 loading.load_batch(store, provider, types, sent)
     recovery.settle_run(store, run_id)
     recovery.recover(store, lambda _: provider, types, SETTINGS)
@@ -159,26 +188,71 @@ class _Store(Store):
 
 
 class _Provider:
-    """A provider whose calls are checkpoints."""
+    """A provider whose requests are named after the call that they belong to, and whose result lines are checkpoints."""
 
-    def __init__(self, provider: Any, reach: Reach) -> None:
-        self._provider, self._reach = provider, reach
+    def __init__(self, provider: Any, watch: _Watch) -> None:
+        self._provider, self.watch = provider, watch
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._provider, name)
-        if name not in _CALLS:
-            return found
         if name == "iter_results":
             return self._iter_results
+        if name == "get_state":
+            return self._get_state
+        return self._named(name, found) if callable(found) else found
 
+    def _named(self, name: str, found: Any) -> Any:
         def call(*args: Any) -> Any:
-            with _around(self._reach, f"http {name}"):
+            with self.watch.calling(name):
                 return found(*args)
 
         return call
 
+    async def _get_state(self, provider_batch_id: str) -> Any:
+        with self.watch.calling("get_state"):
+            return await self._provider.get_state(provider_batch_id)
+
     def _iter_results(self, provider_batch_id: str) -> Iterator[Any]:
-        with _around(self._reach, "http iter_results"):
+        with self.watch.calling("iter_results"):
             for line in self._provider.iter_results(provider_batch_id):
                 yield line
-                self._reach("http iter_results line")
+                self.watch.reach("result line read")
+
+
+_WATCHED: list[_Watch] = []
+
+
+def watch_requests() -> None:
+    """From now on every HTTP request passes two checkpoints, whichever SDK sends it: on the wire, below its retries."""
+
+    def around(handle: Any) -> Any:
+        def handled(transport: Any, request: Any) -> Any:
+            with _request(request):
+                return handle(transport, request)
+
+        return handled
+
+    def around_async(handle: Any) -> Any:
+        async def handled(transport: Any, request: Any) -> Any:
+            with _request(request):
+                return await handle(transport, request)
+
+        return handled
+
+    _WATCHED.clear()
+    for library in (httpx, httpx2):
+        for owner, name, wrap in (
+            (library.HTTPTransport, "handle_request", around),
+            (library.AsyncHTTPTransport, "handle_async_request", around_async),
+        ):
+            setattr(owner, name, wrap(getattr(owner, name)))
+
+
+@contextmanager
+def _request(request: Any) -> Iterator[None]:
+    if not _WATCHED:  # the stage's own
+        yield
+        return
+    _WATCHED[0].requests += 1
+    with _around(_WATCHED[0].reach, f"http {_WATCHED[0].call} {request.method}"):
+        yield

@@ -44,7 +44,8 @@ FAULTS: tuple[dict[str, Any], ...] = (
 class Theatre:
     """Stages that play schedules side by side."""
 
-    def __init__(self, stages: list[subprocess.Popen[str]]) -> None:
+    def __init__(self, server: EmbeddedPostgres, stages: list[subprocess.Popen[str]]) -> None:
+        self.server = server
         self._size = len(stages)
         self._free: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
         for stage in stages:
@@ -84,7 +85,7 @@ def theatre(*, stages: int = 2, mutation: str | None = None) -> Iterator[Theatre
         command = [sys.executable, "-m", "tests.crash.stage", server.dsn(), "template_crash", emulator.url]
         command += [mutation] if mutation else []
         started = [_start(command, running) for _ in range(stages)]
-        yield Theatre(started)
+        yield Theatre(server, started)
 
 
 def _start(command: list[str], running: ExitStack) -> subprocess.Popen[str]:
@@ -114,7 +115,7 @@ def deaths_with_a_lagging_list(provider: ProviderName, checkpoints: list[str]) -
 
 
 AROUND_THE_CREATE = {
-    "after sql record_intent", "before http submit", "after http submit", "before sql record_submission",
+    "after sql record_intent", "before http submit POST", "after http submit POST", "before sql record_submission",
 }  # fmt: skip
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
 import time
 import traceback
 import uuid
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -20,7 +23,7 @@ from typing import Any
 import httpx
 import psycopg
 
-from nightbatch.models import ProviderName
+from nightbatch.models import PROVIDERS, ProviderName
 from tests.crash import life
 from tests.crash.life import DIED, Place, lead
 from tests.crash.mutations import MUTATIONS
@@ -46,7 +49,10 @@ class Schedule:
 
 @dataclass(slots=True)
 class Verdict:
-    """``wrong`` is empty when the promise was kept. ``checkpoints`` are those of the life after the last death."""
+    """``wrong`` is empty when the promise was kept. ``checkpoints`` are those of the life after the last death.
+
+    ``requests`` are that life's own count, and the provider's of all lives.
+    """
 
     schedule: dict[str, Any]
     outcome: str = ""
@@ -54,6 +60,7 @@ class Verdict:
     checkpoints: list[str] = field(default_factory=list)
     state: str = ""
     lives: int = 0
+    requests: tuple[int, int] = (0, 0)
 
 
 class Stage:
@@ -63,26 +70,39 @@ class Stage:
         self._server_dsn, self._template, self._emulator_url = server_dsn, template, emulator_url
         self._http = httpx.Client(base_url=emulator_url, trust_env=False, timeout=60)
 
+    def warm_up(self) -> None:
+        """A life at each provider in this very process: what it imports, its forks need not import."""
+        # Nothing here speaks TLS, and each client would read the certificates of the whole world.
+        ssl.SSLContext.load_verify_locations = lambda *_, **__: None  # type: ignore[method-assign]
+        for provider in PROVIDERS:
+            with self._place(provider) as place:
+                lead(place)
+        life.watch_requests()
+
     def play(self, schedule: Schedule) -> Verdict:
         """One schedule in a database and an account of its own."""
+        with self._place(schedule.provider) as place:
+            return self._play(schedule, place)
+
+    @contextmanager
+    def _place(self, provider: ProviderName) -> Iterator[Place]:
         name, account = f"crash_{uuid.uuid4().hex[:12]}", uuid.uuid4().hex[:12]
         with psycopg.connect(self._server_dsn, autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {name} TEMPLATE {self._template} STRATEGY FILE_COPY")
         dsn = f"{self._server_dsn.rpartition('/')[0]}/{name}"
         try:
-            place = Place(dsn, self._emulator_url + _PATHS[schedule.provider], schedule.provider, account)
-            return self._play(schedule, place)
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                for number in range(JOBS):
+                    connection.execute(
+                        "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('creative_scoring', %s, %s)",
+                        (provider, json.dumps({"headline": f"Creative {number}"})),
+                    )
+            yield Place(dsn, self._emulator_url + _PATHS[provider], provider, account)
         finally:
             with psycopg.connect(self._server_dsn, autocommit=True) as admin:
                 admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def _play(self, schedule: Schedule, place: Place) -> Verdict:
-        with psycopg.connect(place.dsn, autocommit=True) as connection:
-            for number in range(JOBS):
-                connection.execute(
-                    "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('creative_scoring', %s, %s)",
-                    (place.provider, json.dumps({"headline": f"Creative {number}"})),
-                )
         if schedule.fault:
             rule = {"provider": place.provider, "account": place.account, **schedule.fault}
             self._http.post("/control/faults", json=rule).raise_for_status()
@@ -90,9 +110,9 @@ class Stage:
         verdict = Verdict(asdict(schedule))
         for die_at in schedule.die_at:
             verdict.lives += 1
-            died, _, error = _live(place, die_at)
-            if not died and error:
-                verdict.wrong.append(f"the life that was to die at {die_at} ended with {error}")
+            led = _live(place, die_at)
+            if not led.died and led.error:
+                verdict.wrong.append(f"the life that was to die at {die_at} ended with {led.error}")
         if schedule.die_at:
             verdict.state = _fingerprint(place, self._creates(place))
         if schedule.together > 1:
@@ -110,16 +130,20 @@ class Stage:
         error = ""
         for number in range(_LIVES):
             verdict.lives += 1
-            _, checkpoints, error = _live(place, None)
-            if number == 0:
-                verdict.checkpoints = verdict.checkpoints or checkpoints
-            if not error:
+            led = _live(place, None)
+            if number == 0 and not verdict.checkpoints:
+                verdict.checkpoints, verdict.requests = led.checkpoints, (led.requests, len(self._log(place)))
+            if not led.error:
                 return
+            error = led.error
         verdict.wrong.append(f"not at rest after {_LIVES} lives: {error}")
 
+    def _log(self, place: Place) -> list[dict[str, Any]]:
+        """The requests of this account, as the provider saw them."""
+        return [entry for entry in self._http.get("/control/log").json() if entry["account"] == place.account]
+
     def _creates(self, place: Place) -> int:
-        log = self._http.get("/control/log").json()
-        return sum(entry["operation"] == "batch_create" and entry["account"] == place.account for entry in log)
+        return sum(entry["operation"] == "batch_create" for entry in self._log(place))
 
     def _judge(self, place: Place, verdict: Verdict) -> None:
         bill = [line for line in self._http.get("/control/billing").json() if line["account"] == place.account]
@@ -151,8 +175,18 @@ def _outcome(states: Counter[str], attempts: list[str]) -> str:
     return "sent once" if attempts == ["loaded"] else "given up, then sent once"
 
 
-def _live(place: Place, die_at: int | None) -> tuple[bool, list[str], str]:
-    """Lead one life to its end: whether it died as planned, its checkpoints, and the error it ended with."""
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """How a life ended: as planned, or with an error, or well."""
+
+    died: bool = False
+    checkpoints: list[str] = field(default_factory=list)
+    requests: int = 0
+    error: str = ""
+
+
+def _live(place: Place, die_at: int | None) -> _Life:
+    """Lead one life to its end."""
     return _end(*_start(place, die_at))
 
 
@@ -165,22 +199,22 @@ def _start(place: Place, die_at: int | None) -> tuple[int, int]:
     return pid, reader
 
 
-def _end(pid: int, reader: int) -> tuple[bool, list[str], str]:
+def _end(pid: int, reader: int) -> _Life:
     with os.fdopen(reader, "rb") as pipe:
         told = pipe.read()
     _, status = os.waitpid(pid, 0)
     if os.waitstatus_to_exitcode(status) == DIED:
-        return True, [], ""
-    checkpoints, error = json.loads(told or b'[[], "the process vanished"]')
-    return False, checkpoints, error
+        return _Life(died=True)
+    checkpoints, requests, error = json.loads(told or b'[[], 0, "the process vanished"]')
+    return _Life(False, checkpoints, requests, error)
 
 
 def _child(place: Place, die_at: int | None, reader: int, writer: int) -> None:
     os.close(reader)
     try:
-        told = [lead(place, die_at=die_at), ""]
+        told = [*lead(place, die_at=die_at), ""]
     except Exception:  # noqa: BLE001  whatever it is, the next life has to cope
-        told = [[], traceback.format_exc()]
+        told = [[], 0, traceback.format_exc()]
     with os.fdopen(writer, "wb") as pipe:
         pipe.write(json.dumps(told).encode())
     os._exit(0)
@@ -204,6 +238,7 @@ def main() -> None:
     Arguments: the server's DSN, the template's name, the emulator's URL, and maybe a mutation of `tests.crash.mutations`.
     """
     stage = Stage(*sys.argv[1:4])
+    stage.warm_up()
     if len(sys.argv) > 4:
         MUTATIONS[sys.argv[4]]()
     for line in sys.stdin:

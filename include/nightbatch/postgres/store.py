@@ -175,7 +175,7 @@ class Store:
     def batch_inputs(self, batch_id: int) -> Iterator[JobRow]:
         """The members' inputs by job id, streamed through a server-side cursor."""
         with (
-            self.connection.transaction(),
+            self.transaction(),
             self.connection.cursor(name="batch_inputs", binary=True, row_factory=tuple_row) as cursor,
         ):
             cursor.itersize = 500
