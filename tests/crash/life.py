@@ -73,12 +73,13 @@ class _Watch:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a life is led: a database, and an account at the emulator."""
+    """Where a life is led: a database, and an account at the emulator; its runs are called after ``nights``."""
 
     dsn: str
     base_url: str
     provider: ProviderName
     account: str
+    nights: str = "night"
 
 
 def lead(place: Place, *, die_at: int | None = None) -> tuple[list[str], int]:
@@ -94,7 +95,7 @@ def lead(place: Place, *, die_at: int | None = None) -> tuple[list[str], int]:
         store = _Store(connection, watch.reach)
         provider = _Provider(build(place.provider, api_key=f"emu-{place.account}", base_url=place.base_url), watch)
         for night in range(5):
-            if _night(store, provider, f"night-{night}"):
+            if _night(store, provider, f"{place.nights}-{night}"):
                 break
     return watch.passed, watch.requests
 

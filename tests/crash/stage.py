@@ -16,14 +16,17 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
 import httpx
 import psycopg
 
+from nightbatch import decisions
 from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.postgres.store import open_store
+from nightbatch.providers import build
 from tests.crash import life
 from tests.crash.life import DIED, Place, lead
 from tests.crash.mutations import MUTATIONS
@@ -122,6 +125,9 @@ class Stage:
         if schedule.fault and schedule.fault["fault"] == "deliver_late":
             time.sleep(schedule.fault["delay_seconds"] + 0.5)  # what was held up in the network arrives now
             self._to_rest(place, verdict)
+        if _release_held(place):
+            verdict.outcome = "held, then sent once"
+            self._to_rest(replace(place, nights="released"), verdict)
         self._judge(place, verdict)
         return verdict
 
@@ -164,15 +170,23 @@ class Stage:
         verdict.wrong += [f"{line['custom_id']} was paid and lost" for line in bill if line["custom_id"] not in kept]
         if charged != booked:
             verdict.wrong.append(f"the bill says {charged}, the report {booked}")
-        if sum(states.values()) != JOBS or set(states) - {"succeeded", "held"}:
+        if sum(states.values()) != JOBS or set(states) - {"succeeded"}:
             verdict.wrong.append(f"jobs at rest are {dict(states)}")
-        verdict.outcome = _outcome(states, attempts)
+        given_up = "abandoned" in attempts
+        verdict.outcome = verdict.outcome or ("given up, then sent once" if given_up else "sent once")
 
 
-def _outcome(states: Counter[str], attempts: list[str]) -> str:
-    if states["held"]:
-        return "held"
-    return "sent once" if attempts == ["loaded"] else "given up, then sent once"
+def _release_held(place: Place) -> bool:
+    """What a person does: look into the provider's list, and release what is not there. Whether anything was held."""
+    released = False
+    with open_store(place.dsn) as store:
+        for batch in store.open_attempts():
+            if batch.state == "held":
+                provider = build(place.provider, api_key=f"emu-{place.account}", base_url=place.base_url)
+                assert not provider.find_submission(batch.submission), "recovery would have adopted it"
+                decisions.release(store, batch.id, choice="resend", by="the stage", reason="It is not in the list.")
+                released = True
+    return released
 
 
 @dataclass(frozen=True, slots=True)
