@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+MINUTES ?= 20
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint up down status crash-test bench lock schema clean
+.PHONY: help demo test lint up down status crash-test soak crash-peers bench lock schema clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -33,6 +34,12 @@ status: .venv/.runtime ## what of `make up` is running
 
 crash-test: .venv/.dev ## kill the process at every step; the emulator's bill is the judge
 	$(BIN)/python -m tests.crash.proof
+
+soak: .venv/.dev ## real Airflow for MINUTES=20 while its processes, Postgres and the providers are killed at random
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+crash-peers: .venv/.dev ## the same crash for nightbatch and for Airflow's own batch operators: jobs billed
+	$(BIN)/python -m tests.bench.crash_peers
 
 bench: .venv/.dev ## 10,000 jobs, beside Airflow's own LLMBatchOperator: time and peak memory
 	$(BIN)/python -m tests.bench.peers

@@ -102,7 +102,10 @@ def _send(store: Store, provider: BatchProvider, types: Types, settings: Setting
     with _rendered(store, provider, types, settings, batch) as rendered:
         if not _freeze(store, batch, rendered):
             return _latest(store, store.batch(batch.id))
-        ready = _upload(store, provider, batch, rendered.path)
+        try:
+            ready = _upload(store, provider, batch, rendered.path)
+        except Rejected as error:
+            return _refused(store, store.batch(batch.id), error, rendered.job_ids)
         if ready.epoch and (adopted := doubt.look(store, provider, ready)):
             return adopted
         return _create(store, provider, ready, rendered)

@@ -194,6 +194,7 @@ def test_the_report_is_an_event_that_other_dags_can_follow(stack: Stack, night: 
     assert Decimal(event["extra"]["savings_usd"]) > 0
 
 
+@pytest.mark.fault(11)
 def test_clearing_a_finished_run_changes_no_ledger_row_and_no_bill(stack: Stack, night: tuple[str, set[int]]) -> None:
     before = (ledger(stack), bill(stack))
     clear(stack, night[0])
@@ -212,6 +213,7 @@ def ledger(stack: Stack) -> dict[str, str]:
 # -- crashes
 
 
+@pytest.mark.fault(6, 8)
 @pytest.mark.parametrize("component", ["triggerer", "scheduler"])
 def test_killing_a_component_in_mid_night_loses_and_doubles_nothing(stack: Stack, component: str) -> None:
     jobs = queue(stack, 4)
@@ -242,6 +244,7 @@ def _kill_running_tasks(stack: Stack) -> int:
     return len(running)
 
 
+@pytest.mark.fault(12)
 def test_clearing_a_run_in_mid_night_cancels_nothing_and_finds_its_batches_again(stack: Stack) -> None:
     jobs = queue(stack, 2)
     run_id = stack.trigger("nightbatch")
@@ -255,6 +258,7 @@ def test_clearing_a_run_in_mid_night_cancels_nothing_and_finds_its_batches_again
 # -- a provider that is down
 
 
+@pytest.mark.fault(23)
 def test_a_refused_account_stops_nobody_else_and_fails_the_run(stack: Stack) -> None:
     jobs = queue(stack, 2)
     refusal = {"provider": "gemini", "operation": "file_upload", "fault": "refuse", "status": 403, "times": None}
@@ -272,6 +276,7 @@ def test_a_refused_account_stops_nobody_else_and_fails_the_run(stack: Stack) -> 
 # -- runs side by side
 
 
+@pytest.mark.fault(10)
 def test_a_backfill_and_a_manual_run_side_by_side_take_every_job_once(stack: Stack) -> None:
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     jobs = set[int]()

@@ -172,6 +172,7 @@ def test_a_night_covers_the_day_before_it(night: DAG) -> None:
     assert second.end - first.end == timedelta(days=1)
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("eve", [datetime(2026, 10, 23, 12, tzinfo=UTC), datetime(2027, 3, 26, 12, tzinfo=UTC)])
 def test_a_change_of_the_clocks_neither_skips_nor_doubles_a_night(eve: datetime) -> None:
     timetable = CronTriggerTimetable("0 2 * * *", timezone="Europe/Berlin", interval=timedelta(days=1))

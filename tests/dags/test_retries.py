@@ -48,6 +48,7 @@ def test_a_submission_in_doubt_is_looked_at_when_it_says() -> None:
     )
 
 
+@pytest.mark.fault(20)
 def test_a_throttled_call_waits_at_least_as_long_as_told() -> None:
     assert decide(Throttled("429", status=429, retry_after=3600)) == (RetryAction.RETRY, timedelta(hours=1))
 

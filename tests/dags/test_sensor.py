@@ -18,6 +18,7 @@ def resume(event: Any) -> None:
     BatchSensor(task_id="wait", batch_id=41).execute_complete({}, event)
 
 
+@pytest.mark.fault(7, 16)
 def test_an_ended_batch_lets_the_load_begin_however_often_it_is_told() -> None:
     for _ in range(2):
         resume({"batch_id": 41, "outcome": "ended", "says": "completed"})
@@ -31,6 +32,7 @@ def test_a_wait_that_was_given_up_fails_for_good_with_the_reason() -> None:
     )
 
 
+@pytest.mark.fault(16)
 @pytest.mark.parametrize(
     "event",
     [
@@ -45,6 +47,7 @@ def test_an_event_that_makes_no_sense_fails_loudly(event: Any) -> None:
         resume(event)
 
 
+@pytest.mark.fault(12, 13)
 def test_a_sensor_has_nothing_that_cancels() -> None:
     assert "on_kill" not in vars(BatchSensor)
 
@@ -87,6 +90,7 @@ def deferred(batch_id: int) -> TaskDeferred:
     return told.value
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize(("provider", "hours"), [("openai", 26), ("anthropic", 26), ("gemini", 50)])
 def test_the_deadline_counts_from_the_submission(ledger: psycopg.Connection[Any], provider: str, hours: int) -> None:
     batch_id = attempt(ledger, "submitted", provider)
@@ -97,6 +101,7 @@ def test_the_deadline_counts_from_the_submission(ledger: psycopg.Connection[Any]
     assert told.timeout is None, "Airflow's own timeout would end the wait without a word"
 
 
+@pytest.mark.fault(6)
 def test_a_retry_waits_for_the_same_batch_until_the_same_moment(ledger: psycopg.Connection[Any]) -> None:
     batch_id = attempt(ledger, "submitted")
     assert deferred(batch_id).trigger.serialize() == deferred(batch_id).trigger.serialize()
@@ -116,6 +121,7 @@ def test_a_batch_that_nobody_has_yet_is_not_waited_for(ledger: psycopg.Connectio
         BatchSensor(task_id="wait", batch_id=attempt(ledger, "held")).execute({})
 
 
+@pytest.mark.fault(12, 16)
 @pytest.mark.parametrize("event", [None, {"batch_id": 9999, "outcome": "ended", "says": "completed"}])
 def test_a_wait_that_is_resumed_by_no_event_of_its_own_waits_again(ledger: psycopg.Connection[Any], event: Any) -> None:
     """Seen in Airflow 3.3.2: a wait that was cleared while it ran is resumed so."""
@@ -124,6 +130,7 @@ def test_a_wait_that_is_resumed_by_no_event_of_its_own_waits_again(ledger: psyco
         wait.execute_complete({}, event)
 
 
+@pytest.mark.fault(12)
 def test_a_wait_whose_submit_was_cleared_under_it_is_tried_again() -> None:
     with pytest.raises(Transient, match="submit was cleared"):
         BatchSensor(task_id="wait", batch_id=None).execute({})

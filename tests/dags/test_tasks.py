@@ -66,6 +66,7 @@ def count(ledger: psycopg.Connection[Any], table: str) -> int:
     return int(row[0])
 
 
+@pytest.mark.fault(19)
 def test_an_empty_queue_makes_a_run_without_batches(ledger: psycopg.Connection[Any], tasks: Any) -> None:
     assert tasks["plan"](dag_run=Run(), params=EVERYTHING) == NOTHING
     tasks["settle"](ti=Run())
@@ -87,6 +88,7 @@ def test_a_dry_run_says_what_it_would_send_and_takes_nothing(
     tasks["watch"](ti=Run())
 
 
+@pytest.mark.fault(11)
 def test_a_run_planned_twice_has_the_same_batches(ledger: psycopg.Connection[Any], tasks: Any) -> None:
     queue(ledger, "openai")
     queue(ledger, "anthropic")

@@ -25,7 +25,8 @@ BATCH = Batch(
     id=41, run_id="manual__1", provider="openai", model="gpt", endpoint="chat", part=1, replaces=None, tag="nb-1",
     state="submitted", epoch=1, job_count=3, account_fingerprint="acc", payload_sha256="00", input_file="file-1",
     provider_batch_id="batch_1", error=None, intent_at=datetime.now(UTC), fenced_at=None,
-    submitted_at=datetime.now(UTC), closed_at=None, planned_at=datetime.now(UTC),
+    submitted_at=datetime.now(UTC), closed_at=None, planned_at=datetime.now(UTC), duplicate_of=None,
+    cancel_wanted_at=None,
 )  # fmt: skip
 
 
@@ -83,6 +84,7 @@ def test_a_batch_that_has_ended_already_is_told_at_the_first_look(provider: Prov
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.fault(25)
 def test_a_running_batch_is_looked_at_until_it_ends(provider: Provider) -> None:
     provider.answers = [RUNNING, RUNNING, replace(RUNNING, unknown=True, status="dreaming"), ENDED]
     assert wait() == ended()
@@ -100,12 +102,14 @@ def test_passing_trouble_does_not_end_the_wait(provider: Provider) -> None:
     assert provider.looks == 15
 
 
+@pytest.mark.fault(23)
 def test_a_bad_key_ends_the_wait_after_the_connection_was_read_again(provider: Provider) -> None:
     provider.answers = [AccountRefused("401 invalid key", status=401)]
     assert wait()["outcome"] == "gave_up"
     assert provider.looks == 2
 
 
+@pytest.mark.fault(24)
 def test_another_account_ends_the_wait_at_once(provider: Provider) -> None:
     provider.answers = [Rejected("no such batch", status=404)]
     told = wait()
@@ -114,6 +118,7 @@ def test_another_account_ends_the_wait_at_once(provider: Provider) -> None:
     assert provider.looks == 1
 
 
+@pytest.mark.fault(6)
 def test_a_restarted_wait_keeps_the_deadline_of_the_submission(provider: Provider) -> None:
     provider.answers = [RUNNING]
     deadline = datetime.now(UTC) + timedelta(seconds=0.3)
@@ -124,6 +129,7 @@ def test_a_restarted_wait_keeps_the_deadline_of_the_submission(provider: Provide
     assert datetime.now(UTC) - deadline < timedelta(seconds=5)
 
 
+@pytest.mark.fault(6)
 def test_a_batch_that_ended_while_no_triggerer_ran_is_still_told(provider: Provider) -> None:
     provider.answers = [ENDED]
     assert wait(until=datetime.now(UTC) - timedelta(days=2)) == ended()
@@ -186,6 +192,7 @@ def test_a_trigger_survives_being_stored_and_holds_nothing_but_an_id_and_a_time(
     assert BatchTrigger(**row.kwargs).serialize() == (path, kwargs)
 
 
+@pytest.mark.fault(12, 13)
 def test_stopping_a_wait_in_any_way_leaves_the_batch_alone(provider: Provider) -> None:
     provider.answers = [RUNNING]
 

@@ -101,6 +101,7 @@ def test_an_outage_is_waited_out(place: Place, name: ProviderName) -> None:
     assert [event["outcome"] for event in wait(sent)] == ["ended"]
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_revoked_key_fails_the_wait_and_leaves_the_batch_alone(place: Place, name: ProviderName) -> None:
     key = f"emu-{place.account}.second"
@@ -114,6 +115,7 @@ def test_a_revoked_key_fails_the_wait_and_leaves_the_batch_alone(place: Place, n
     assert "batch_cancel" not in place.operations()
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_another_accounts_batch_is_never_taken_for_gone(place: Place, name: ProviderName) -> None:
     sent = place.send(name)
@@ -123,6 +125,7 @@ def test_another_accounts_batch_is_never_taken_for_gone(place: Place, name: Prov
     assert "another account" in told["says"]
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_an_unknown_status_is_waited_through(place: Place, name: ProviderName) -> None:
     sent = place.send(name)
@@ -130,6 +133,7 @@ def test_an_unknown_status_is_waited_through(place: Place, name: ProviderName) -
     assert [event["outcome"] for event in wait(sent)] == ["ended"]
 
 
+@pytest.mark.fault(12, 13)
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_stopping_a_wait_cancels_nothing_at_the_provider(place: Place, name: ProviderName) -> None:
     sent = place.send(name)

@@ -121,6 +121,7 @@ def test_the_same_dedup_key_is_one_job(connection: Connection) -> None:
     assert connection.execute("SELECT count(*) FROM nightbatch.job").fetchone() == (1,)
 
 
+@pytest.mark.fault(21)
 def test_one_create_is_in_doubt_per_anthropic_workspace(connection: Connection) -> None:
     connection.execute("INSERT INTO nightbatch.run (id) VALUES ('r')")
     insert = (

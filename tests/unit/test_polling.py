@@ -82,6 +82,7 @@ def test_a_batch_still_running_on_its_deadline_is_given_up_in_words() -> None:
     assert reason(step(RUNNING, now=DEADLINE)) == "it is still 'in_progress' past its deadline of 2026-11-24 04:00 UTC."
 
 
+@pytest.mark.fault(25)
 def test_a_status_that_nobody_knows_means_running_with_one_warning() -> None:
     unknown = replace(RUNNING, status="dreaming", unknown=True)
     first = waiting(step(unknown))
@@ -110,16 +111,19 @@ def test_failed_looks_end_on_the_deadline() -> None:
     assert isinstance(step(Transient("reset"), now=DEADLINE), GiveUp)
 
 
+@pytest.mark.fault(20)
 def test_a_throttled_look_waits_as_long_as_the_provider_says() -> None:
     assert waiting(step(Throttled("429", status=429, retry_after=900))).seconds == 900
 
 
+@pytest.mark.fault(23)
 def test_a_refused_key_ends_the_wait_at_once() -> None:
     assert reason(step(AccountRefused("401 invalid key", status=401))) == (
         "the account is refused (401 invalid key). Mend the key of the connection; nothing more is sent until then."
     )
 
 
+@pytest.mark.fault(24)
 def test_a_batch_that_the_account_does_not_know_is_never_waited_for() -> None:
     assert "another account or workspace" in reason(step(Rejected("no such batch", status=404)))
 

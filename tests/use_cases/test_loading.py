@@ -28,6 +28,7 @@ def outcomes(world: World) -> list[str]:
     return sorted(world.rows("SELECT outcome FROM nightbatch.result"))
 
 
+@pytest.mark.fault(7, 11)
 def test_loading_twice_changes_nothing(world: World, provider: ProviderName) -> None:
     batch_id = sent(world, provider)
     first = world.load(batch_id)
@@ -37,6 +38,7 @@ def test_loading_twice_changes_nothing(world: World, provider: ProviderName) -> 
     world.judge()
 
 
+@pytest.mark.fault(7)
 def test_two_loads_at_once_write_one_result_a_job(world: World, provider: ProviderName) -> None:
     batch_id = sent(world, provider, 30)
     figures = []
@@ -69,6 +71,7 @@ def test_a_running_batch_is_not_loaded(world: World, provider: ProviderName) -> 
     assert outcomes(world) == []
 
 
+@pytest.mark.fault(32)
 def test_a_download_cut_short_writes_nothing_and_can_be_repeated(world: World, provider: ProviderName) -> None:
     batch_id = sent(world, provider)
     world.emulator.fault(provider, "file_download", "truncate", times=2)
@@ -80,6 +83,7 @@ def test_a_download_cut_short_writes_nothing_and_can_be_repeated(world: World, p
     world.judge()
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("fault", ["corrupt", "missing_line"])
 def test_a_line_lost_on_the_way_is_there_in_the_second_download(
     world: World, provider: ProviderName, fault: str
@@ -90,6 +94,7 @@ def test_a_line_lost_on_the_way_is_there_in_the_second_download(
     world.judge()
 
 
+@pytest.mark.fault(30, 33)
 @pytest.mark.parametrize("fault", ["corrupt", "missing_line"])
 def test_a_line_that_stays_lost_is_not_paid_for_again(world: World, provider: ProviderName, fault: str) -> None:
     batch_id = sent(world, provider)
@@ -105,6 +110,7 @@ def test_a_line_that_stays_lost_is_not_paid_for_again(world: World, provider: Pr
         assert loaded.quarantined > 0
 
 
+@pytest.mark.fault(29)
 def test_a_line_that_comes_twice_counts_once(world: World, provider: ProviderName) -> None:
     batch_id = sent(world, provider)
     world.emulator.fault(provider, "file_download", "duplicate_line", times=None)
@@ -113,6 +119,7 @@ def test_a_line_that_comes_twice_counts_once(world: World, provider: ProviderNam
     world.judge()
 
 
+@pytest.mark.fault(31)
 def test_an_unknown_custom_id_goes_to_quarantine(world: World, provider: ProviderName) -> None:
     batch_id = sent(world, provider)
     world.emulator.fault(provider, "file_download", "unknown_line", times=None)
@@ -159,6 +166,7 @@ def test_an_error_of_the_provider_is_tried_again_until_the_attempts_are_used_up(
     world.judge()
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_what_finished_before_the_expiry_is_kept_and_only_the_rest_goes_again(world: World, name: ProviderName) -> None:
     world.insert(name, 3)
@@ -171,6 +179,7 @@ def test_what_finished_before_the_expiry_is_kept_and_only_the_rest_goes_again(wo
     world.judge()
 
 
+@pytest.mark.fault(26)
 def test_an_expired_gemini_batch_has_nothing_to_fetch_and_all_of_it_goes_again(world: World) -> None:
     world.insert("gemini", 3, headline="[[emulator:expire]]")
     (loaded,) = world.night("r1")
@@ -179,6 +188,7 @@ def test_an_expired_gemini_batch_has_nothing_to_fetch_and_all_of_it_goes_again(w
     world.judge()
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_a_cancelled_batch_keeps_what_finished(world: World, name: ProviderName) -> None:
     world.emulator.control("POST", "turnaround", {"seconds": 30})
@@ -193,6 +203,7 @@ def test_a_cancelled_batch_keeps_what_finished(world: World, name: ProviderName)
     world.judge()
 
 
+@pytest.mark.fault(37)
 def test_a_batch_that_the_provider_fails_as_a_whole_costs_nothing_and_goes_again(world: World) -> None:
     world.emulator.control("POST", "turnaround", {"seconds": 30})
     try:
@@ -209,6 +220,7 @@ def test_a_batch_that_the_provider_fails_as_a_whole_costs_nothing_and_goes_again
     world.judge()
 
 
+@pytest.mark.fault(34)
 def test_usage_that_is_missing_is_an_unknown_cost_and_not_zero(world: World, provider: ProviderName) -> None:
     world.insert(provider, 1, headline="[[emulator:nousage]]")
     world.night("r1")

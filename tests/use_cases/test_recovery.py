@@ -25,6 +25,7 @@ def test_nothing_open_is_nothing_to_tell(world: World) -> None:
     assert recover(world) == []
 
 
+@pytest.mark.fault(13, 14)
 def test_a_batch_that_nobody_waits_for_is_loaded(world: World, provider: ProviderName) -> None:
     world.insert(provider)
     (batch,) = world.plan()
@@ -35,6 +36,7 @@ def test_a_batch_that_nobody_waits_for_is_loaded(world: World, provider: Provide
     world.judge()
 
 
+@pytest.mark.fault(21)
 def test_a_submission_in_doubt_is_adopted_and_then_loaded(world: World, provider: ProviderName) -> None:
     world.insert(provider)
     (batch,) = world.plan()
@@ -48,6 +50,7 @@ def test_a_submission_in_doubt_is_adopted_and_then_loaded(world: World, provider
     world.judge()
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize("name", ["openai", "gemini"])
 def test_what_was_never_created_goes_back_to_the_queue(world: World, name: ProviderName) -> None:
     world.insert(name)
@@ -73,6 +76,7 @@ def test_a_create_under_way_is_left_alone(world: World) -> None:
     assert recover(world) == []
 
 
+@pytest.mark.fault(24)
 def test_another_key_is_told_and_never_sends(world: World, provider: ProviderName) -> None:
     world.insert(provider)
     (batch,) = world.plan()
@@ -105,6 +109,7 @@ def test_an_attempt_whose_run_died_before_sending_frees_its_jobs(world: World) -
     assert set(world.states().values()) == {"queued"}
 
 
+@pytest.mark.fault(38)
 def test_an_overdue_batch_is_told_until_it_ends(world: World) -> None:
     world.emulator.control("POST", "turnaround", {"seconds": 30})
     try:

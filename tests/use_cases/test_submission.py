@@ -27,6 +27,7 @@ def test_a_night_over_three_providers_is_paid_once_and_loaded_whole(world: World
     world.judge()
 
 
+@pytest.mark.fault(11)
 def test_a_run_planned_again_gets_the_same_batches(world: World) -> None:
     world.insert("openai", 250)
     first = world.plan()
@@ -35,6 +36,7 @@ def test_a_run_planned_again_gets_the_same_batches(world: World) -> None:
     assert [batch.job_count for batch in first] == [100, 100, 50]
 
 
+@pytest.mark.fault(10)
 def test_two_plans_at_once_share_no_job(world: World) -> None:
     world.insert("openai", 120)
     found: list[int] = []
@@ -132,6 +134,7 @@ def test_a_job_larger_than_the_provider_takes_is_rejected_with_size_and_limit(wo
     assert reason.endswith("bytes; openai takes 190000000")
 
 
+@pytest.mark.fault(19)
 def test_nothing_queued_sends_nothing(world: World) -> None:
     assert world.plan() == []
     assert not [entry for entry in world.emulator.log() if entry["account"] == world.account]
@@ -147,6 +150,7 @@ def test_a_dry_run_tells_and_takes_nothing(world: World) -> None:
     assert [batch.job_count for batch in world.plan()] == [4]
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize("fault", ["lose_answer", "error_after"])
 def test_a_create_whose_answer_was_lost_is_found_and_adopted(world: World, provider: ProviderName, fault: str) -> None:
     world.insert(provider)
@@ -160,6 +164,7 @@ def test_a_create_whose_answer_was_lost_is_found_and_adopted(world: World, provi
     world.judge()
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize("name", ["openai", "gemini"])
 def test_a_create_that_never_arrived_is_sent_again_by_a_successor(world: World, name: ProviderName) -> None:
     world.insert(name)
@@ -173,6 +178,7 @@ def test_a_create_that_never_arrived_is_sent_again_by_a_successor(world: World, 
     world.judge()
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize("name", ["openai", "gemini"])
 def test_a_create_delivered_after_the_fence_is_refused_by_the_provider(world: World, name: ProviderName) -> None:
     world.insert(name)
@@ -185,6 +191,7 @@ def test_a_create_delivered_after_the_fence_is_refused_by_the_provider(world: Wo
     world.judge()
 
 
+@pytest.mark.fault(21)
 def test_anthropics_create_that_never_arrived_is_held_for_a_person(world: World) -> None:
     world.insert("anthropic")
     (batch,) = world.plan()
@@ -226,6 +233,7 @@ def test_a_held_batch_that_turns_up_late_is_adopted(world: World) -> None:
     world.judge()
 
 
+@pytest.mark.fault(20)
 def test_429_waits_as_told_and_looks_before_it_sends_again(world: World, provider: ProviderName) -> None:
     world.insert(provider)
     (batch,) = world.plan()
@@ -241,6 +249,7 @@ def test_429_waits_as_told_and_looks_before_it_sends_again(world: World, provide
     world.judge()
 
 
+@pytest.mark.fault(23)
 def test_a_refused_key_sends_nothing_and_its_jobs_wait(world: World, provider: ProviderName) -> None:
     world.insert(provider)
     (batch,) = world.plan()
@@ -266,6 +275,7 @@ def test_another_account_never_sends_what_was_begun_by_the_first(world: World, p
     world.judge()
 
 
+@pytest.mark.fault(9)
 def test_two_processes_that_submit_the_same_batch_send_it_once(world: World, provider: ProviderName) -> None:
     world.insert(provider, 20)
     (batch,) = world.plan()
@@ -291,6 +301,7 @@ def test_two_processes_that_submit_the_same_batch_send_it_once(world: World, pro
     world.judge()
 
 
+@pytest.mark.fault(36)
 def test_a_retired_model_rejects_its_own_jobs_only(world: World, provider: ProviderName) -> None:
     gone = world.insert(provider, 2, model="no-such-model")
     fine = world.insert(provider, 2)
@@ -301,6 +312,7 @@ def test_a_retired_model_rejects_its_own_jobs_only(world: World, provider: Provi
     world.judge()
 
 
+@pytest.mark.fault(15)
 def test_a_changed_prompt_gets_a_new_attempt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.insert("openai")
     (batch,) = world.plan()
@@ -324,3 +336,16 @@ def test_a_full_disk_fails_before_anything_is_sent(world: World) -> None:
         world.submit(batch)
     assert world.creates("openai") == 0
     assert world.store.batch(batch.id).state == "planned"
+
+
+@pytest.mark.fault(22)
+@pytest.mark.parametrize("name", ["openai", "gemini"])
+def test_an_upload_that_is_too_large_for_the_provider_goes_in_halves(world: World, name: ProviderName) -> None:
+    world.insert(name, 4)
+    (batch,) = world.plan()
+    world.emulator.fault(name, "file_upload", "refuse", status=413, times=1)
+    successor = world.submit_until_certain(batch)
+    assert successor not in (None, batch.id)
+    assert world.load(successor or 0).succeeded == 2
+    assert [loaded.succeeded for loaded in world.night("r2")] == [2]
+    world.judge()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nightbatch.insights import Attempt
+    from nightbatch.models import ProviderName
     from nightbatch.postgres.store import Store
 
 app = typer.Typer(
@@ -155,11 +156,28 @@ def run(
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    as_json: AsJson = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the real providers, with the keys in your environment; the price first.")
+    ] = False,
+    output: Annotated[
+        Path, typer.Option(dir_okay=False, help="--live: what was seen; an earlier one is gone on with.")
+    ] = Path("nightbatch-live.json"),
+    minutes: Annotated[float, typer.Option(min=0, help="--live: how long to wait for the batches' end.")] = 15,
+    model: Annotated[list[str] | None, typer.Option(help="--live: PROVIDER=MODEL instead of the default.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="--live: agree to the price without being asked.")] = False,
+) -> None:
     """What needs a person: submissions in doubt or held, broken job types, open alerts. Exit code 1 if there is any.
 
     Of each attempt it says what is known, what happens by itself and when, and what you may decide.
     """
+    if live:
+        from nightbatch.cli.live import run_live
+
+        with _told():
+            code = run_live(output=output, minutes=minutes, yes=yes, models=model or (), in_doubt=_in_doubt())
+        raise typer.Exit(code)
     from nightbatch import insights
     from nightbatch.job_types import broken_job_types
     from nightbatch.settings import Settings
@@ -176,6 +194,14 @@ def doctor(as_json: AsJson = False) -> None:
         for sentence in told or ([] if attempts else ["Nothing needs a person."]):
             _console().print(f"- {sentence}" if told else sentence, markup=False, highlight=False)
     raise typer.Exit(1 if told or attempts else 0)
+
+
+def _in_doubt() -> set[ProviderName]:
+    """Providers at which the ledger has a create in doubt; without a database there is none to know of."""
+    if not os.environ.get("NIGHTBATCH_DSN"):
+        return set()
+    with _store() as store:
+        return {batch.provider for batch in store.open_attempts() if batch.state in ("submitting", "held")}
 
 
 def _show_attempt(attempt: Attempt) -> None:

@@ -1,0 +1,191 @@
+"""docs/reliability.md, made of the tests: which of them holds which fault. `python -m tests.reliability` writes it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypeGuard
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "reliability.md"
+
+FAULTS = {
+    1: "The process is killed between the create and the commit that records it: the batch is found again by its tag",
+    2: "It is killed during the upload: the orphaned file costs nothing, and is gone or collected by its name later",
+    3: "It is killed in the middle of a load: one transaction, so nothing is half written, and the load runs again",
+    4: "The connection to the database breaks during a COPY: rolled back, and run again",
+    5: "Nobody knows whether a commit went through: the attempt is read again by its id",
+    6: "The triggerer is killed: another one takes the wait over, with the deadline of the submission",
+    7: "Two triggers fire for one batch: the second load changes nothing",
+    8: "The scheduler is restarted: nothing is lost and nothing sent again",
+    9: "A zombie and its retry are both alive: compare-and-swap on the epoch lets one of them send",
+    10: "Two runs, or a backfill beside the nightly run: no job is in two open attempts",
+    11: "A run is cleared after its success: it loads again at no cost, and the ledger stays as it was",
+    12: "A run is cleared or marked while it waits: the paid batch lives on and is attached again",
+    13: "A run is marked failed: the batch lives on, and recovery adopts it",
+    14: "The Dag is paused for days: its batches are adopted, and an alert comes before the provider deletes results",
+    15: "Code or prompt change while a batch is under way: what was frozen is what counts",
+    16: "A trigger's event is empty or makes no sense: it fails loudly or waits again, and repeating it is safe",
+    17: "Daylight saving changes at 02:00: no night is skipped, none runs twice",
+    18: "The clocks of the machines differ: the database's clock decides",
+    19: "No job is queued: success, and no provider is called",
+    20: "429: waits as told, then looks before it sends again",
+    21: "5xx, 408, 409, a timeout or a reset after sending: in doubt, and never sent again by itself",
+    22: "400 or 413: the job at fault alone is rejected, the others go",
+    23: "401 or 403, a key revoked during the night: nothing more is sent with it, batches under way are kept",
+    24: "404 for a batch that the ledger knows: taken for another account's, and never sent again",
+    25: "A status that nobody knows: taken for running, with a warning",
+    26: "A batch expires with partial results: what finished is loaded, only what was not billed goes again",
+    27: "A batch is cancelled: its end is waited for, and what finished is loaded",
+    28: "A batch ends with an error file only: the errors are loaded",
+    29: "The same custom_id comes twice: the first counts, a different second one goes to quarantine",
+    30: "Lines are missing: counted as missing, never as a success",
+    31: "An unknown custom_id comes back: to quarantine, never matched by its position",
+    32: "A download is cut short: noticed, and fetched again",
+    33: "A line is corrupt: its bytes are kept in `reject`, the rest goes on",
+    34: "Usage is missing or negative: the cost is unknown, not zero",
+    35: "The results are past their retention: told to a person, and not paid for again by itself",
+    36: "A model is retired: the jobs that ask for it are rejected, the others go",
+    37: "The provider's limit of enqueued tokens is reached: postponed, the lowest priority last",
+    38: "A batch is stuck past its window: an alert, and a person may cancel it, wait or move it",
+}
+
+_INTRO = """\
+# Reliability: what is promised, and which test holds it
+
+*Made of the tests by `python -m tests.reliability`; a test fails when it is out of date.*
+
+**The promise.** No job is paid for twice, none is lost, on all three providers; and where that needs a person, the person
+is told in words what happened and what to do.
+
+**How it is proven.** The judge is never our own tables but the bill of the emulated providers, a program that shares no
+code with the product: every job billed at most once, every billed result loaded or in quarantine, and the report equal to
+the bill to the last cent.
+
+- **The crash proof**, `make crash-test`: a real process against a real Postgres and the emulator dies by `os._exit` before
+  and after every statement, commit and HTTP call of submit, recover and load; is started again, and runs to rest; then
+  pairs of deaths, every fault of a provider, lists that lag, and three processes at the same work. `make test` plays a
+  part of it.
+- **The mutation guard**: without the intent, the fence, the settle wait, the epoch check or the load's lock, or with the
+  SDKs' own retries, the same proof turns red (`tests/acceptance/test_crash.py`). A proof that cannot fail proves nothing.
+- **Any order**, `tests/use_cases/test_any_order.py`: hypothesis draws runs, backfills, clears, kills, faults, releases and
+  lags in random order, with the same judge at the end.
+- **The soak**, `make soak`: nights that overlap on real Airflow components, while its worker, triggerer, scheduler,
+  api-server and Postgres are killed at random.
+- **A test for each fault**, below. None is skipped.
+"""
+
+_LIMITS = """\
+## What cannot be guaranteed, and why
+
+- **Anthropic has no tag and no file to fence.** A create whose answer was lost can neither be found with certainty while it
+  runs, nor be kept from arriving late. So at most one create per account is in doubt at a time. Exactly one unknown batch
+  of the right time and size is adopted, and proven by the `custom_id`s in its results; if there is none, the attempt is
+  *held*: its jobs wait until a person looks into Anthropic's console and decides (`nightbatch release`). **The risk:**
+  whoever has a held attempt sent again while the first create did arrive, or still does, pays for its jobs twice. That is
+  found afterwards, told, and booked as waste; it is not undone. `NIGHTBATCH_RELEASE_ANTHROPIC_AFTER_HOURS` takes that risk
+  without a person; it is off unless you set it.
+- **A ledger restored from a backup** does not know the attempts that were sent after the backup was made. Their jobs look
+  queued, and the next run would send and pay for them again. **What to do before the first run:** pause the Dags, list the
+  batches of each provider that were created since the backup, and look for those whose tag (OpenAI: `metadata`, Gemini:
+  `display_name`) or, at Anthropic, whose results' `custom_id`s (`j<job id>_a<attempt id>`) are not in the ledger. Wait for
+  them to end, or cancel them, and keep the jobs they name out of the queue. The way out of this is replication: a ledger
+  that loses no commit needs none of it.
+- **A provider that bills what it says it did not do.** A create that is refused, and a request for which no line and no
+  count comes back, are taken for free, as the providers document. If one is billed all the same, the job is sent again and
+  paid for twice, and only the provider's invoice shows it. Where the provider *counts* a success whose line does not come
+  back, the job is taken for paid and is not sent again by itself.
+- **The settle wait is a guess until it is measured.** `NIGHTBATCH_SETTLE_SECONDS` must be longer than a provider takes to
+  show a new batch in its list. How long that is no document says. Until you have run `nightbatch doctor --live` with your
+  own keys, it is unknown: a list that lags for longer than the wait can hide a batch that exists, and at Gemini or OpenAI
+  its jobs would then go twice.
+- **Nobody is told while nobody looks.** Alerts, and the adoption of batches that no run waits for, come from the hourly Dag
+  `nightbatch_recover`. While that one is paused too, results can pass their retention unseen: they are lost then, and not
+  paid for again by themselves.
+- **All of it is proven against the emulator only, so far.** The emulator follows the providers' documents and their SDKs,
+  and speaks with the official Airflow operators; where a real provider does otherwise, the proof does not cover it.
+"""
+
+
+class BadMarker(Exception):
+    """A `fault` marker that the page cannot show; the message says where it stands."""
+
+
+def collect(folder: Path = ROOT / "tests") -> dict[int, list[str]]:
+    """The tests of each fault, as ``path::name``, sorted. Raises `BadMarker`."""
+    found: dict[int, set[str]] = {}
+    for path in sorted(folder.rglob("test_*.py")):
+        name = path.relative_to(folder.parent).as_posix()
+        tree = ast.parse(path.read_text(), name)
+        shown = set()
+        for test, marker in _marked(tree):
+            shown.add(marker)
+            for number in _numbers(marker, name):
+                found.setdefault(number, set()).add(f"{name}::{test}")
+        for node in ast.walk(tree):
+            if _is_marker(node, "fault") and node not in shown:
+                raise BadMarker(f"{name}:{node.lineno}: put the marker on a test function, not elsewhere.")
+    return {number: sorted(tests) for number, tests in sorted(found.items())}
+
+
+def never_skipped(folder: Path = ROOT / "tests") -> list[str]:
+    """The marked tests that could be passed over: those that mention a skip or an expected failure."""
+    passed_over = set()
+    for path in sorted(folder.rglob("test_*.py")):
+        tree = ast.parse(path.read_text())
+        functions = dict(_tests(tree))
+        for test in {test for test, _ in _marked(tree)}:
+            if any(_mentions_a_skip(node) for node in ast.walk(functions[test])):
+                passed_over.add(f"{path.relative_to(folder.parent).as_posix()}::{test}")
+    return sorted(passed_over)
+
+
+def _mentions_a_skip(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in ("skip", "skipif", "xfail", "importorskip")
+
+
+def _tests(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield node.name, node
+
+
+def _marked(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    for name, function in _tests(tree):
+        for decorator in function.decorator_list:
+            if _is_marker(decorator, "fault"):
+                yield name, decorator
+
+
+def _is_marker(node: ast.AST, name: str) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == f"pytest.mark.{name}"
+
+
+def _numbers(marker: ast.Call, path: str) -> list[int]:
+    numbers = [argument.value for argument in marker.args if isinstance(argument, ast.Constant)]
+    known = [number for number in numbers if isinstance(number, int) and number in FAULTS]
+    if not known or len(known) != len(marker.args) or marker.keywords:
+        raise BadMarker(f"{path}:{marker.lineno}: a marker takes numbers of faults, 1 to {max(FAULTS)}.")
+    return known
+
+
+def page(tests: Mapping[int, list[str]]) -> str:
+    """The whole page."""
+    rows = [_row(number, text, tests.get(number, [])) for number, text in FAULTS.items()]
+    table = "\n".join(["| | Fault → what happens | Held by |", "|---|---|---|", *rows])
+    return f"{_INTRO}\n## The faults\n\n{table}\n\n{_LIMITS}"
+
+
+def _row(number: int, text: str, tests: list[str]) -> str:
+    held = "<br>".join(f"`{test.removeprefix('tests/')}`" for test in tests) or "**no test yet**"
+    return f"| {number} | {text} | {held} |"
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(collect()))
+
+
+if __name__ == "__main__":
+    main()
