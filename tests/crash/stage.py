@@ -146,13 +146,14 @@ class Stage:
 
     def _log(self, place: Place) -> list[dict[str, Any]]:
         """The requests of this account, as the provider saw them."""
-        return [entry for entry in self._http.get("/control/log").json() if entry["account"] == place.account]
+        log: list[dict[str, Any]] = self._http.get("/control/log", params={"account": place.account}).json()
+        return log
 
     def _creates(self, place: Place) -> int:
         return sum(entry["operation"] == "batch_create" for entry in self._log(place))
 
     def _judge(self, place: Place, verdict: Verdict) -> None:
-        bill = [line for line in self._http.get("/control/billing").json() if line["account"] == place.account]
+        bill = self._http.get("/control/billing", params={"account": place.account}).json()
         with psycopg.connect(place.dsn, autocommit=True) as connection:
 
             def rows(query: str) -> list[Any]:

@@ -107,13 +107,13 @@ class World:
         return [row[0] if len(row) == 1 else row for row in found]
 
     def bill(self) -> list[dict[str, Any]]:
-        return [line for line in self.emulator.billing() if line["account"] == self.account]
+        return self.emulator.billing(self.account)
 
     def creates(self, provider: str) -> int:
         """How many creates of this account reached the provider."""
         return sum(
-            entry["operation"] == "batch_create" and entry["provider"] == provider and entry["account"] == self.account
-            for entry in self.emulator.log()
+            entry["operation"] == "batch_create" and entry["provider"] == provider
+            for entry in self.emulator.log(self.account)
         )
 
     def judge(self) -> None:

@@ -98,13 +98,14 @@ def set_limit(emulator: Emulator, faults: Faults, body: dict[str, Any], request:
 
 
 def show_log(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """The provider requests since the start, oldest first."""
-    return [asdict(seen) for seen in faults.log]
+    """The provider requests since the start, oldest first; with `?account=` those of one account."""
+    account = request.query_params.get("account")
+    return [asdict(seen) for seen in faults.log if account in (None, seen.account)]
 
 
 def show_billing(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """Every charged request, as in the billing log."""
-    return list(billing_rows(emulator.state))
+    """Every charged request, as in the billing log; with `?account=` those of one account."""
+    return list(billing_rows(emulator.state, request.query_params.get("account")))
 
 
 _CONTROLS: tuple[tuple[str, str, Control], ...] = (

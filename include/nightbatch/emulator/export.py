@@ -52,9 +52,13 @@ class BillingLog:
         return (row["seq"], row["bytes"]) if row and self._path.stat().st_size >= row["bytes"] else (0, 0)
 
 
-def billing_rows(state: State) -> Iterable[dict[str, object]]:
-    """All charged requests, as they stand in the log."""
-    return (_shown(row) for row in state.db.execute("SELECT * FROM billing ORDER BY seq"))
+def billing_rows(state: State, account: str | None) -> Iterable[dict[str, object]]:
+    """All charged requests, or one account's, as they stand in the log."""
+    if account is None:
+        rows = state.db.execute("SELECT * FROM billing ORDER BY seq")
+    else:
+        rows = state.db.execute("SELECT * FROM billing WHERE account = ? ORDER BY seq", (account,))
+    return map(_shown, rows)
 
 
 def _shown(row: Row) -> dict[str, object]:

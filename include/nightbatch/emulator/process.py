@@ -98,13 +98,13 @@ class EmulatorProcess:
         answer.raise_for_status()
         return answer.json()
 
-    def billing(self) -> list[dict[str, Any]]:
-        """Every charged request so far."""
-        return list(self.control("GET", "billing"))
+    def billing(self, account: str | None = None) -> list[dict[str, Any]]:
+        """Every charged request so far, or one account's."""
+        return list(self.control("GET", f"billing?account={account}" if account else "billing"))
 
-    def log(self) -> list[dict[str, Any]]:
-        """The provider requests since the last start."""
-        return list(self.control("GET", "log"))
+    def log(self, account: str | None = None) -> list[dict[str, Any]]:
+        """The provider requests since the last start, or one account's."""
+        return list(self.control("GET", f"log?account={account}" if account else "log"))
 
     def fault(self, provider: str, operation: str, fault: str, **details: Any) -> None:
         """Adds a rule, see `nightbatch.emulator.faults.Rule`."""

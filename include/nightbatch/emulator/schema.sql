@@ -78,6 +78,7 @@ CREATE TABLE IF NOT EXISTS billing (
     processing    TEXT NOT NULL,
     UNIQUE (batch_id, line)             -- a request of a batch is charged once, whatever happens
 );
+CREATE INDEX IF NOT EXISTS billing_account ON billing (account);
 
 -- How much of the billing table stands in the JSONL copy at `path`.
 CREATE TABLE IF NOT EXISTS export (path TEXT PRIMARY KEY, seq INTEGER NOT NULL, bytes INTEGER NOT NULL);
