@@ -54,6 +54,8 @@ def look(store: Store, provider: BatchProvider, batch: Batch) -> Batch | None:
     if not new:
         return None
     certain = [candidate for candidate in new if candidate.certain]
+    if not certain and store.another_in_doubt(batch.id):
+        return None  # what only looks like ours may be that one's, and cannot be ours: ours was refused with a 429
     if not certain and len(new) > 1:
         message = (
             f"{len(new)} batches of {batch.provider} may be batch {batch.id}; once they end, their results will tell."
@@ -63,7 +65,10 @@ def look(store: Store, provider: BatchProvider, batch: Batch) -> Batch | None:
     chosen, *others = certain or new
     for other in others:
         record_duplicate(store, batch, other.provider_batch_id)
-    adopted = store.record_submission(batch.id, chosen.provider_batch_id)
+    try:
+        adopted = store.record_submission(batch.id, chosen.provider_batch_id)
+    except LookupError as error:  # another attempt was quicker to find out that it is its own
+        raise SubmissionInDoubt(f"Batch {batch.id}: {error}", look_again_in=5) from None
     if adopted is None:  # found, but somebody else moved the attempt on: not the same as absent, so nothing is fenced
         if chosen.certain and store.batch(batch.id).provider_batch_id != chosen.provider_batch_id:
             record_duplicate(store, batch, chosen.provider_batch_id)

@@ -79,11 +79,15 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A staging row as it is rendered; ``input`` is the JSON text as the producer wrote it."""
+    """A staging row as it is rendered; ``input`` is the JSON text as the producer wrote it.
+
+    Type and input of a reprocessing are those of the past job; ``prompt_version`` is the one that it asks for.
+    """
 
     id: int
     job_type: str
     input: bytes
+    prompt_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

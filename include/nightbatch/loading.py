@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -28,7 +29,11 @@ class _NotWhole(Exception):
 
 
 class _NotOurs(Exception):
-    """Every line belongs to another attempt: the batch was adopted by mistake."""
+    """Every line belongs to another attempt: the batch was adopted by mistake. ``owner`` is the attempt that they name."""
+
+    def __init__(self, owner: int | None) -> None:
+        super().__init__()
+        self.owner = owner
 
 
 def load_batch(store: Store, provider: BatchProvider, types: Types, batch_id: int) -> Loaded:
@@ -50,8 +55,8 @@ def load_batch(store: Store, provider: BatchProvider, types: Types, batch_id: in
             _load(store, provider, types, batch, state, accept_gaps=False)
         except _NotWhole:  # fetch it once more: a line may have been lost or garbled on the way
             _load(store, provider, types, batch, state, accept_gaps=True)
-    except _NotOurs:
-        _disown(store, batch)
+    except _NotOurs as other:
+        _disown(store, batch, other.owner)
     except Rejected as error:
         if not _are_gone(store, batch, state, error):
             raise
@@ -74,17 +79,31 @@ def _load(
             return  # somebody else was quicker
         rates = rates_for(batch.provider, batch.model, at=batch.submitted_at, overrides=store.price_overrides())
         sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
+        sheet.contexts = _contexts(store, sheet)
         with store.copy_results() as write:
             for line in provider.iter_results(batch.provider_batch_id):
                 if row := sheet.row(line):
                     write(row)
         if sheet.foreign and not sheet.seen:
-            raise _NotOurs
+            raise _NotOurs(sheet.owner)
         whole = state.counts is not None and state.counts.succeeded <= sheet.billed
         missing = len(sheet.members) - len(sheet.seen)
         if missing and not whole and not accept_gaps:
             raise _NotWhole
         _close(store, sheet, state, missing_billed=not whole)
+
+
+def _contexts(store: Store, sheet: _Sheet) -> dict[int, bytes]:
+    """What the answers of some types are read with, by job id; equal ones are kept once."""
+    asking = [name for name in set(sheet.members.values()) if name in sheet.types and sheet.types[name].keeps_context]
+    kept: dict[bytes, bytes] = {}
+    contexts = {}
+    for job in store.batch_inputs(sheet.batch.id, asking) if asking else ():
+        kind = sheet.types[job.job_type]
+        with suppress(Rejected):  # its type has become stricter since it was sent: it is read without
+            context = kind.context(kind.read_input(job.input))
+            contexts[job.id] = kept.setdefault(context, context)
+    return contexts
 
 
 def _close(store: Store, sheet: _Sheet, state: ProviderState, *, missing_billed: bool) -> None:
@@ -162,10 +181,10 @@ def _worth_another_run(reason: str) -> bool:
     return "token_limit_exceeded" in reason or "RESOURCE_EXHAUSTED" in reason
 
 
-def _disown(store: Store, batch: Batch) -> None:
+def _disown(store: Store, batch: Batch, owner: int | None) -> None:
     """A batch adopted by time and count alone turned out to be another's; the search goes on. Raises always."""
     message = f"Batch {batch.id}: {batch.provider_batch_id} holds the results of another attempt; it is in doubt again."
-    store.disown(batch.id, message)
+    store.disown(batch, owner, message)
     store.raise_alert("held", str(batch.id), message)
     raise ReconciliationError(message)
 
@@ -180,11 +199,13 @@ class _Sheet:
     rates: Rates | None
     brackets: tuple[bytes, bytes]
     vectors: IO[bytes]
+    contexts: dict[int, bytes] = field(default_factory=dict)
     seen: dict[int, int] = field(default_factory=dict)
     again: dict[int, int] = field(default_factory=dict)
     rejects: list[tuple[str, bytes]] = field(default_factory=list)
     billed: int = 0
     foreign: int = 0
+    owner: int | None = None
 
     def row(self, line: ResultLine | UnreadableLine) -> tuple[Any, ...] | None:
         """A row for ``result``, or None for a line that goes to quarantine or was seen before."""
@@ -194,6 +215,7 @@ class _Sheet:
         ids = parse_custom_id(line.custom_id)
         if ids is None or ids[1] != (self.batch.duplicate_of or self.batch.id) or ids[0] not in self.members:
             self.foreign += 1
+            self.owner = self.owner or (ids[1] if ids else None)
             self.rejects.append(("no job of this batch has its custom_id", line.raw))
             return None
         job_id, fingerprint = ids[0], hash(line.raw)
@@ -216,7 +238,7 @@ class _Sheet:
             outcome, reason = "failed", f"The job type {self.members[job_id]} is gone; the raw answer is kept."
         elif kind is not None and outcome == "succeeded" and line.answer is not None:
             try:
-                read = kind.read_answer(line.answer)
+                read = kind.read_answer(line.answer, self.contexts.get(job_id, b""))
                 output = read.json
                 self._keep_vectors(job_id, read.vectors)
             except Misfit as misfit:

@@ -63,7 +63,14 @@ class EmbeddingInput:
     dimensions: int | None = None
 
 
-Request = Prompt | EmbeddingInput
+@dataclass(frozen=True, slots=True)
+class ReadyBody:
+    """A request body in its provider's own words, passed through; the model is put into it."""
+
+    body: dict[str, Any]
+
+
+Request = Prompt | EmbeddingInput | ReadyBody
 
 
 @dataclass(frozen=True, slots=True)

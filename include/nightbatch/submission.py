@@ -118,6 +118,7 @@ class _Rendered:
     bad: dict[int, str] = field(default_factory=dict)
     too_many: list[int] = field(default_factory=list)
     job_ids: list[int] = field(default_factory=list)
+    prompts: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -154,6 +155,13 @@ def _render(
             kind = types.get(job.job_type)
             if kind is None:
                 raise Rejected(f"there is no job type {job.job_type} any more")
+            if kind.endpoint(batch.provider) != batch.endpoint:
+                raise Rejected(
+                    f"a {job.job_type} job goes to {batch.provider}'s other endpoint: insert it as a job of its own"
+                )
+            kind = kind.at_version(job.prompt_version)
+            if kind.prompt_version is not None:
+                rendered.prompts.setdefault(kind.name, kind.prompt_version)
             request = kind.render_request(job.input)
             line = provider.render(custom_id(job.id, batch.id), batch.model, batch.endpoint, request) + b"\n"
         except Rejected as error:
@@ -184,6 +192,7 @@ def _freeze(store: Store, batch: Batch, rendered: _Rendered) -> bool:
             store.close_attempt(batch, "abandoned", "None of its jobs could be sent.")
             return False
         if store.record_hash(batch.id, rendered.sha256):
+            store.record_prompts(batch.id, rendered.prompts)
             return True
         # The prompt, schema or adapter changed between the upload and the intent: the new words get a new attempt.
         if store.close_attempt(batch, "abandoned", "Its requests changed before it was sent."):

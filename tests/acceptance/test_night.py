@@ -61,7 +61,7 @@ def queue(stack: Stack, each: int, *, created_at: datetime | None = None) -> set
     """Insert ``each`` jobs per provider by plain SQL, embeddings among them where there are any."""
     rows = []
     for provider in ("openai", "anthropic", "gemini"):
-        kinds = [name for name, kind in sorted(job_types().items()) if provider in kind.models]
+        kinds = [name for name, kind in sorted(job_types().items()) if provider in kind.models and _text_field(name)]
         rows += [(kinds[number % len(kinds)], provider) for number in range(each)]
     return {
         sql(
@@ -76,9 +76,12 @@ def queue(stack: Stack, each: int, *, created_at: datetime | None = None) -> set
 
 def _input(kind: str) -> dict[str, Any]:
     """The type's own example, with a word in it that must never leave the two databases' payload columns."""
-    example = dict(job_types()[kind].example)
-    field = next(name for name, value in example.items() if isinstance(value, str))
-    return {**example, field: f"{example[field]} {PROMPT_CANARY}"}
+    example, field = dict(job_types()[kind].example), _text_field(kind)
+    return {**example, field: f"{example[field]} {PROMPT_CANARY}"} if field else example
+
+
+def _text_field(kind: str) -> str | None:
+    return next((name for name, value in job_types()[kind].example.items() if isinstance(value, str)), None)
 
 
 def bill(stack: Stack) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from nightbatch import doubt, loading, recovery, submission
 from nightbatch.errors import (
     AccountRefused,
     ConfigurationError,
+    NightbatchError,
     ReconciliationError,
     Rejected,
     SubmissionInDoubt,
@@ -95,8 +97,12 @@ def test_ours_and_another_tools_are_told_apart_once_they_end(world: World, tmp_p
 
 def test_a_batch_adopted_by_mistake_is_put_back_and_not_taken_again(world: World, tmp_path: Any) -> None:
     batch = in_doubt(world, "anthropic", "reset")
-    elsewhere(world, 3, tmp_path)  # still running: the only candidate there is
-    assert world.submit(batch) == batch.id
+    world.emulator.control("POST", "turnaround", {"seconds": 60})
+    try:
+        elsewhere(world, 3, tmp_path)  # still running: the only candidate there is
+        assert world.submit(batch) == batch.id
+    finally:
+        world.emulator.control("POST", "turnaround", {"seconds": 0.2})
     with pytest.raises(ReconciliationError, match="results of another"):
         world.load(batch.id)
     assert world.store.batch(batch.id).state == "held"
@@ -159,6 +165,69 @@ def test_a_batch_that_exists_twice_is_told_and_its_bill_is_booked_as_waste(world
     assert world.rows("SELECT outcome, count(*) FROM nightbatch.result GROUP BY 1 ORDER BY 1") == [
         ("duplicate", 3), ("succeeded", 3),
     ]  # fmt: skip
+    assert set(world.states().values()) == {"succeeded"}
+
+
+# -- found by tests/use_cases/test_any_order.py and its author
+
+
+def submit_somehow(world: World, batch_id: int) -> None:
+    with suppress(NightbatchError):
+        world.submit(batch_id)
+
+
+@pytest.mark.parametrize("name", ["openai", "gemini"])
+def test_a_fence_that_the_provider_refuses_is_no_fence(world: World, name: ProviderName) -> None:
+    world.insert(name)
+    (batch,) = world.plan()
+    world.emulator.fault(name, "batch_create", "deliver_late", delay_seconds=1.5)
+    submit_somehow(world, batch.id)
+    world.emulator.fault(name, "file_delete", "refuse", status=400)
+    submit_somehow(world, batch.id)
+    time.sleep(0.4)
+    submit_somehow(world, batch.id)
+    time.sleep(2)
+    recover(world)
+    world.judge()
+
+
+def test_an_upload_that_arrives_after_the_fence_does_not_lift_it(world: World) -> None:
+    world.insert("gemini")
+    (batch,) = world.plan()
+    world.emulator.fault("gemini", "file_upload", "deliver_late", after_matches=1, delay_seconds=1.0)
+    submit_somehow(world, batch.id)
+    world.emulator.fault("gemini", "batch_create", "deliver_late", delay_seconds=2.0)
+    submit_somehow(world, batch.id)
+    submit_somehow(world, batch.id)
+    time.sleep(0.4)
+    submit_somehow(world, batch.id)
+    time.sleep(3)
+    recover(world)
+    world.judge()
+
+
+def test_a_throttled_attempt_does_not_take_the_batch_of_one_in_doubt(world: World) -> None:
+    world.emulator.control("POST", "turnaround", {"seconds": 3})
+    try:
+        world.insert("anthropic")
+        (throttled,) = world.plan("r1")
+        world.insert("anthropic")
+        (doubtful,) = world.plan("r2")
+        world.emulator.fault("anthropic", "batch_create", "rate_limit")
+        submit_somehow(world, throttled.id)
+        world.emulator.fault("anthropic", "batch_create", "lose_answer")
+        submit_somehow(world, doubtful.id)
+        submit_somehow(world, throttled.id)  # adopts the other's batch: same count, same time, still running
+        time.sleep(0.4)
+        submit_somehow(world, doubtful.id)  # held
+    finally:
+        world.emulator.control("POST", "turnaround", {"seconds": 0.2})
+    for _ in range(6):
+        time.sleep(0.4)
+        recover(world)
+        for batch_id in (throttled.id, doubtful.id):
+            submit_somehow(world, batch_id)
+    world.judge()
     assert set(world.states().values()) == {"succeeded"}
 
 

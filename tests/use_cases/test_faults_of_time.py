@@ -15,6 +15,7 @@ import pytest
 
 from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.errors import SubmissionInDoubt
+from nightbatch.job_types import job_types
 from nightbatch.models import ProviderName
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, planned, recover, sent, until_all_succeed, wait_for_end
@@ -161,7 +162,7 @@ def test_a_prompt_changed_under_a_batch_in_doubt_does_not_send_it_again(
     with pytest.raises(SubmissionInDoubt):
         world.submit(batch_id)
     frozen = world.store.batch(batch_id).payload_sha256
-    monkeypatch.setattr("nightbatch.job_types.creative_scoring._SYSTEM", "Another prompt.")
+    monkeypatch.setattr(job_types()["creative_scoring"], "prompts", {"1": "Another prompt."})
     assert world.submit_until_certain(batch_id) == batch_id
     assert world.store.batch(batch_id).payload_sha256 == frozen
     assert world.creates(provider) == 1

@@ -39,7 +39,7 @@ def line(**values: object) -> str:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (line(job_type="scoring"), "there is no such job type; there are creative_scoring, embedding_generation"),
+        (line(job_type="scoring"), "there is no such job type; there are bulk_predictions, creative_scoring, "),
         (line(provider="mistral"), "Invalid enum value 'mistral' - at `$.provider`"),
         (line(job_type="embedding_generation", provider="anthropic"), "anthropic cannot do embedding_generation jobs"),
         (line(priority=0), "Expected `int` >= 1 - at `$.priority`"),

@@ -194,10 +194,10 @@ def test_a_cancelled_batch_keeps_what_finished(world: World, name: ProviderName)
     world.emulator.control("POST", "turnaround", {"seconds": 30})
     try:
         batch_id = sent(world, name, 6)
+        found = world.store.batch(batch_id).provider_batch_id or ""
+        world.emulator.control("POST", f"batches/{found}/end", {"as": "cancelled", "finished": 0.5})
     finally:
         world.emulator.control("POST", "turnaround", {"seconds": 0.2})
-    found = world.store.batch(batch_id).provider_batch_id or ""
-    world.emulator.control("POST", f"batches/{found}/end", {"as": "cancelled", "finished": 0.5})
     loaded = world.load(batch_id)
     assert (loaded.succeeded, loaded.requeued) == (3, 3)
     world.judge()
@@ -208,11 +208,11 @@ def test_a_batch_that_the_provider_fails_as_a_whole_costs_nothing_and_goes_again
     world.emulator.control("POST", "turnaround", {"seconds": 30})
     try:
         batch_id = sent(world, "openai", 2)
+        found = world.store.batch(batch_id).provider_batch_id or ""
+        error = {"code": "token_limit_exceeded", "line": None, "message": "Enqueued token limit reached", "param": None}
+        world.emulator.control("POST", f"batches/{found}/end", {"as": "failed", "error": error})
     finally:
         world.emulator.control("POST", "turnaround", {"seconds": 0.2})
-    found = world.store.batch(batch_id).provider_batch_id or ""
-    error = {"code": "token_limit_exceeded", "line": None, "message": "Enqueued token limit reached", "param": None}
-    world.emulator.control("POST", f"batches/{found}/end", {"as": "failed", "error": error})
     world.load(batch_id)
     assert world.store.batch(batch_id).state == "refused"
     assert set(world.states().values()) == {"queued"}

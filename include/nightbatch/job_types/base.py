@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
 from nightbatch.errors import NightbatchError, Rejected
-from nightbatch.models import Answer, EmbeddingInput, Endpoint, Prompt, ProviderName, Request
+from nightbatch.models import Answer, EmbeddingInput, Endpoint, ProviderName, Request
 
 _FLOAT4 = 3.4e38  # what a vector's column can hold
 
@@ -34,7 +37,8 @@ class JobType(ABC):
 
     ``models`` holds the default model of each provider that can do it. ``attempts`` is how often a job may be sent in all
     while it is not billed; ``paid_attempts`` how often it may be paid for when the answer is unusable. ``example`` is a
-    valid input: documentation shows it, and planning measures the type's overhead with it.
+    valid input: documentation shows it, and planning measures the type's overhead with it. ``prompts`` are the system
+    prompts by version, the newest last; a job is asked with that one, and may be reprocessed with any other.
     """
 
     name: ClassVar[str]
@@ -43,6 +47,8 @@ class JobType(ABC):
     attempts: ClassVar[int] = 3
     paid_attempts: ClassVar[int] = 1
     retention_days: ClassVar[int | None] = None
+    prompts: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    keeps_context: ClassVar[bool] = False
     openai_endpoint: ClassVar[Endpoint] = "responses"
 
     Input: ClassVar[type[BaseModel]]
@@ -52,21 +58,49 @@ class JobType(ABC):
     def request(self, job: Any) -> Request:
         """What to ask for one job; ``job`` is an instance of ``Input``."""
 
+    def context(self, job: Any) -> bytes:
+        """What `read_answer` has to know of the input; asked for where ``keeps_context`` is set. Keep it short."""
+        return b""
+
     def endpoint(self, provider: ProviderName) -> Endpoint:
         """Where the requests of this type go."""
         return self.openai_endpoint if provider == "openai" else "chat"
 
-    def render_request(self, raw: bytes) -> Request:
-        """The request for a job's JSON input. Raises `Rejected` with a reason that names the field, never its value."""
+    @property
+    def prompt_version(self) -> str | None:
+        """The version of the system prompt in use; None for a type that does not number them."""
+        return self._version or (list(self.prompts)[-1] if self.prompts else None)
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt of the version in use."""
+        return self.prompts[self.prompt_version] if self.prompt_version else None
+
+    def at_version(self, version: str | None) -> JobType:
+        """This type with another version of its prompt. Raises `Rejected` for one that it does not have."""
+        if version is None or version == self.prompt_version:
+            return self
+        if version not in self.prompts:
+            there = ", ".join(self.prompts) or "none by number"
+            raise Rejected(f"{self.name} has no prompt version {version[:20]!r}; there are {there}")
+        other = copy(self)
+        other._version = version
+        return other
+
+    def read_input(self, raw: bytes) -> Any:
+        """A job's JSON input as ``Input``. Raises `Rejected` with a reason that names the field, never its value."""
         try:
-            job = self.Input.model_validate_json(raw)
+            return self.Input.model_validate_json(raw)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"])) or "input"
             raise Rejected(f"{where}: {first['msg']}") from None
-        return self.request(job)
 
-    def read_answer(self, answer: Answer) -> Read:
+    def render_request(self, raw: bytes) -> Request:
+        """The request for a job's JSON input. Raises `Rejected` as `read_input` does."""
+        return self.request(self.read_input(raw))
+
+    def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """The validated output. Raises `Misfit` with a reason that names the field, never its value."""
         try:
             return Read(self.Output.model_validate_json(answer.text or "").model_dump_json().encode())
@@ -77,20 +111,21 @@ class JobType(ABC):
         except UnicodeEncodeError:
             raise Misfit("the answer does not fit: it holds half a character") from None
 
+    _version: str | None = None
+
     @cached_property
     def schema(self) -> dict[str, Any]:
         """The output as the strict JSON schema that all three providers take."""
-        strict: dict[str, Any] = _strict(self.Output.model_json_schema())
-        return strict
+        made: dict[str, Any] = strict(self.Output.model_json_schema())
+        return made
 
     @cached_property
     def overhead_bytes(self) -> int:
         """About what the prompt, schema and envelope of a request add to the bytes of its input."""
         raw = orjson.dumps(self.example)
         request = self.render_request(raw)
-        texts = [request.user, request.system or ""] if isinstance(request, Prompt) else list(request.texts)
-        schema = request.schema if isinstance(request, Prompt) else None
-        return max(len(orjson.dumps([texts, schema])) - len(raw), 0) + 512
+        size = len(orjson.dumps(request))  # a dataclass, with its texts and its schema
+        return max(size - len(raw), 0) + 512
 
 
 class EmbeddingType(JobType):
@@ -112,7 +147,7 @@ class EmbeddingType(JobType):
         """Embeddings have an endpoint of their own everywhere."""
         return "embeddings"
 
-    def read_answer(self, answer: Answer) -> Read:
+    def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """Vectors of one size, of finite numbers. Raises `Misfit` otherwise."""
         vectors = answer.embeddings or ()
         sizes = {len(vector) for vector in vectors}
@@ -123,16 +158,16 @@ class EmbeddingType(JobType):
         return Read(orjson.dumps({"count": len(vectors), "dimensions": sizes.pop()}), vectors)
 
 
-def _strict(node: Any) -> Any:
+def strict(node: Any) -> Any:
     """Every property required and no others allowed, as OpenAI's strict mode asks; titles and defaults left out."""
     if isinstance(node, list):
-        return [_strict(item) for item in node]
+        return [strict(item) for item in node]
     if not isinstance(node, dict):
         return node
     properties = node.get("properties")
-    rest = {key: _strict(value) for key, value in node.items() if key not in ("title", "default", "properties")}
+    rest = {key: strict(value) for key, value in node.items() if key not in ("title", "default", "properties")}
     if isinstance(properties, dict):
-        rest["properties"] = {name: _strict(value) for name, value in properties.items()}
+        rest["properties"] = {name: strict(value) for name, value in properties.items()}
         rest["required"] = list(properties)
         rest["additionalProperties"] = False
     return rest

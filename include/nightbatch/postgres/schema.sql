@@ -2,6 +2,31 @@ CREATE SCHEMA nightbatch;
 
 CREATE SCHEMA nightbatch_report;
 
+CREATE FUNCTION nightbatch.past_job(reference json) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    past bigint;
+    kind text;
+    next json;
+BEGIN
+    past := (reference ->> 'job_id')::bigint;  -- not above: what the declarations raise is not caught below
+    FOR step IN 1..20 LOOP
+        SELECT j.job_type, j.input INTO kind, next FROM nightbatch.job AS j WHERE j.id = past;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        ELSIF kind <> 'historical_reprocessing' THEN
+            RETURN past;
+        END IF;
+        past := (next ->> 'job_id')::bigint;
+    END LOOP;
+    RETURN NULL;
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION nightbatch.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -97,6 +122,12 @@ ALTER TABLE nightbatch.batch ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 CREATE TABLE nightbatch.batch_job (
     batch_id bigint NOT NULL,
     job_id bigint NOT NULL
+);
+
+CREATE TABLE nightbatch.batch_prompt (
+    batch_id bigint NOT NULL,
+    job_type text NOT NULL,
+    prompt_version text NOT NULL
 );
 
 CREATE TABLE nightbatch.budget (
@@ -312,6 +343,53 @@ ALTER TABLE nightbatch.reject ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE VIEW nightbatch.reprocessed AS
+ WITH answered AS (
+         SELECT DISTINCT ON (r.job_id) r.job_id,
+            b.provider,
+            b.model,
+            r.outcome,
+            r.output,
+            r.realtime_cost_usd,
+            r.batch_cost_usd,
+            r.batch_id,
+            r.finished_at
+           FROM (nightbatch.result r
+             JOIN nightbatch.batch b ON ((b.id = r.batch_id)))
+          WHERE (r.outcome <> 'duplicate'::text)
+          ORDER BY r.job_id, r.batch_id DESC
+        )
+ SELECT n.job_id,
+    p.id AS past_job_id,
+    p.job_type,
+    n.prompt_version,
+    o.provider AS old_provider,
+    o.model AS old_model,
+    o.outcome AS old_outcome,
+    o.output AS old_output,
+    o.batch_cost_usd AS old_batch_cost_usd,
+    o.finished_at AS old_finished_at,
+    a.provider AS new_provider,
+    a.model AS new_model,
+    a.outcome AS new_outcome,
+    a.output AS new_output,
+    a.batch_cost_usd AS new_batch_cost_usd,
+    a.finished_at AS new_finished_at
+   FROM (((( SELECT found.id AS job_id,
+            found.past_job_id,
+                CASE
+                    WHEN (found.past_job_id IS NOT NULL) THEN (found.input ->> 'prompt_version'::text)
+                    ELSE NULL::text
+                END AS prompt_version
+           FROM ( SELECT j.id,
+                    j.input,
+                    nightbatch.past_job(j.input) AS past_job_id
+                   FROM nightbatch.job j
+                  WHERE (j.job_type = 'historical_reprocessing'::text)) found) n
+     JOIN nightbatch.job p ON ((p.id = n.past_job_id)))
+     LEFT JOIN answered o ON ((o.job_id = p.id)))
+     LEFT JOIN answered a ON ((a.job_id = n.job_id)));
+
 CREATE TABLE nightbatch.run (
     id text NOT NULL,
     queued_before timestamp with time zone,
@@ -455,6 +533,9 @@ ALTER TABLE ONLY nightbatch.batch_job
 ALTER TABLE ONLY nightbatch.batch
     ADD CONSTRAINT batch_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY nightbatch.batch_prompt
+    ADD CONSTRAINT batch_prompt_pkey PRIMARY KEY (batch_id, job_type);
+
 ALTER TABLE ONLY nightbatch.batch
     ADD CONSTRAINT batch_provider_provider_batch_id_key UNIQUE (provider, provider_batch_id);
 
@@ -512,6 +593,8 @@ CREATE INDEX dismissed_run ON nightbatch.dismissed USING btree (run_id);
 
 CREATE UNIQUE INDEX job_dedup_key ON nightbatch.job USING btree (dedup_key) WHERE (dedup_key IS NOT NULL);
 
+CREATE INDEX job_reprocessing ON nightbatch.job USING btree (id) WHERE (job_type = 'historical_reprocessing'::text);
+
 CREATE UNIQUE INDEX one_create_in_doubt_per_anthropic_workspace ON nightbatch.batch USING btree (account_fingerprint) WHERE ((provider = 'anthropic'::text) AND (state = ANY (ARRAY['submitting'::text, 'held'::text])));
 
 CREATE INDEX batch_rollup_day ON nightbatch_report.batch_rollup USING btree (day);
@@ -522,6 +605,9 @@ CREATE TRIGGER job_is_immutable BEFORE DELETE OR UPDATE ON nightbatch.job FOR EA
 
 ALTER TABLE ONLY nightbatch.batch
     ADD CONSTRAINT batch_duplicate_of_fkey FOREIGN KEY (duplicate_of) REFERENCES nightbatch.batch(id);
+
+ALTER TABLE ONLY nightbatch.batch_prompt
+    ADD CONSTRAINT batch_prompt_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
 
 ALTER TABLE ONLY nightbatch.batch
     ADD CONSTRAINT batch_replaces_fkey FOREIGN KEY (replaces) REFERENCES nightbatch.batch(id);
@@ -547,6 +633,10 @@ GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_reporter;
 GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_worker;
 GRANT ALL ON SCHEMA nightbatch_report TO nightbatch_owner;
 
+REVOKE ALL ON FUNCTION nightbatch.past_job(reference json) FROM PUBLIC;
+GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_worker;
+GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_owner;
+
 REVOKE ALL ON FUNCTION nightbatch.settled_job_id() FROM PUBLIC;
 GRANT ALL ON FUNCTION nightbatch.settled_job_id() TO nightbatch_worker;
 
@@ -558,6 +648,9 @@ GRANT ALL ON TABLE nightbatch.batch TO nightbatch_owner;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.batch_job TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.batch_job TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch.batch_prompt TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.batch_prompt TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch.budget TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.budget TO nightbatch_owner;
@@ -612,6 +705,9 @@ GRANT ALL ON TABLE nightbatch.price_override TO nightbatch_owner;
 
 GRANT SELECT,INSERT ON TABLE nightbatch.reject TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.reject TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch.reprocessed TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.reprocessed TO nightbatch_owner;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.run TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.run TO nightbatch_owner;

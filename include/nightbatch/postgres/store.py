@@ -172,16 +172,26 @@ class Store:
         rows = self._run("known_provider_ids", {"provider": provider, "ids": list(ids)})
         return {row[0] for row in rows}
 
-    def batch_inputs(self, batch_id: int) -> Iterator[JobRow]:
-        """The members' inputs by job id, streamed through a server-side cursor."""
+    def another_in_doubt(self, batch_id: int) -> bool:
+        """Whether another attempt of the same account is in doubt or held."""
+        return bool(self._run("another_in_doubt", {"batch_id": batch_id}).fetchone()[0])  # type: ignore[index]
+
+    def batch_inputs(self, batch_id: int, job_types: Sequence[str] | None = None) -> Iterator[JobRow]:
+        """The members' inputs by job id, of these types or of all, streamed through a server-side cursor."""
         with (
             self.transaction(),
             self.connection.cursor(name="batch_inputs", binary=True, row_factory=tuple_row) as cursor,
         ):
             cursor.itersize = 500
-            cursor.execute(queries("ledger")["batch_inputs"], {"batch_id": batch_id})
-            for job_id, job_type, text in cursor:
-                yield JobRow(job_id, job_type, text.encode())
+            types = None if job_types is None else list(job_types)
+            cursor.execute(queries("ledger")["batch_inputs"], {"batch_id": batch_id, "job_types": types})
+            for job_id, job_type, text, version in cursor:
+                yield JobRow(job_id, job_type, text.encode(), version)
+
+    def record_prompts(self, batch_id: int, versions: Mapping[str, str]) -> None:
+        """Which version of its prompt each job type of an attempt is asked with."""
+        values = {"batch_id": batch_id, "job_types": list(versions), "prompt_versions": list(versions.values())}
+        self._run("record_prompts", values)
 
     def members(self, batch_id: int) -> dict[int, str]:
         """Job ids of an attempt with their job types."""
@@ -363,9 +373,25 @@ class Store:
         self._run("close_loaded", values, file="load")
         self._run("roll_up", {"batch_id": batch_id}, file="load")
 
-    def disown(self, batch_id: int, error: str) -> None:
-        """Take a wrongly adopted provider batch away from an attempt, which is held until it is found."""
-        self._run("disown", {"batch_id": batch_id, "error": error}, file="load")
+    def disown(self, batch: Batch, owner: int | None, error: str) -> None:
+        """Take a wrongly adopted provider batch away from an attempt, which is held until its own is found.
+
+        ``owner`` is the attempt that the batch's lines name; it gets the batch if it is still looking for it. Raises
+        `SubmissionInDoubt`, and changes nothing, while yet another create is in doubt on the same Anthropic account.
+        """
+        assert batch.provider_batch_id is not None
+        with self.transaction():
+            if self._run("disown", {"batch_id": batch.id, "error": error}, file="load").fetchone() is None:
+                return
+            if owner is not None:
+                self.record_submission(owner, batch.provider_batch_id)
+            try:
+                self._run("hold_disowned", {"batch_id": batch.id}, file="load")
+            except psycopg.errors.UniqueViolation:
+                raise SubmissionInDoubt(
+                    f"{error} Another create is in doubt on this account, which has to be settled first.",
+                    look_again_in=600,
+                ) from None
 
     def loaded_figures(self, batch_id: int) -> tuple[int, int, int, int, int]:
         """``(jobs, succeeded, failed, requeued, quarantined)`` of a loaded attempt."""

@@ -24,6 +24,7 @@ from nightbatch.models import (
     Prompt,
     ProviderName,
     ProviderState,
+    ReadyBody,
     Request,
     ResultLine,
     Submission,
@@ -87,7 +88,8 @@ class AnthropicBatches:
         if isinstance(request, EmbeddingInput):
             raise Rejected("Anthropic has no embeddings")
         require_fit(endpoint, request)
-        return render_line({"custom_id": custom_id, "params": _params(model, request)})
+        params = request.body | {"model": model} if isinstance(request, ReadyBody) else _params(model, request)
+        return render_line({"custom_id": custom_id, "params": params})
 
     def upload(self, submission: Submission, path: Path) -> None:
         """There are no files: the create carries the requests."""

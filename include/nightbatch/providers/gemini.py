@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ from nightbatch.models import (
     Prompt,
     ProviderName,
     ProviderState,
+    ReadyBody,
     Request,
     ResultLine,
     Submission,
@@ -43,6 +45,7 @@ from nightbatch.providers.wire import (
     added,
     brief,
     fingerprint,
+    gone_is_fine,
     lines,
     named,
     quiet,
@@ -123,24 +126,19 @@ class GeminiBatches:
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
         """The model stands in the create's URL."""
         require_fit(endpoint, request)
-        body = _embedding(request) if isinstance(request, EmbeddingInput) else _content(request)
+        body = _request_body(request)
         return render_line({"key": custom_id, "request": body})
 
     def upload(self, submission: Submission, path: Path) -> str:
-        """The file's name is made from the tag, so an upload that is repeated finds the first one."""
-        name = f"files/{submission.tag}"
+        """Named after the tag, and never twice the same: an upload that arrives late must not bring a fenced file back.
+
+        It costs nothing, and expires within two days if nobody uses it.
+        """
+        name = f"{submission.tag}-{secrets.token_hex(2)}"  # 40 characters, the most that Gemini takes
         with self._errors():
-            try:
-                file = self._upload(submission.tag, path)
-            except genai_errors.APIError as error:
-                if error.code != 409:
-                    raise
-                file = self._client.files.get(name=name)
-                if file.size_bytes != path.stat().st_size:
-                    self._delete(name)
-                    file = self._upload(submission.tag, path)
+            file = self._upload(name, path)
             self._wait_until_active(file)
-        return name
+            return named(file.name)
 
     def submit(self, submission: Submission, path: Path) -> str:
         name = submission.input_file
@@ -180,8 +178,10 @@ class GeminiBatches:
                 return found
 
     def fence(self, submission: Submission) -> bool:
+        """Only a file that is gone fences: any other refusal of the delete is raised."""
         if submission.input_file:
-            self._delete(submission.input_file)
+            with gone_is_fine(), self._errors():
+                self._client.files.delete(name=submission.input_file)
         return True
 
     async def get_state(self, provider_batch_id: str) -> ProviderState:
@@ -212,14 +212,15 @@ class GeminiBatches:
     def delete_files(self, submission: Submission, provider_batch_id: str | None) -> None:
         """Only the input: Gemini refuses to delete the output, whose name is too long for it, and lets it expire."""
         if submission.input_file:
-            self._delete(submission.input_file)
+            with suppress(Rejected), self._errors():  # what cannot be deleted expires
+                self._client.files.delete(name=submission.input_file)
 
     def check(self) -> None:
         self._get("batches", pageSize="1")
 
-    def _upload(self, tag: str, path: Path) -> types.File:
+    def _upload(self, name: str, path: Path) -> types.File:
         return self._client.files.upload(
-            file=path, config=types.UploadFileConfig(name=tag, display_name=tag, mime_type="jsonl")
+            file=path, config=types.UploadFileConfig(name=name, display_name=name, mime_type="jsonl")
         )
 
     def _wait_until_active(self, file: types.File) -> None:
@@ -231,10 +232,6 @@ class GeminiBatches:
             file = self._client.files.get(name=file.name or "")
         if file.state == types.FileState.FAILED:
             raise Rejected("Gemini could not process the uploaded file.")
-
-    def _delete(self, name: str) -> None:
-        with suppress(Rejected), self._errors():  # gone already
-            self._client.files.delete(name=name)
 
     def _get(self, path: str, **params: str) -> dict[str, Any]:
         with self._errors():
@@ -284,6 +281,16 @@ def _object(response: httpx2.Response) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise TypeError
     return found
+
+
+def _request_body(request: Request) -> dict[str, Any]:
+    match request:
+        case EmbeddingInput():
+            return _embedding(request)
+        case ReadyBody():
+            return request.body
+        case Prompt():
+            return _content(request)
 
 
 def _embedding(request: EmbeddingInput) -> dict[str, Any]:

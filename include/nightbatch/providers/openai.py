@@ -23,6 +23,7 @@ from nightbatch.models import (
     Prompt,
     ProviderName,
     ProviderState,
+    ReadyBody,
     Request,
     ResultLine,
     Submission,
@@ -36,6 +37,7 @@ from nightbatch.providers.wire import (
     brief,
     counted,
     fingerprint,
+    gone_is_fine,
     lines,
     named,
     quiet,
@@ -137,8 +139,10 @@ class OpenAIBatches:
                 page = page.get_next_page()
 
     def fence(self, submission: Submission) -> bool:
+        """Only a file that is gone fences: any other refusal of the delete is raised."""
         if submission.input_file:
-            self._delete(submission.input_file)
+            with gone_is_fine(), self._errors():
+                self._client.files.delete(submission.input_file)
         return True
 
     async def get_state(self, provider_batch_id: str) -> ProviderState:
@@ -176,15 +180,12 @@ class OpenAIBatches:
                 batch = self._client.batches.retrieve(provider_batch_id)
                 files += [batch.output_file_id, batch.error_file_id]
         for file_id in filter(None, files):
-            self._delete(file_id)
+            with suppress(Rejected), self._errors():  # what cannot be deleted expires
+                self._client.files.delete(file_id)
 
     def check(self) -> None:
         with self._errors():
             self._client.batches.list(limit=1)
-
-    def _delete(self, file_id: str) -> None:
-        with suppress(Rejected), self._errors():  # gone already
-            self._client.files.delete(file_id)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -211,6 +212,8 @@ def _body(model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
     match request:
         case EmbeddingInput():
             return _embeddings_body(model, request)
+        case ReadyBody():
+            return request.body | {"model": model}
         case Prompt() if endpoint == "responses":
             return _responses_body(model, request)
         case Prompt():

@@ -134,6 +134,16 @@ def still_kept() -> Iterator[None]:
         raise Rejected(f"The provider does not keep the results any more: {error}", status=410) from None
 
 
+@contextmanager
+def gone_is_fine() -> Iterator[None]:
+    """A delete of what is deleted already."""
+    try:
+        yield
+    except Rejected as error:
+        if error.status not in (404, 410):
+            raise
+
+
 def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The lines of a stream, without line breaks. Raises `Transient` when the last one was cut short."""
     parts: list[bytes] = []  # of one line: a line of embeddings may be as long as a thousand chunks

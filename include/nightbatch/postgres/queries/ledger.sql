@@ -156,13 +156,34 @@ SELECT now();
 SELECT provider_batch_id FROM nightbatch.batch
 WHERE provider = %(provider)s AND provider_batch_id = ANY (%(ids)s);
 
--- batch_inputs: what a file is rendered from, in the order of the job ids so that it is the same each time
-SELECT j.id, j.job_type, j.input::text FROM nightbatch.batch_job AS m JOIN nightbatch.job AS j ON j.id = m.job_id
-WHERE m.batch_id = %(batch_id)s ORDER BY m.job_id;
+-- another_in_doubt: whether another attempt of the same account may own what cannot be told apart by a tag
+SELECT EXISTS (
+    SELECT FROM nightbatch.batch AS b JOIN nightbatch.batch AS mine ON mine.id = %(batch_id)s
+    WHERE b.id <> mine.id AND b.provider = mine.provider AND b.account_fingerprint = mine.account_fingerprint
+        AND b.state IN ('submitting', 'held'));
 
--- members: the jobs of an attempt with their types
-SELECT j.id, j.job_type FROM nightbatch.batch_job AS m JOIN nightbatch.job AS j ON j.id = m.job_id
+-- batch_inputs: what a file is rendered from, in the order of the job ids so that it is the same each time
+SELECT j.id, coalesce(p.job_type, j.job_type), coalesce(p.input, j.input)::text,
+    CASE WHEN p.id IS NOT NULL THEN j.input ->> 'prompt_version' END
+FROM nightbatch.batch_job AS m
+JOIN nightbatch.job AS j ON j.id = m.job_id
+LEFT JOIN nightbatch.job AS p
+    ON p.id = CASE WHEN j.job_type = 'historical_reprocessing' THEN nightbatch.past_job(j.input) END
+WHERE m.batch_id = %(batch_id)s AND (%(job_types)s::text[] IS NULL OR coalesce(p.job_type, j.job_type) = ANY (%(job_types)s))
+ORDER BY m.job_id;
+
+-- members: the jobs of an attempt with their types, a reprocessing with that of the past job
+SELECT j.id, coalesce(p.job_type, j.job_type) FROM nightbatch.batch_job AS m
+JOIN nightbatch.job AS j ON j.id = m.job_id
+LEFT JOIN nightbatch.job AS p
+    ON p.id = CASE WHEN j.job_type = 'historical_reprocessing' THEN nightbatch.past_job(j.input) END
 WHERE m.batch_id = %(batch_id)s;
+
+-- record_prompts: which version of its prompt each type was asked with; the first rendering counts, as for the hash
+INSERT INTO nightbatch.batch_prompt (batch_id, job_type, prompt_version)
+SELECT %(batch_id)s, job_type, prompt_version
+FROM unnest(%(job_types)s::text[], %(prompt_versions)s::text[]) AS used (job_type, prompt_version)
+ON CONFLICT DO NOTHING;
 
 -- reject_members: jobs that could not be rendered leave an attempt before anything was sent
 WITH gone AS (

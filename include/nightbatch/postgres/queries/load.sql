@@ -9,9 +9,12 @@ COPY nightbatch.embedding (job_id, position, batch_id, embedding) FROM STDIN;
 SELECT atttypid = to_regtype('public.vector') FROM pg_attribute
 WHERE attrelid = 'nightbatch.embedding'::regclass AND attname = 'embedding';
 
--- disown: the batch was somebody else's; the attempt is in doubt as before
-UPDATE nightbatch.batch SET state = 'held', provider_batch_id = NULL, submitted_at = NULL, error = %(error)s
-WHERE id = %(batch_id)s AND state = 'submitted';
+-- disown: the batch was somebody else's; its id is free for its owner, before this attempt is held (see hold_disowned)
+UPDATE nightbatch.batch SET state = 'uploaded', provider_batch_id = NULL, submitted_at = NULL, error = %(error)s
+WHERE id = %(batch_id)s AND state = 'submitted' RETURNING id;
+
+-- hold_disowned: the attempt is in doubt as before
+UPDATE nightbatch.batch SET state = 'held' WHERE id = %(batch_id)s AND state = 'uploaded';
 
 -- forget_embeddings: vectors of earlier attempts of the same jobs
 DELETE FROM nightbatch.embedding AS e USING nightbatch.batch_job AS m

@@ -1,0 +1,82 @@
+"""Any prompt template with any JSON schema, given with the job: no code."""
+
+from __future__ import annotations
+
+from string import Template
+from typing import Annotated, Any, ClassVar
+
+import orjson
+from jsonschema import Draft202012Validator, SchemaError
+from jsonschema import ValidationError as DoesNotFit
+from pydantic import BaseModel, Field, field_validator
+
+from nightbatch.errors import Rejected
+from nightbatch.job_types.base import JobType, Misfit, Read, strict
+from nightbatch.models import Answer, Prompt, ProviderName
+
+
+class BulkPredictions(JobType):
+    """A template such as ``Is this a complaint? $text``, the values for it, and the schema of the answer."""
+
+    name = "bulk_predictions"
+    models: ClassVar[dict[ProviderName, str]] = {
+        "openai": "gpt-6-luna",
+        "anthropic": "claude-haiku-5-5",
+        "gemini": "gemini-3.5-flash-lite",
+    }
+    example: ClassVar[dict[str, Any]] = {
+        "template": "Is this a complaint? $text",
+        "values": {"text": "The coffee was cold."},
+        "schema": {"type": "object", "properties": {"complaint": {"type": "boolean"}}},
+    }
+    keeps_context = True
+
+    class Input(BaseModel):
+        """``$name`` or ``${name}`` in the template stands for a value, ``$$`` for a dollar sign."""
+
+        template: Annotated[str, Field(min_length=1)]
+        values: dict[str, str | int | float | bool] = {}
+        answer: Annotated[dict[str, Any], Field(alias="schema")]
+        system: str | None = None
+        max_tokens: Annotated[int, Field(ge=1, le=32_000)] = 1024
+
+        @field_validator("answer")
+        @classmethod
+        def _is_a_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
+            if schema.get("type") != "object":
+                raise ValueError('its type has to be "object"')
+            try:
+                Draft202012Validator.check_schema(schema)
+            except SchemaError as error:
+                raise ValueError(f"no JSON schema: {error.json_path} is wrong") from None
+            return schema
+
+    class Output(BaseModel):
+        """Whatever the job's own schema says."""
+
+    def request(self, job: Input) -> Prompt:
+        """The template with its values. Raises `Rejected` for a name without a value."""
+        try:
+            user = Template(job.template).substitute(job.values)
+        except KeyError as error:
+            raise Rejected(f"values: the template's {error.args[0]} is missing") from None
+        except ValueError:
+            raise Rejected("template: a dollar sign stands alone; write $$ for one") from None
+        return Prompt(
+            user=user, system=job.system, schema=strict(job.answer), schema_name="prediction", max_tokens=job.max_tokens
+        )
+
+    def context(self, job: Input) -> bytes:
+        """The schema, which the answer is checked against."""
+        return orjson.dumps(job.answer)
+
+    def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
+        """The answer as the schema wants it. Raises `Misfit` with the place that does not fit, never its value."""
+        try:
+            found = orjson.loads(answer.text or "")
+            Draft202012Validator(orjson.loads(context or b"{}")).validate(found)
+            return Read(orjson.dumps(found))
+        except DoesNotFit as error:
+            raise Misfit(f"the answer does not fit: {error.json_path} breaks the rule {error.validator!r}") from None
+        except ValueError:
+            raise Misfit("the answer does not fit: it is no JSON") from None

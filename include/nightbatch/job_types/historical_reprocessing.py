@@ -1,0 +1,41 @@
+"""A past job again: with another model, prompt version or provider."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, Field
+
+from nightbatch.errors import Rejected
+from nightbatch.job_types.base import JobType
+from nightbatch.models import ProviderName, Request
+
+
+class HistoricalReprocessing(JobType):
+    """Rendered and read as the job that ``job_id`` names; the view ``nightbatch.reprocessed`` shows old beside new."""
+
+    name = "historical_reprocessing"
+    models: ClassVar[dict[ProviderName, str]] = {
+        "openai": "gpt-6-luna",
+        "anthropic": "claude-haiku-5-5",
+        "gemini": "gemini-3.5-flash-lite",
+    }
+    example: ClassVar[dict[str, Any]] = {"job_id": 1}
+
+    class Input(BaseModel):
+        """``prompt_version``: one of the past job's type; its newest if not given."""
+
+        job_id: Annotated[int, Field(ge=1)]
+        prompt_version: str | None = None
+
+    class Output(BaseModel):
+        """That of the past job's type."""
+
+    def request(self, job: Input) -> Request:
+        """Comes to this only where the database knows no such job: its row replaces the reference."""
+        raise Rejected(f"job_id: there is no job {job.job_id}")
+
+    @property
+    def overhead_bytes(self) -> int:
+        """The past input and its prompt are not known when batches are cut: room for a long text each."""
+        return 16_384

@@ -1,0 +1,42 @@
+"""A ready request body, passed through as it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import orjson
+from pydantic import BaseModel, Field
+
+from nightbatch.job_types.base import JobType, Read
+from nightbatch.models import Answer, Endpoint, ProviderName, ReadyBody
+
+
+class Raw(JobType):
+    """The body of one call in the provider's own words: chat completions, messages, or generateContent."""
+
+    name = "raw"
+    models: ClassVar[dict[ProviderName, str]] = {
+        "openai": "gpt-6-luna",
+        "anthropic": "claude-haiku-5-5",
+        "gemini": "gemini-3.5-flash-lite",
+    }
+    example: ClassVar[dict[str, Any]] = {"body": {"messages": [{"role": "user", "content": "Say yes."}]}}
+    openai_endpoint: ClassVar[Endpoint] = "chat"
+
+    class Input(BaseModel):
+        """The job's model is put into the body; what else stands there is the provider's to judge."""
+
+        body: Annotated[dict[str, Any], Field(min_length=1)]
+
+    class Output(BaseModel):
+        """The answer's text."""
+
+        text: str
+
+    def request(self, job: Input) -> ReadyBody:
+        """The body."""
+        return ReadyBody(job.body)
+
+    def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
+        """The text, whatever it says."""
+        return Read(orjson.dumps({"text": answer.text or ""}))
