@@ -103,6 +103,10 @@ _LIMITS = """\
 - **Nobody is told while nobody looks.** Alerts, and the adoption of batches that no run waits for, come from the hourly Dag
   `nightbatch_recover`. While that one is paused too, results can pass their retention unseen: they are lost then, and not
   paid for again by themselves.
+- **A refusal that names no request.** Where a provider refuses a whole batch and does not say which request is at fault, all
+  its jobs end as rejected, with the provider's words: nothing is paid, and nothing is sent until somebody has read them.
+- **The clock of the triggerer** decides when a wait for a batch is given up (a day and more after its submission); all else
+  goes by the database's clock. If it runs hours ahead, the wait ends early, and the hourly Dag loads the batch instead.
 - **All of it is proven against the emulator only, so far.** The emulator follows the providers' documents and their SDKs,
   and speaks with the official Airflow operators; where a real provider does otherwise, the proof does not cover it.
 """
