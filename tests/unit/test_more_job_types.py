@@ -54,9 +54,11 @@ def test_near_duplicates_are_removed_and_no_more_are_kept_than_were_asked_for() 
     assert [hook["text"] for hook in read["hooks"]] == ["Wake to coffee", "Sleep five minutes longer"]
 
 
-def test_too_few_distinct_hooks_do_not_fit() -> None:
-    with pytest.raises(Misfit, match="1 of its 2 hooks are distinct, 2 were asked for"):
-        HOOKS.read_answer(hooks("Wake to coffee", "Wake to coffee."), b"2")
+def test_fewer_hooks_than_were_wanted_are_kept_and_none_do_not_fit() -> None:
+    read = HOOKS.read_answer(hooks("Wake to coffee", "Wake to coffee."), b"2")
+    assert len(json.loads(read.json)["hooks"]) == 1
+    with pytest.raises(Misfit, match="it holds no hook"):
+        HOOKS.read_answer(hooks(), b"2")
 
 
 def test_more_hooks_are_asked_for_than_are_kept() -> None:
@@ -64,6 +66,8 @@ def test_more_hooks_are_asked_for_than_are_kept() -> None:
     request = HOOKS.request(job)
     assert isinstance(request, Prompt)
     assert request.user.startswith("Write 6 hooks.\nproduct: Tea\naudience: all")
+    assert request.schema is not None
+    assert request.schema["properties"]["hooks"]["minItems"] == 6
     assert HOOKS.context(job) == b"4"
 
 

@@ -53,10 +53,13 @@ class HookGeneration(JobType):
 
     def request(self, job: Input) -> Prompt:
         """Half as many again as are wanted: some may turn out alike."""
+        asked = job.count + (job.count + 1) // 2
         brief = job.model_dump(exclude_none=True, exclude={"count"})
-        user = "\n".join([f"Write {job.count + (job.count + 1) // 2} hooks.", *(f"{k}: {v}" for k, v in brief.items())])
+        user = "\n".join([f"Write {asked} hooks.", *(f"{name}: {value}" for name, value in brief.items())])
+        hooks = {**self.schema["properties"]["hooks"], "minItems": asked, "maxItems": asked}
+        schema = {**self.schema, "properties": {"hooks": hooks}}
         return Prompt(
-            user=user, system=self.system, schema=self.schema, schema_name="hooks", max_tokens=200 + 100 * job.count
+            user=user, system=self.system, schema=schema, schema_name="hooks", max_tokens=200 + 100 * job.count
         )
 
     def context(self, job: Input) -> bytes:
@@ -64,17 +67,14 @@ class HookGeneration(JobType):
         return b"%d" % job.count
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        """The first distinct ones. Raises `Misfit` for fewer than were asked for."""
+        """The first distinct ones, as many as were wanted; fewer are worth having, none is a `Misfit`."""
         given = self.Output.model_validate_json(super().read_answer(answer).json).hooks
-        wanted = int(context or len(given))
         kept: list[HookGeneration.Output.Hook] = []
         for hook in given:
-            if len(kept) < wanted and not any(_alike(hook.text, other.text) for other in kept):
+            if len(kept) < int(context or len(given)) and not any(_alike(hook.text, other.text) for other in kept):
                 kept.append(hook)
-        if len(kept) < wanted:
-            raise Misfit(
-                f"the answer does not fit: {len(kept)} of its {len(given)} hooks are distinct, {wanted} were asked for"
-            )
+        if not kept:
+            raise Misfit("the answer does not fit: it holds no hook")
         return Read(self.Output(hooks=kept).model_dump_json().encode())
 
 
