@@ -1,8 +1,12 @@
-"""The processes of one stack. The process table is the only record, so nothing in it can be stale.
+"""The processes of one stack, found in the process table.
 
 Every process is started with the stack's folder and its component's name in its environment, and hands both down to
 all it starts, however they regroup themselves. A pid file could name a program that was given the pid since; a process
 group would miss Airflow's tasks, which make groups of their own.
+
+Airflow makes a worker that runs a task, and the task, non-dumpable (``_make_process_nondumpable`` of its supervisor):
+from then on only root can read their environment. Those are known by their session, which is the one of the component's
+leader, dead or alive. So the leaders are written down, in ``sessions``, until nothing of their component is left.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ def spawn(root: Path, component: str, command: Sequence[str], env: Mapping[str, 
         "SPT_NOENV": "1",  # setproctitle, which Airflow calls, would else write over the environment that we read
     }
     with log_file.open("ab") as log:
-        return subprocess.Popen(
+        leader = subprocess.Popen(
             command,
             cwd=root,
             env={**env, **tags},
@@ -41,6 +45,8 @@ def spawn(root: Path, component: str, command: Sequence[str], env: Mapping[str, 
             stderr=log,
             start_new_session=True,
         )
+    _remember(root, component, leader.pid)
+    return leader
 
 
 def log_path(root: Path, component: str) -> Path:
@@ -67,6 +73,8 @@ def kill(root: Path, components: Collection[str]) -> None:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(doomed, timeout=0.1)
+    for component in components:
+        _sessions_file(root, component).unlink(missing_ok=True)
 
 
 def stop(root: Path, components: Collection[str], *, patience: float = 10.0) -> None:
@@ -101,14 +109,61 @@ def _groups(root: Path) -> dict[str, list[psutil.Process]]:
 
 
 def _tagged(root: Path) -> Iterator[tuple[str, psutil.Process]]:
-    wanted = str(root)
+    wanted, sessions = str(root), _sessions(root)
     for process in psutil.process_iter():
         try:
             env = process.environ()
+        except (psutil.AccessDenied, PermissionError):
+            if component := _by_session(process, sessions):
+                yield component, process
+            continue
         except (psutil.Error, OSError):
-            continue  # gone, a zombie, or another user's
+            continue  # gone, or a zombie
         if env.get(_ROOT) == wanted and _COMPONENT in env and process.pid != os.getpid():
             yield env[_COMPONENT], process
+
+
+def _by_session(process: psutil.Process, sessions: Mapping[int, tuple[str, float]]) -> str | None:
+    """The component of a process of ours whose environment cannot be read.
+
+    Linux gives no process the id of a session that still has members, so a leader's id means that leader's session as
+    long as any of them lives; a session that was made later under the same id has a leader younger than the record.
+    """
+    with suppress(psutil.Error, OSError):
+        session = os.getsid(process.pid)
+        component, began = sessions.get(session, (None, 0.0))
+        if component and process.uids().real == os.getuid() and not _is_another(session, began):
+            return component
+    return None
+
+
+def _is_another(leader: int, began: float) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(leader).create_time() != began
+    return False
+
+
+def _sessions_file(root: Path, component: str) -> Path:
+    return root / "sessions" / component
+
+
+def _remember(root: Path, component: str, leader: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        began = psutil.Process(leader).create_time()
+        path = _sessions_file(root, component)
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a") as file:
+            file.write(f"{leader} {began}\n")
+
+
+def _sessions(root: Path) -> dict[int, tuple[str, float]]:
+    """Component and start of each leader, by its id."""
+    found = {}
+    for path in (root / "sessions").glob("*"):
+        with suppress(FileNotFoundError):
+            for leader, began in map(str.split, path.read_text().splitlines()):
+                found[int(leader)] = (path.name, float(began))
+    return found
 
 
 def _leads(process: psutil.Process) -> bool:
