@@ -9,9 +9,18 @@ from nightbatch.models import ProviderName, Usage
 Json = dict[str, Any]
 
 MODELS: dict[ProviderName, str] = {
-    "openai": "gpt-5-mini",
+    "openai": "gpt-4o-mini",
     "anthropic": "claude-haiku-4-5",
     "gemini": "gemini-2.5-flash",
+}
+EMBEDDING_MODELS: dict[str, str] = {"openai": "text-embedding-3-small", "gemini": "gemini-embedding-001"}
+DOWNLOADS: dict[ProviderName, str] = {"openai": "file_download", "anthropic": "results", "gemini": "file_download"}
+SCHEMA: Json = {
+    "type": "object",
+    "properties": {"verdict": {"type": "string", "enum": ["run", "drop"]}, "score": {"$ref": "#/$defs/Score"}},
+    "required": ["verdict", "score"],
+    "additionalProperties": False,
+    "$defs": {"Score": {"type": "integer", "minimum": 1, "maximum": 10}},
 }
 
 
@@ -19,15 +28,38 @@ def ended(name: ProviderName, url: str) -> Json:
     """An ended batch with results, as the provider shows it."""
     if name == "openai":
         files = {"output_file_id": "file-out", "error_file_id": "file-err", "input_file_id": "file-in"}
-        return {"id": "batches/1", "object": "batch", "status": "completed", "created_at": 1_795_000_000, **files}
+        batch = {"id": "batches/1", "object": "batch", "status": "completed", "created_at": 1_795_000_000, **files}
+        return batch | {"endpoint": "/v1/chat/completions", "completion_window": "24h", "metadata": None}
     if name == "anthropic":
         counts = {"processing": 0, "succeeded": 2, "errored": 0, "canceled": 0, "expired": 0}
         times = {"created_at": "2026-11-20T00:00:00Z", "ended_at": "2026-11-20T01:00:00Z", "archived_at": None}
-        batch = {"id": "batches/1", "type": "message_batch", "processing_status": "ended", "request_counts": counts}
-        return batch | times | {"results_url": f"{url}/v1/messages/batches/1/results"}
+        shown = {"id": "batches/1", "type": "message_batch", "processing_status": "ended", "request_counts": counts}
+        return shown | times | {"results_url": f"{url}/v1/messages/batches/1/results"}
     output = {"responsesFile": "files/batch-out"}
     metadata = {"state": "BATCH_STATE_SUCCEEDED", "output": output, "batchStats": {"requestCount": "2"}}
     return {"name": "batches/1", "done": True, "metadata": metadata, "response": output}
+
+
+def full(name: ProviderName) -> Json:
+    """An ended batch of `Wire.submission` that says all that it can say."""
+    shown = ended(name, "http://127.0.0.1")
+    if name == "openai":
+        counts = {"total": 2, "completed": 1, "failed": 1}
+        error = {"code": "server_error", "line": 1, "message": "no", "param": None}
+        times = {"completed_at": 1_795_000_100, "expires_at": 1_795_086_400, "errors": {"data": [error]}}
+        return shown | times | {"request_counts": counts, "metadata": {"nightbatch_tag": "nb-1-a"}}
+    if name == "gemini":
+        times = {"createTime": "2026-11-20T00:00:00.123456789Z", "endTime": "2026-11-20T01:00:00Z"}
+        shown["metadata"] |= times | {"displayName": "nb-1-a"}
+        return shown | {"error": {"code": 13, "message": "no"}}
+    return shown
+
+
+def list_of(name: ProviderName, *batches: Json) -> Json:
+    """The last page of a list of batches."""
+    if name == "gemini":
+        return {"operations": list(batches)}
+    return {"object": "list", "data": list(batches), "has_more": False, "first_id": "b", "last_id": "b"}
 
 
 def error_body(name: ProviderName, status: int, message: str = "no", kind: str | None = None) -> Json:

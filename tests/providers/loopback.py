@@ -20,19 +20,32 @@ from nightbatch.models import FoundBatch, ProviderName, ProviderState, ResultLin
 from nightbatch.provider import BatchProvider
 from tests.providers.bodies import MODELS, Json, ended
 
-KEY = "key-of-the-loopback-server"
+KEY = "sk-canary-key"
+HTML = {"content-type": "text/html"}
 
 
 @dataclass
 class Reply:
-    """One answer; ``body`` is JSON unless it is bytes, or chunks to be streamed."""
+    """One answer; ``body`` is JSON unless it is bytes, or chunks to be streamed. ``short`` bytes less than announced are sent."""
 
     body: Any = field(default_factory=dict)
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    short: int = 0
 
     def raw(self) -> bytes:
+        """As it goes over the wire."""
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request that came."""
+
+    method: str
+    path: str
+    body: bytes
+    headers: str
 
 
 Route = Callable[[str, str], Reply]
@@ -44,15 +57,20 @@ class Server:
 
     url: str
     route: Route
-    seen: list[tuple[str, str, bytes]] = field(default_factory=list)
+    seen: list[Asked] = field(default_factory=list)
 
-    def say(self, route: Route | Reply) -> None:
-        """What it answers from now on."""
-        self.route = (lambda method, path: route) if isinstance(route, Reply) else route
+    def say(self, answer: Route | Reply, *then: Reply) -> None:
+        """What it answers from now on: by route, or each reply in turn and the last one for ever."""
+        if isinstance(answer, Reply):
+            turns = [answer, *then]
+            self.route = lambda method, path: turns.pop(0) if len(turns) > 1 else turns[0]
+        else:
+            self.route = answer
         self.seen.clear()
 
     def posts(self) -> int:
-        return sum(method == "POST" for method, _, _ in self.seen)
+        """How many POST requests came."""
+        return sum(asked.method == "POST" for asked in self.seen)
 
 
 @contextmanager
@@ -62,10 +80,11 @@ def serve() -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # headers and body in one packet: in two, the second waits 40 ms for the first's acknowledgement
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            server.seen.append((self.command, self.path, body))
+            server.seen.append(Asked(self.command, self.path, body, str(self.headers)))
             reply = server.route(self.command, self.path)
             self.send_response(reply.status)
             for name, value in reply.headers.items():
@@ -78,7 +97,8 @@ def serve() -> Iterator[Server]:
                 self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(raw)))
             self.end_headers()
-            self.wfile.write(raw)
+            self.wfile.write(raw[: len(raw) - reply.short])
+            self.close_connection = self.close_connection or bool(reply.short)
 
         def _stream(self, chunks: Iterator[bytes]) -> None:
             self.send_header("transfer-encoding", "chunked")
@@ -108,14 +128,6 @@ def serve() -> Iterator[Server]:
         http.server_close()
 
 
-def a_submission(name: ProviderName, folder: Path) -> tuple[Submission, Path]:
-    """A submission whose input is uploaded, as far as the adapter can tell."""
-    path = folder / "input.jsonl"
-    path.write_bytes(b'{"custom_id":"j1_a1"}\n')
-    uploaded = {"openai": "file-1", "gemini": "files/nb-1-a", "anthropic": None}[name]
-    return Submission(1, "nb-1-a", MODELS[name], "chat", 1, uploaded, datetime.now(UTC)), path
-
-
 @dataclass
 class Wire:
     """An adapter at the loopback server."""
@@ -125,36 +137,51 @@ class Wire:
     provider: BatchProvider
     folder: Path
 
+    def submission(self) -> tuple[Submission, Path]:
+        """One whose input is uploaded, as far as the adapter can tell."""
+        path = self.folder / "input.jsonl"
+        path.write_bytes(b'{"custom_id":"j1_a7"}\n')
+        uploaded = {"openai": "file-1", "gemini": "files/nb-1-a", "anthropic": None}[self.name]
+        return Submission(7, "nb-1-a", MODELS[self.name], "chat", 1, uploaded, datetime.now(UTC)), path
+
     def submit(self, reply: Reply) -> ProviderError:
         """What one `submit` raises for an answer; proves that it was one POST."""
-        submission, path = a_submission(self.name, self.folder)
+        submission, path = self.submission()
         self.server.say(reply)
         with pytest.raises(ProviderError) as caught:
             self.provider.submit(submission, path)
         assert self.server.posts() == len(self.server.seen) == 1
         return caught.value
 
-    def find(self, route: Route | Reply) -> list[FoundBatch]:
-        self.server.say(route)
-        return self.provider.find_submission(a_submission(self.name, self.folder)[0])
+    def find(self, answer: Route | Reply, *then: Reply) -> list[FoundBatch]:
+        """What the adapter finds in lists of batches."""
+        submission, _ = self.submission()
+        self.server.say(answer, *then)
+        return self.provider.find_submission(submission)
 
-    def state(self, operation: Json) -> ProviderState:
-        """What the adapter makes of a batch as the provider tells it."""
-        self.server.say(Reply(operation))
+    def state(self, shown: Json) -> ProviderState:
+        """What the adapter makes of a batch as the provider shows it."""
+        self.server.say(Reply(shown))
         return asyncio.run(self.provider.get_state("batches/1"))
 
-    def results(self, *downloads: bytes | Iterator[bytes]) -> list[ResultLine | UnreadableLine]:
+    def read(self, *lines: Json) -> list[ResultLine | UnreadableLine]:
+        """What the adapter makes of result lines."""
+        return self.results(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+
+    def results(self, *downloads: bytes | Iterator[bytes] | Reply) -> list[ResultLine | UnreadableLine]:
         """The lines of an ended batch; OpenAI may have two downloads."""
         return list(self.iter_results(*downloads))
 
-    def iter_results(self, *downloads: bytes | Iterator[bytes]) -> Iterator[ResultLine | UnreadableLine]:
+    def iter_results(self, *downloads: bytes | Iterator[bytes] | Reply) -> Iterator[ResultLine | UnreadableLine]:
+        """The same, one after the other."""
         waiting = list(downloads)
         batch = ended(self.name, self.server.url)
 
         def route(method: str, path: str) -> Reply:
-            if any(word in path for word in ("content", "results", "download")):
-                return Reply(waiting.pop(0) if waiting else b"", headers={"content-type": "application/jsonl"})
-            return Reply(batch)
+            if not any(word in path for word in ("content", "results", "download")):
+                return Reply(batch)
+            download = waiting.pop(0) if waiting else b""
+            return download if isinstance(download, Reply) else Reply(download, headers={"content-type": "text/plain"})
 
         self.server.say(route)
         return self.provider.iter_results("batches/1")

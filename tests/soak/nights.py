@@ -75,9 +75,9 @@ def _fault(place: Place, provider: ProviderName) -> dict[str, Any]:
         return {"operation": "batch_list", "fault": "list_lag", "delay_seconds": LAG_SECONDS, "times": 4}
     if chance < 0.16:
         return {"operation": "file_download", "fault": "truncate"}
-    if chance < 0.24:
+    if chance < 0.26:
         return {"operation": "batch_create", "fault": "deliver_late", "delay_seconds": LAG_SECONDS}
-    if chance < 0.44:
+    if chance < 0.60:
         return {"operation": "batch_create", "fault": place.dice.choice(("lose_answer", "error_after"))}
     calls = _CALLS if provider == "anthropic" else _CALLS + _FILE_CALLS
     fault = place.dice.choice(("reset", "lose_answer", "error_after", "rate_limit", "refuse"))

@@ -56,6 +56,15 @@ def end_batch(emulator: Emulator, faults: Faults, body: dict[str, Any], request:
     return {"id": batch.id, "as": outcome}
 
 
+def age_batch(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
+    """`{"days"}`: an ended batch and the files that it made are as if all had happened so many days earlier."""
+    batch = emulator.state.batch_by_id(request.path_params["id"])
+    if batch is None or batch.outcome is None:
+        raise ValueError("There is no ended batch of this id.")
+    emulator.state.age(batch, float(body["days"]) * 86400)
+    return {"id": batch.id, "days": body["days"]}
+
+
 def advance_clock(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
     """`{"advance": seconds}`: moves the emulator's clock on."""
     emulator.state.advance(float(body["advance"]))
@@ -112,6 +121,7 @@ _CONTROLS: tuple[tuple[str, str, Control], ...] = (
     ("GET", "/health", health),
     ("POST", "/control/turnaround", set_turnaround),
     ("POST", "/control/batches/{id:path}/end", end_batch),
+    ("POST", "/control/batches/{id:path}/age", age_batch),
     ("POST", "/control/clock", advance_clock),
     ("POST", "/control/faults", add_fault),
     ("GET", "/control/faults", show_faults),

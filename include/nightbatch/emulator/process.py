@@ -94,7 +94,7 @@ class EmulatorProcess:
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
         """A control call, such as `control("POST", "faults", {...})`. Raises `httpx.HTTPStatusError`."""
-        answer = httpx.request(method, f"{self.url}/control/{path}", json=body, timeout=60, trust_env=False)
+        answer = self._ask(method, f"/control/{path}", json=body, timeout=60)
         answer.raise_for_status()
         return answer.json()
 
@@ -109,6 +109,10 @@ class EmulatorProcess:
     def fault(self, provider: str, operation: str, fault: str, **details: Any) -> None:
         """Adds a rule, see `nightbatch.emulator.faults.Rule`."""
         self.control("POST", "faults", {"provider": provider, "operation": operation, "fault": fault, **details})
+
+    def _ask(self, method: str, path: str, **how: Any) -> httpx.Response:
+        """No TLS, so no certificates: to read them takes ten times as long as to ask."""
+        return httpx.request(method, f"{self.url}{path}", trust_env=False, verify=False, **how)
 
     def _command(self, port_file: Path) -> list[str]:
         command = [
@@ -134,7 +138,7 @@ class EmulatorProcess:
                 raise RuntimeError("The emulator ended while starting; its message is on standard error.")
             if port_file.exists():
                 self.port = int(port_file.read_text())
-                httpx.get(f"{self.url}/health", timeout=_START_SECONDS, trust_env=False).raise_for_status()
+                self._ask("GET", "/health", timeout=_START_SECONDS).raise_for_status()
                 return
             time.sleep(0.02)
         self.kill()

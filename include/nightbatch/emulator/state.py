@@ -232,6 +232,19 @@ class State:
         """Hides an ended batch."""
         self.db.execute("UPDATE batch SET deleted_at = ? WHERE id = ?", (self.now(), batch.id))
 
+    def age(self, batch: Batch, seconds: float) -> None:
+        """Moves an ended batch into the past, with the files that it made, so that the providers' retention takes them."""
+        times = ("created_at", "due_at", "expires_at", "checked_at", "cancelling_at", "ended_at")
+        earlier = ", ".join(f"{name} = {name} - :seconds" for name in times)
+        made = {"seconds": seconds, "id": batch.id, "output": batch.output_file, "error": batch.error_file}
+        with self.transaction() as db:
+            db.execute(f"UPDATE batch SET {earlier} WHERE id = :id", made)
+            db.execute(
+                "UPDATE file SET created_at = created_at - :seconds, expires_at = expires_at - :seconds"
+                " WHERE id IN (:output, :error)",
+                made,
+            )
+
     def enqueued_tokens(self, provider: Provider, account: str, model: str | None) -> int:
         """What the open batches of this account and model hold."""
         sql = "SELECT coalesce(sum(tokens), 0) FROM batch WHERE provider = ? AND account = ? AND outcome IS NULL"

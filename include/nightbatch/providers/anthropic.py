@@ -69,7 +69,11 @@ class AnthropicBatches:
     def __init__(self, *, api_key: str, base_url: str | None = None, account: str | None = None) -> None:
         quiet()
         self._key = api_key
-        self._client = anthropic.Anthropic(api_key=api_key, base_url=base_url, timeout=TIMEOUT)
+        self._client = anthropic.Anthropic(
+            api_key=api_key,
+            base_url=base_url,
+            http_client=anthropic.DefaultHttpxClient(timeout=TIMEOUT, verify=tls()),
+        )
         self._async = PerLoop(
             lambda: anthropic.AsyncAnthropic(
                 api_key=api_key,

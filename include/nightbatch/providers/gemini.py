@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +68,8 @@ _BASE_URL = "https://generativelanguage.googleapis.com"
 _SDK_TIMEOUT_MS = 300_000  # for one call, or for one 8 MB piece of an upload
 _ACTIVE_SECONDS = 120.0
 _RUNNING = {"PENDING", "RUNNING", "QUEUED", "UPDATING", "PAUSED", "CANCELLING"}
-_ENDED = {"SUCCEEDED", "PARTIALLY_SUCCEEDED", "CANCELLED", "EXPIRED"}
+_WITH_RESULTS = {"SUCCEEDED", "PARTIALLY_SUCCEEDED"}
+_ENDED = {*_WITH_RESULTS, "CANCELLED", "EXPIRED"}
 # https://ai.google.dev/api/generate-content#FinishReason; an answer without text is refused whatever its reason
 _REFUSING = {
     "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "OTHER", "IMAGE_SAFETY",
@@ -114,9 +115,8 @@ class GeminiBatches:
             "headers": {"x-goog-api-key": api_key},
             "timeout": TIMEOUT,
             "verify": tls(),
-            "follow_redirects": True,
         }
-        self._http = httpx2.Client(**raw)
+        self._http = httpx2.Client(**raw, event_hooks={"request": [_keep_key_at_home(root)]})
         self._async = PerLoop(lambda: httpx2.AsyncClient(**raw, limits=NO_IDLE_CONNECTIONS))
         self.account = fingerprint(account, "gemini", root, api_key)
 
@@ -189,18 +189,21 @@ class GeminiBatches:
             return _state(_object(await self._async.client().get(provider_batch_id)))
 
     def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
-        """An expired batch has nothing to fetch."""
+        """An expired or cancelled batch has nothing to fetch.
+
+        The download alone follows redirects, as the SDK does and as Google shows it for files that it has made:
+        https://ai.google.dev/gemini-api/docs/video (``curl -L``).
+        """
         operation = self._get(provider_batch_id)
         with self._errors():
             named(operation.get("name"))
             name = _responses_file(operation)
+            if not name and _state(operation).status in _WITH_RESULTS:
+                raise Rejected("Gemini does not name the results of this batch, or does not any more.", status=410)
         if not name:
             return
-        with (
-            still_kept(),
-            self._errors(),
-            self._http.stream("GET", f"{name}:download", params={"alt": "media"}) as response,
-        ):
+        download = self._http.stream("GET", f"{name}:download", params={"alt": "media"}, follow_redirects=True)
+        with still_kept(), self._errors(), download as response:
             genai_errors.APIError.raise_for_response(response)
             for line in lines(response.iter_bytes()):
                 yield _read(line)
@@ -248,6 +251,17 @@ class GeminiBatches:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # Status 200 with something else in it, as from a login page on the way; or an upload that broke off.
             raise Transient(f"Gemini's answer could not be read: {type(error).__name__}") from None
+
+
+def _keep_key_at_home(root: str) -> Callable[[httpx2.Request], None]:
+    """A hook on every request, those of a redirect too: httpx2 takes ``Authorization`` from another host, not this key."""
+    home = httpx2.URL(root).origin
+
+    def check(request: httpx2.Request) -> None:
+        if request.url.origin != home:
+            request.headers.pop("x-goog-api-key", None)
+
+    return check
 
 
 def _translated(error: genai_errors.APIError, key: str) -> ProviderError:

@@ -75,7 +75,11 @@ class OpenAIBatches:
     def __init__(self, *, api_key: str, base_url: str | None = None, account: str | None = None) -> None:
         quiet()
         self._key = api_key
-        self._client = openai.OpenAI(api_key=api_key, base_url=base_url, timeout=TIMEOUT)
+        self._client = openai.OpenAI(
+            api_key=api_key,
+            base_url=base_url,
+            http_client=openai.DefaultHttpxClient(timeout=TIMEOUT, verify=tls()),
+        )
         # For the create: neither the SDK's retries nor a redirect may send it a second time.
         self._once = self._client.with_options(
             max_retries=0,
@@ -155,6 +159,8 @@ class OpenAIBatches:
             batch = self._client.batches.retrieve(provider_batch_id)
             named(batch.id)
             files = [file_id for file_id in (batch.output_file_id, batch.error_file_id) if file_id]
+            if batch.request_counts and batch.request_counts.completed and not batch.output_file_id:
+                raise Rejected("OpenAI does not name the results of this batch, or does not any more.", status=410)
         for file_id in files:
             with (
                 still_kept(),

@@ -179,9 +179,12 @@ def _mended(line: bytes) -> Any:
 
 
 def usage(input_tokens: Any, output_tokens: Any, cached_tokens: Any = 0) -> Usage | None:
-    """Tokens as billed; None when a number is missing or cannot be: an unknown cost, not a cost of nothing."""
+    """Tokens as billed; None when a number is missing or cannot be: an unknown cost, not a cost of nothing.
+
+    ``true`` is no number here, though it is one to Python: the load could not store it.
+    """
     numbers = (input_tokens, output_tokens, cached_tokens or 0)
-    if not all(isinstance(number, int) and 0 <= number < 2**31 for number in numbers) or numbers[2] > numbers[0]:
+    if not all(type(number) is int and 0 <= number < 2**31 for number in numbers) or numbers[2] > numbers[0]:
         return None
     return Usage(input_tokens=numbers[0], output_tokens=numbers[1], cached_tokens=numbers[2])
 
@@ -189,7 +192,7 @@ def usage(input_tokens: Any, output_tokens: Any, cached_tokens: Any = 0) -> Usag
 def added(*counts: Any) -> int | None:
     """The sum of token counts, in which None is nothing; None when one of them is no number."""
     numbers = [count for count in counts if count is not None]
-    return sum(numbers) if all(isinstance(number, int) and number >= 0 for number in numbers) else None
+    return sum(numbers) if all(type(number) is int and number >= 0 for number in numbers) else None
 
 
 def vector(numbers: list[float]) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import orjson
@@ -9,13 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightbatch.errors import Rejected, Transient
+from nightbatch.errors import Rejected
 from nightbatch.models import PROVIDERS, EmbeddingInput, Endpoint, Prompt, ProviderName
 from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
-from nightbatch.providers.wire import lines
 
-ADAPTERS: dict[ProviderName, BatchProvider] = {}
 ENDPOINTS: list[tuple[ProviderName, Endpoint]] = [
     ("openai", "chat"), ("openai", "responses"), ("anthropic", "chat"), ("gemini", "chat"),
 ]  # fmt: skip
@@ -24,10 +23,9 @@ ANYTHING = st.text(st.characters(), max_size=50)
 SURROGATE = st.integers(0xD800, 0xDFFF).map(chr)
 
 
+@cache
 def adapter(name: ProviderName) -> BatchProvider:
-    if name not in ADAPTERS:
-        ADAPTERS[name] = build(name, api_key="k")
-    return ADAPTERS[name]
+    return build(name, api_key="k")
 
 
 def said(body: Any) -> set[str]:
@@ -74,22 +72,3 @@ def test_the_same_request_renders_to_the_same_bytes(name: ProviderName) -> None:
     prompt = Prompt("u", "s", schema)
     first, second = (build(name, api_key=key).render("j1_a7", "m", "chat", prompt) for key in ("one", "two"))
     assert first == second
-
-
-@given(st.lists(st.binary(min_size=1, max_size=30).map(lambda raw: raw.hex().encode()), max_size=20), st.data())
-def test_lines_do_not_depend_on_how_a_download_was_cut(whole: list[bytes], data: st.DataObject) -> None:
-    text = b"".join(line + b"\r\n\n" for line in whole)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
-    chunks = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    assert [line.strip() for line in lines(chunks)] == whole
-
-
-@pytest.mark.parametrize("cut", range(1, 9))
-def test_a_last_line_that_was_cut_is_never_taken_for_whole(cut: int) -> None:
-    text = b'{"a":1}\n{"b":22}'
-    with pytest.raises(Transient):
-        list(lines([text[:-cut] if cut < 8 else text[:-7]]))
-
-
-def test_a_last_line_needs_no_line_break() -> None:
-    assert list(lines([b'{"a":1}\n{"b', b'":2}'])) == [b'{"a":1}', b'{"b":2}']

@@ -6,7 +6,7 @@ import json
 import tracemalloc
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from nightbatch.errors import Transient
 from nightbatch.models import ProviderName, ResultLine, UnreadableLine, Usage
-from tests.providers.bodies import Json, expired_line, result_line
-from tests.providers.loopback import Wire
+from nightbatch.providers.wire import lines
+from tests.providers.bodies import Json, result_line
+from tests.providers.loopback import Reply, Wire
 
 _quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -57,6 +58,7 @@ def check_shape(line: ResultLine | UnreadableLine) -> None:
         assert line.answer
 
 
+@pytest.mark.fault(33)
 @_quick
 @given(line=_ANYTHING.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40))
 def test_no_line_whatsoever_breaks_the_reading(name: ProviderName, line: bytes) -> None:
@@ -65,6 +67,7 @@ def test_no_line_whatsoever_breaks_the_reading(name: ProviderName, line: bytes) 
     check_shape(found)
 
 
+@pytest.mark.fault(33)
 @settings(_quick, max_examples=250)
 @given(data=st.data())
 def test_a_line_that_is_wrong_in_one_place_is_read_or_kept(name: ProviderName, data: st.DataObject) -> None:
@@ -121,6 +124,7 @@ def test_a_last_line_with_half_a_character_and_no_break_is_whole(wire: Wire) -> 
     assert isinstance(line, ResultLine)
 
 
+@pytest.mark.fault(29)
 def test_duplicates_come_twice_and_in_order(wire: Wire) -> None:
     """Which of them counts is the load's to say."""
     first, second = (result_line(wire.name, "j1_a1", text, Usage(1, 1)) for text in ("one", "two"))
@@ -135,6 +139,7 @@ def test_blank_lines_and_other_line_ends_are_no_lines(wire: Wire, gap: bytes) ->
     assert [type(line) for line in got] == [ResultLine, ResultLine]
 
 
+@pytest.mark.fault(32)
 def test_a_stream_that_ends_inside_a_line_is_cut_short(wire: Wire) -> None:
     raw = json.dumps(result_line(wire.name, "j1_a1", "fine", Usage(1, 1))).encode()
     got = wire.iter_results(iter([raw + b"\n" + raw[:-5]]))
@@ -169,11 +174,64 @@ def test_a_reader_that_is_given_up_leaves_the_client_usable(wire: Wire) -> None:
     assert len(wire.results(raw)) == 1
 
 
-def test_openai_reads_both_files(wires: dict[ProviderName, Wire]) -> None:
-    wire = wires["openai"]
-    good, late = result_line("openai", "j1_a1", "fine", Usage(1, 1)), expired_line("j2_a1")
-    got = wire.results(json.dumps(good).encode() + b"\n", json.dumps(late).encode())
-    assert [(line.custom_id, line.outcome) for line in got if isinstance(line, ResultLine)] == [
-        ("j1_a1", "succeeded"),
-        ("j2_a1", "expired"),
-    ]
+@pytest.mark.fault(32)
+def test_a_download_that_loses_its_last_bytes_is_cut_short(wire: Wire) -> None:
+    raw = json.dumps(result_line(wire.name, "j1_a1", "fine", Usage(1, 1))).encode() + b"\n"
+    with pytest.raises(Transient):
+        wire.results(Reply(raw, short=1))
+    with pytest.raises(Transient, match="middle of a line"):
+        wire.results(raw[:-9])
+
+
+@given(st.lists(st.binary(min_size=1, max_size=30).map(lambda raw: raw.hex().encode()), max_size=20), st.data())
+def test_lines_do_not_depend_on_how_a_download_was_cut(whole: list[bytes], data: st.DataObject) -> None:
+    text = b"".join(line + b"\r\n\n" for line in whole)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
+    chunks = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert [line.strip() for line in lines(chunks)] == whole
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_a_last_line_that_was_cut_is_never_taken_for_whole(cut: int) -> None:
+    with pytest.raises(Transient):
+        list(lines([b'{"a":1}\n{"b":22}'[:-cut]]))
+
+
+def test_a_last_line_needs_no_line_break() -> None:
+    assert list(lines([b'{"a":1}\n{"b', b'":2}'])) == [b'{"a":1}', b'{"b":2}']
+
+
+@pytest.mark.fault(34)
+@pytest.mark.parametrize("count", [None, -1, "5", 2**40, 1.5, True, [5], {}])
+def test_a_count_of_tokens_that_cannot_be_makes_the_usage_unknown(name: ProviderName, count: Any) -> None:
+    """Of the input or of the output; the answer stays an answer."""
+    for place in range(2):
+        line = result_line(name, "j1_a1", "fine", Usage(10, 5))
+        usage = usage_in(name, line)
+        usage[[key for key in usage if "cach" not in key and "details" not in key][place]] = count
+        found = read(name, line)
+        assert isinstance(found, ResultLine)
+        expected = None if not (name == "gemini" and count is None and place) else Usage(10, 0)
+        assert (found.outcome, found.usage) == ("succeeded", expected)
+
+
+@pytest.mark.fault(34)
+@pytest.mark.parametrize("usage", [None, {}])
+def test_a_usage_that_is_not_there_is_unknown(name: ProviderName, usage: Any) -> None:
+    line = result_line(name, "j1_a1", "fine", Usage(10, 5))
+    holder = {"openai": ["response", "body"], "anthropic": ["result", "message"], "gemini": ["response"]}[name]
+    at: Any = line
+    for key in holder:
+        at = at[key]
+    at["usageMetadata" if name == "gemini" else "usage"] = usage
+    found = read(name, line)
+    assert isinstance(found, ResultLine)
+    assert (found.outcome, found.billed, found.usage) == ("succeeded", True, None)
+
+
+def usage_in(name: ProviderName, line: Json) -> Json:
+    """Where a line says what it cost."""
+    if name == "openai":
+        return cast(Json, line["response"]["body"]["usage"])
+    return cast(Json, line["result"]["message"]["usage"] if name == "anthropic" else line["response"]["usageMetadata"])
