@@ -95,8 +95,8 @@ class World:
             time.sleep(0.05)
         return loading.load_batch(self.store, provider, job_types(), batch_id)
 
-    def night(self, run_id: str) -> list[Loaded]:
-        sent = [self.submit_until_certain(batch) for batch in self.plan(run_id)]
+    def night(self, run_id: str, **params: Any) -> list[Loaded]:
+        sent = [self.submit_until_certain(batch) for batch in self.plan(run_id, **params)]
         return [self.load(batch_id) for batch_id in sent if batch_id is not None]
 
     def states(self) -> dict[int, str]:

@@ -2,6 +2,17 @@ CREATE SCHEMA nightbatch;
 
 CREATE SCHEMA nightbatch_report;
 
+CREATE FUNCTION nightbatch.number_in(output json, name text) RETURNS numeric
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    RETURN (output ->> name)::numeric;
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION nightbatch.past_job(reference json) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog'
@@ -48,6 +59,25 @@ EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
     RETURN NULL;
 END
 $$;
+
+CREATE FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer DEFAULT 10) RETURNS TABLE(of_job bigint, of_position integer, job_id bigint, "position" integer, similarity double precision)
+    LANGUAGE sql STABLE
+    AS $$
+            SELECT q.job_id, q.position, n.job_id, n.position, 1 - n.distance
+            FROM nightbatch.embedding AS q
+            JOIN nightbatch.batch AS qb ON qb.id = q.batch_id
+            CROSS JOIN LATERAL (
+                SELECT e.job_id, e.position, e.embedding OPERATOR(public.<=>) q.embedding AS distance
+                FROM nightbatch.embedding AS e
+                JOIN nightbatch.batch AS b ON b.id = e.batch_id
+                WHERE b.provider = qb.provider AND b.model = qb.model
+                    AND public.vector_dims(e.embedding) = public.vector_dims(q.embedding)
+                    AND (e.job_id, e.position) <> (q.job_id, q.position)
+                ORDER BY distance, e.job_id, e.position LIMIT at_most
+            ) AS n
+            WHERE q.job_id = ANY (of_jobs)
+            ORDER BY q.job_id, q.position, n.distance, n.job_id
+        $$;
 
 CREATE TABLE nightbatch.alert (
     id bigint NOT NULL,
@@ -149,29 +179,6 @@ ALTER TABLE nightbatch.budget ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
-CREATE TABLE nightbatch.decision (
-    id bigint NOT NULL,
-    batch_id bigint NOT NULL,
-    choice text NOT NULL,
-    provider_batch_id text,
-    decided_by text NOT NULL,
-    reason text NOT NULL,
-    decided_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT decision_choice_check CHECK ((choice = ANY (ARRAY['resend'::text, 'drop'::text, 'adopt'::text, 'cancel'::text]))),
-    CONSTRAINT decision_decided_by_check CHECK (((length(decided_by) >= 1) AND (length(decided_by) <= 200))),
-    CONSTRAINT decision_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 2000))),
-    CONSTRAINT only_an_adoption_names_a_batch CHECK (((choice = 'adopt'::text) = (provider_batch_id IS NOT NULL)))
-);
-
-ALTER TABLE nightbatch.decision ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME nightbatch.decision_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
-);
-
 CREATE TABLE nightbatch.dismissed (
     job_id bigint NOT NULL,
     state text NOT NULL,
@@ -179,20 +186,6 @@ CREATE TABLE nightbatch.dismissed (
     run_id text,
     dismissed_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT dismissed_state_check CHECK ((state = ANY (ARRAY['rejected'::text, 'cancelled'::text])))
-);
-
-CREATE TABLE nightbatch.embedding (
-    job_id bigint NOT NULL,
-    "position" integer NOT NULL,
-    batch_id bigint NOT NULL,
-    embedding public.vector NOT NULL,
-    CONSTRAINT embedding_position_check CHECK (("position" >= 0))
-);
-
-CREATE TABLE nightbatch.gathered (
-    only_row boolean DEFAULT true NOT NULL,
-    up_to bigint DEFAULT 0 NOT NULL,
-    CONSTRAINT gathered_only_row_check CHECK (only_row)
 );
 
 CREATE TABLE nightbatch.job (
@@ -214,15 +207,6 @@ CREATE TABLE nightbatch.job (
     CONSTRAINT labels_are_an_object CHECK ((jsonb_typeof(labels) = 'object'::text)),
     CONSTRAINT priority_is_1_to_10 CHECK (((priority >= 1) AND (priority <= 10))),
     CONSTRAINT provider_is_openai_anthropic_or_gemini CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text])))
-);
-
-ALTER TABLE nightbatch.job ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME nightbatch.job_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
 );
 
 CREATE TABLE nightbatch.open_job (
@@ -293,6 +277,87 @@ CREATE VIEW nightbatch.job_status AS
           WHERE ((l.job_id = j.id) AND (l.outcome <> 'duplicate'::text))
           ORDER BY l.batch_id DESC
          LIMIT 1) r ON (true));
+
+CREATE VIEW nightbatch.council AS
+ WITH scored AS (
+         SELECT (j.labels ->> 'council'::text) AS council,
+            j.id,
+            s.state,
+            (j.provider || COALESCE((' '::text || b.model), ''::text)) AS member,
+            r.overall
+           FROM (((nightbatch.job j
+             JOIN nightbatch.job_status s ON ((s.job_id = j.id)))
+             LEFT JOIN nightbatch.batch b ON ((b.id = s.batch_id)))
+             LEFT JOIN LATERAL ( SELECT nightbatch.number_in(l.output, 'overall'::text) AS overall
+                   FROM nightbatch.result l
+                  WHERE ((l.job_id = j.id) AND (l.outcome = 'succeeded'::text))
+                  ORDER BY l.batch_id DESC
+                 LIMIT 1) r ON (true))
+          WHERE (j.labels ? 'council'::text)
+        ), middle AS (
+         SELECT scored_1.council,
+            (percentile_cont((0.5)::double precision) WITHIN GROUP (ORDER BY ((scored_1.overall)::double precision)))::numeric AS overall
+           FROM scored scored_1
+          GROUP BY scored_1.council
+        )
+ SELECT scored.council,
+    count(*) AS members,
+    count(scored.overall) AS answered,
+    bool_and((scored.state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'rejected'::text, 'cancelled'::text]))) AS complete,
+    middle.overall,
+    (max(scored.overall) - min(scored.overall)) AS spread,
+    round(stddev_pop(scored.overall), 1) AS deviation,
+    (array_agg(scored.member ORDER BY (abs((scored.overall - middle.overall))) DESC NULLS LAST, scored.id))[1] AS dissenter,
+    max(abs((scored.overall - middle.overall))) AS dissent
+   FROM (scored
+     JOIN middle USING (council))
+  GROUP BY scored.council, middle.overall;
+
+CREATE TABLE nightbatch.decision (
+    id bigint NOT NULL,
+    batch_id bigint NOT NULL,
+    choice text NOT NULL,
+    provider_batch_id text,
+    decided_by text NOT NULL,
+    reason text NOT NULL,
+    decided_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT decision_choice_check CHECK ((choice = ANY (ARRAY['resend'::text, 'drop'::text, 'adopt'::text, 'cancel'::text]))),
+    CONSTRAINT decision_decided_by_check CHECK (((length(decided_by) >= 1) AND (length(decided_by) <= 200))),
+    CONSTRAINT decision_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 2000))),
+    CONSTRAINT only_an_adoption_names_a_batch CHECK (((choice = 'adopt'::text) = (provider_batch_id IS NOT NULL)))
+);
+
+ALTER TABLE nightbatch.decision ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME nightbatch.decision_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE nightbatch.embedding (
+    job_id bigint NOT NULL,
+    "position" integer NOT NULL,
+    batch_id bigint NOT NULL,
+    embedding public.vector NOT NULL,
+    CONSTRAINT embedding_position_check CHECK (("position" >= 0))
+);
+
+CREATE TABLE nightbatch.gathered (
+    only_row boolean DEFAULT true NOT NULL,
+    up_to bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT gathered_only_row_check CHECK (only_row)
+);
+
+ALTER TABLE nightbatch.job ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME nightbatch.job_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE nightbatch.price_override (
     id bigint NOT NULL,
@@ -633,12 +698,16 @@ GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_reporter;
 GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_worker;
 GRANT ALL ON SCHEMA nightbatch_report TO nightbatch_owner;
 
+GRANT ALL ON FUNCTION nightbatch.number_in(output json, name text) TO nightbatch_worker;
+
 REVOKE ALL ON FUNCTION nightbatch.past_job(reference json) FROM PUBLIC;
 GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_owner;
 
 REVOKE ALL ON FUNCTION nightbatch.settled_job_id() FROM PUBLIC;
 GRANT ALL ON FUNCTION nightbatch.settled_job_id() TO nightbatch_worker;
+
+GRANT ALL ON FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer) TO nightbatch_worker;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.alert TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.alert TO nightbatch_owner;
@@ -655,17 +724,8 @@ GRANT ALL ON TABLE nightbatch.batch_prompt TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch.budget TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.budget TO nightbatch_owner;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.decision TO nightbatch_worker;
-GRANT ALL ON TABLE nightbatch.decision TO nightbatch_owner;
-
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.dismissed TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.dismissed TO nightbatch_owner;
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.embedding TO nightbatch_worker;
-GRANT ALL ON TABLE nightbatch.embedding TO nightbatch_owner;
-
-GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.gathered TO nightbatch_worker;
-GRANT ALL ON TABLE nightbatch.gathered TO nightbatch_owner;
 
 GRANT SELECT,INSERT ON TABLE nightbatch.job TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.job TO nightbatch_owner;
@@ -699,6 +759,18 @@ GRANT ALL ON TABLE nightbatch.result TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch.job_status TO nightbatch_reporter;
 GRANT SELECT ON TABLE nightbatch.job_status TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.job_status TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch.council TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.council TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch.decision TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.decision TO nightbatch_owner;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.embedding TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.embedding TO nightbatch_owner;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.gathered TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.gathered TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch.price_override TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.price_override TO nightbatch_owner;
