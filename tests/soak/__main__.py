@@ -22,6 +22,7 @@ from tests.soak.rest import come_to_rest
 from tests.soak.unrest import Unrest
 
 _START_SECONDS = 400.0
+_TOLD = 30
 
 
 def main() -> int:
@@ -38,8 +39,10 @@ def main() -> int:
         return 130
     except TROUBLE as error:  # what no longer is part of the unrest
         wrong = [f"{type(error).__name__}: {error}"]
-    for what in wrong:
+    for what in wrong[:_TOLD]:
         print(f"Wrong: {what}")
+    if len(wrong) > _TOLD:
+        print(f"... and {len(wrong) - _TOLD} more")
     if wrong:
         print(f"Logs and databases: {root}")
         return 1
