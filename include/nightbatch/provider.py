@@ -71,7 +71,10 @@ class BatchProvider(Protocol):
         ...
 
     def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
-        """The results of an ended batch, unordered, streamed. Raises `Transient` when the download was cut short."""
+        """The results of an ended batch, unordered, streamed. Raises `Transient` when the download was cut short.
+
+        `Rejected` with status 410: the provider has the results no more; with 404: this account does not know the batch.
+        """
         ...
 
     def cancel(self, provider_batch_id: str) -> None:

@@ -191,8 +191,7 @@ class GeminiBatches:
     def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
         """An expired or cancelled batch has nothing to fetch.
 
-        The download alone follows redirects, as the SDK does and as Google shows it for files that it has made:
-        https://ai.google.dev/gemini-api/docs/video (``curl -L``).
+        The download alone follows redirects, as the SDK does; the key stays with its host.
         """
         operation = self._get(provider_batch_id)
         with self._errors():

@@ -72,6 +72,7 @@ def test_a_list_is_a_list_or_could_not_be_read(wire: Wire, data: st.DataObject) 
 
 
 @pytest.mark.fault(21)
+@pytest.mark.filterwarnings("ignore:.* is not a valid JobState")
 @_settings
 @given(data=st.data())
 def test_a_create_has_an_id_or_is_in_doubt(wire: Wire, data: st.DataObject) -> None:
