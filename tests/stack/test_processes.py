@@ -129,3 +129,20 @@ def test_a_session_made_later_under_the_same_id_is_left_alone(folder: Path) -> N
             end(others)
 
     as_ordinary_user(claim)
+
+
+def test_a_leader_that_ended_and_that_nobody_has_reaped_does_not_run(folder: Path) -> None:
+    """As in a container, where often nobody reaps: a zombie's environment cannot be read either."""
+
+    def claim() -> None:
+        leader = processes.spawn(folder / "root", "triggerer", [str(folder / "sleeper"), "0"], dict(os.environ))
+        deadline = time.monotonic() + 30
+        while psutil.Process(leader.pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        try:
+            assert processes.running(folder / "root") == {}
+        finally:
+            leader.wait()
+
+    as_ordinary_user(claim)

@@ -130,6 +130,8 @@ def _by_session(process: psutil.Process, sessions: Mapping[int, tuple[str, float
     long as any of them lives; a session that was made later under the same id has a leader younger than the record.
     """
     with suppress(psutil.Error, OSError):
+        if process.status() == psutil.STATUS_ZOMBIE:  # its environment cannot be read either
+            return None
         session = os.getsid(process.pid)
         component, began = sessions.get(session, (None, 0.0))
         if component and process.uids().real == os.getuid() and not _is_another(session, began):
