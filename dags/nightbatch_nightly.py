@@ -8,7 +8,8 @@ worker, loads every result, and reports what was paid and what was saved.
   the end of its data interval; a run that you start takes all that is due.
 - **submit, wait, load** run for each batch by itself: one that ends early is loaded early, and a provider that is down
   stops nobody else.
-- **settle** puts jobs that were never sent back into the queue. **report** writes the figures and updates the asset
+- **settle** puts jobs that were never sent back into the queue; **next_wave** starts the Dag once more if the provider's
+  queue had no room for all of them. **report** writes the figures and updates the asset
   `nightbatch://results`. **watch** fails the run, in words, if anything of it needs a person.
 
 Every task may be cleared and run again at any time: what was sent stands in the ledger, and nothing is paid for twice.
@@ -31,6 +32,7 @@ from nightbatch.airflow.hooks import provider_for, store
 from nightbatch.airflow.retries import by_error
 from nightbatch.airflow.sensor import BatchSensor
 from nightbatch.airflow.tasks import RESULTS, counts, failed_tasks, keep_report, queued_before, run_form, run_params
+from nightbatch.airflow.waves import NextWaveOperator
 from nightbatch.job_types import job_types
 from nightbatch.models import PROVIDERS, ProviderName
 from nightbatch.settings import Settings
@@ -52,7 +54,7 @@ settings = Settings.from_env()
 def nightbatch() -> None:
     planned = plan()
     nights = [night_at(name, planned) for name in PROVIDERS]
-    nights >> settle() >> report() >> watch()
+    nights >> settle() >> [report(), NextWaveOperator(task_id="next_wave")] >> watch()
 
 
 def night_at(name: ProviderName, planned: Any) -> Any:
@@ -76,7 +78,7 @@ def plan(*, dag_run: Any = None, params: Any = None) -> dict[str, list[int]]:
     with store() as ledger:
         if wanted.dry_run:
             for line in submission.preview(ledger, job_types(), settings, queued_before=before, params=wanted):
-                log.info("Would send to %s, model %s, as %s: %s jobs.", *line)
+                log.info("Would send %s.", line)
             return {}
         batches = submission.plan_run(
             ledger, job_types(), settings, run_id=dag_run.run_id, queued_before=before, params=wanted
@@ -95,7 +97,7 @@ def submit_to(name: ProviderName) -> Any:
     return submit.override(max_active_tis_per_dagrun=1) if name == "anthropic" else submit
 
 
-@task(retries=20)
+@task(retries=1000)  # it may have to wait for room in the provider's queue, as long as other batches take
 def submit(batch_id: int) -> int:
     """Send one batch, or find out what became of it: the id of the attempt that is now with the provider."""
     from nightbatch import submission

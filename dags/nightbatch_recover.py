@@ -4,7 +4,10 @@
 Every hour: settles submissions whose outcome is in doubt, loads ended batches that no run takes care of any more, and
 raises or resolves alerts about batches that are overdue, held, or bound to another account.
 
-What it found stands in the log of the task and in the table `nightbatch.alert`. It fails only if its own work did.
+Then it answers, by the realtime API and at full price, the jobs that may go there and that no batch would serve by their
+deadline.
+
+What it found stands in the logs of its tasks and in the table `nightbatch.alert`. It fails only if its own work did.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import functools
 import logging
 from datetime import timedelta
 
-from airflow.sdk import CronTriggerTimetable, dag, task
+from airflow.sdk import CronTriggerTimetable, TriggerRule, dag, task
 
 from nightbatch.airflow.hooks import provider_for, store
 from nightbatch.airflow.retries import by_error
@@ -35,7 +38,7 @@ settings = Settings.from_env()
     tags=["nightbatch"],
 )
 def nightbatch_recover() -> None:
-    recover()
+    recover() >> fall_back()
 
 
 @task
@@ -45,6 +48,16 @@ def recover() -> None:
 
     with store() as ledger:
         for sentence in recovery.recover(ledger, functools.cache(provider_for), job_types(), settings):
+            log.info("%s", sentence)
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE)
+def fall_back() -> None:
+    """Answer in realtime what cannot wait for a batch, if its type or the job itself asks for that."""
+    from nightbatch import fallback
+
+    with store() as ledger:
+        for sentence in fallback.answer_urgent(ledger, functools.cache(provider_for), job_types(), settings):
             log.info("%s", sentence)
 
 

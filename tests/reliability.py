@@ -49,6 +49,17 @@ FAULTS = {
     36: "A model is retired: the jobs that ask for it are rejected, the others go",
     37: "The provider's limit of enqueued tokens is reached: postponed, the lowest priority last",
     38: "A batch is stuck past its window: an alert, and a person may cancel it, wait or move it",
+    39: "An input holds what jsonb refuses, like U+0000 or half a character, 1e400, a key twice: kept as it came",
+    40: "A job is larger than the provider's files may be: rejected, with the size and the limit",
+    41: "Provider, model or job type do not exist, or do not go together: an error at the insert, or rejected with the reason",
+    42: "A priority is negative, huge, text or NaN: refused at the insert",
+    43: "SQL stands in a field: it is data",
+    44: "A price is missing: the job runs, and is counted as unpriced",
+    45: "A price changes while a batch is under way: the one at its submission counts",
+    46: "The same dedup_key comes again: one job, and the caller gets the first one's id",
+    47: "The disk is full: nothing is sent, and a load is rolled back",
+    48: "A result does not fit the job type: failed, with the reason and the raw text, paid and counted as waste",
+    49: "The model refuses, stops short, or answers with nothing: an outcome of its own, not a success",
 }
 
 _INTRO = """\

@@ -10,7 +10,7 @@ from uuid import uuid4
 from nightbatch.errors import NightbatchError, Rejected
 from nightbatch.job_types.base import JobType
 from nightbatch.models import ProviderName
-from nightbatch.postgres.staging import insert_rows
+from nightbatch.postgres.staging import Row, insert_rows
 from nightbatch.postgres.store import Store
 
 JOB_TYPE = "creative_scoring"
@@ -39,8 +39,8 @@ def convene(
         raise Rejected("the creative holds half a character (a lone surrogate)") from None
     name = f"council-{uuid4().hex[:12]}"
     labels = json.dumps({"council": name})
-    rows = [
-        (JOB_TYPE, provider, model, priority, text, f"{name}:{provider}:{model or ''}", labels, None, None)
+    rows: list[Row] = [
+        (JOB_TYPE, provider, model, priority, text, f"{name}:{provider}:{model or ''}", labels, None, None, None, None)
         for provider, model in members
     ]
     insert_rows(store, rows)

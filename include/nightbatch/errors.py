@@ -33,6 +33,10 @@ class Transient(ProviderError):
         self.retry_after = retry_after
 
 
+class Unreachable(Transient):
+    """No connection came about: nothing was sent."""
+
+
 class Throttled(Transient):
     """429 in the provider's own words: nothing was done, and it may be asked again after ``retry_after`` seconds."""
 

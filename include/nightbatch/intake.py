@@ -1,45 +1,30 @@
-"""Jobs from a file into the staging table: every line checked, a bad one named, and no other lost for it."""
+"""Jobs into the staging table, from a file or from Python: each one checked, a bad one named, and no other lost for it."""
 
 from __future__ import annotations
 
-import csv
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from nightbatch.errors import ConfigurationError
+from nightbatch.errors import ConfigurationError, NightbatchError
 from nightbatch.job_types.base import JobType
-from nightbatch.postgres.staging import Row, RowsRefused, insert_rows
+from nightbatch.lines import Line, Numbered, read_csv, read_jsonl, read_rows
+from nightbatch.postgres.staging import Row, RowsRefused, insert_for_ids, insert_rows
 from nightbatch.postgres.store import Store
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 _CHUNK = 5_000
-_Aware = Annotated[datetime, msgspec.Meta(tz=True)]
-
-
-class Line(msgspec.Struct, forbid_unknown_fields=True):
-    """One job as a file gives it; ``input`` keeps the bytes that the producer wrote."""
-
-    job_type: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-    provider: Literal["openai", "anthropic", "gemini"]
-    input: msgspec.Raw
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
-    priority: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
-    dedup_key: Annotated[str, msgspec.Meta(min_length=1, max_length=500)] | None = None
-    labels: dict[str, str] = {}
-    not_before: _Aware | None = None
-    deadline: _Aware | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is no job; ``number`` counts lines of the file from 1, for CSV the line on which its row ends."""
+    """What is no job. ``number`` counts a file's lines from 1 (for CSV the line on which its row ends), rows from 0."""
 
     number: int
     reason: str
@@ -54,6 +39,16 @@ class Enqueued:
     bad: list[BadLine] = field(default_factory=list)
 
 
+class JobsRefused(NightbatchError):
+    """Some rows are no jobs, so none was inserted; ``bad`` names every one of them by its position, from 0."""
+
+    def __init__(self, bad: list[BadLine]) -> None:
+        shown = "; ".join(f"row {row.number}: {row.reason}" for row in bad[:5])
+        more = f"; and {len(bad) - 5:,} more" if len(bad) > 5 else ""
+        super().__init__(f"Nothing was queued, since {len(bad):,} of the rows are no jobs: {shown}{more}.")
+        self.bad = bad
+
+
 def enqueue_file(
     store: Store, types: Mapping[str, JobType], path: Path, *, progress: Callable[[int], None] = lambda _: None
 ) -> Enqueued:
@@ -62,29 +57,52 @@ def enqueue_file(
     Streams the file; ``progress`` gets the bytes read so far. All good lines are inserted, or, if the database fails on
     the way, none. Raises `ConfigurationError` for a file that cannot be read as either.
     """
-    read = {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".csv": _read_csv}.get(path.suffix.lower())
+    read = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": read_csv}.get(path.suffix.lower())
     if read is None:
         raise ConfigurationError(f"{path.name}: only .jsonl and .csv files can be enqueued.")
     done = Enqueued()
-    good = _good_rows(read(path, progress), types, done)
+    good = _good_rows(read(path, progress), types, done.bad)
     with store.transaction():
         while chunk := list(islice(good, _CHUNK)):
-            _insert(store, chunk, done)
+            for accepted, new in _insert(store, insert_rows, chunk, done.bad):
+                done.new += new
+                done.known += len(accepted) - new
     done.bad.sort(key=lambda line: line.number)
     return done
 
 
-_Numbered = tuple[int, Line | str]
-"""A line's number with the job, or with the reason why it is none."""
+def enqueue_rows(
+    store: Store, types: Mapping[str, JobType], jobs: DataFrame | Iterable[Mapping[str, Any]]
+) -> list[int]:
+    """Insert the jobs of a pandas DataFrame, or of mappings; their ids in the same order. All of them, or none.
+
+    Raises `JobsRefused`, which names every row that is no job, and `ConfigurationError` for a frame whose columns are
+    named otherwise than those of a CSV file.
+    """
+    bad: list[BadLine] = []
+    ids: list[int] = []
+    good = _good_rows(read_rows(jobs), types, bad)
+    with store.transaction():
+        while chunk := list(islice(good, _CHUNK)):
+            if not bad:  # after a bad one the others are only looked at, to be named with it
+                for _, found in _insert(store, insert_for_ids, chunk, bad):
+                    ids += found
+        if bad:
+            raise JobsRefused(sorted(bad, key=lambda row: row.number))
+    return ids
+
+
+_Placed = list[tuple[int, Row]]
+"""Rows with where they stand."""
 
 
 def _good_rows(
-    numbered: Iterator[_Numbered], types: Mapping[str, JobType], done: Enqueued
+    numbered: Iterator[Numbered], types: Mapping[str, JobType], bad: list[BadLine]
 ) -> Iterator[tuple[int, Row]]:
     for number, line in numbered:
         reason = line if isinstance(line, str) else _why_not(line, types)
         if reason or isinstance(line, str):
-            done.bad.append(BadLine(number, str(reason)))
+            bad.append(BadLine(number, str(reason)))
         else:
             yield number, _row(line)
 
@@ -110,90 +128,27 @@ def _row(line: Line) -> Row:
         line.priority,
         bytes(line.input).decode(),
         line.dedup_key,
-        msgspec.json.encode(line.labels).decode(),
+        msgspec.json.encode(line.labels).decode() if line.labels else "{}",
         line.not_before,
         line.deadline,
+        line.cache_days,
+        line.fallback,
     )
 
 
-def _insert(store: Store, rows: list[tuple[int, Row]], done: Enqueued) -> None:
+_Result = TypeVar("_Result")
+
+
+def _insert(
+    store: Store, insert: Callable[[Store, list[Row]], _Result], rows: _Placed, bad: list[BadLine]
+) -> Iterator[tuple[_Placed, _Result]]:
     """Insert what Postgres takes; what it refuses all the same is found by halving."""
     try:
-        new = insert_rows(store, [row for _, row in rows])
+        yield rows, insert(store, [row for _, row in rows])
     except RowsRefused as refused:
         if len(rows) == 1:
-            done.bad.append(BadLine(rows[0][0], str(refused)))
+            bad.append(BadLine(rows[0][0], str(refused)))
             return
         middle = len(rows) // 2
-        _insert(store, rows[:middle], done)
-        _insert(store, rows[middle:], done)
-        return
-    done.new += new
-    done.known += len(rows) - new
-
-
-def _read_jsonl(path: Path, progress: Callable[[int], None]) -> Iterator[_Numbered]:
-    decoder = msgspec.json.Decoder(Line)
-    done = 0
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            done += len(raw)
-            if number % 1000 == 0:
-                progress(done)
-            if not raw.strip():
-                continue
-            try:
-                yield number, decoder.decode(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                yield number, _why_undecodable(raw, error)
-    progress(done)
-
-
-def _why_undecodable(raw: bytes, error: Exception) -> str:
-    if raw.strip() in (b"{", b"[", b"}", b"]") or not raw.lstrip().startswith(b"{"):
-        return f"not a JSON object: every line must hold one whole job ({error})"
-    if "truncated" in str(error) and b"\\ud" in raw.lower():
-        return "a string holds half a character (a lone surrogate)"
-    return str(error)
-
-
-def _read_csv(path: Path, progress: Callable[[int], None]) -> Iterator[_Numbered]:
-    """The first line names the columns; ``input`` holds JSON, or columns such as ``input.headline`` its members."""
-    csv.field_size_limit(sys.maxsize)
-    decoder = msgspec.json.Decoder(Line, strict=False)
-    with path.open("rb") as raw, TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file)
-        _check_header(path, reader.fieldnames or [])
-        for count, row in enumerate(reader, start=1):
-            if count % 1000 == 0:
-                progress(raw.tell())
-            try:
-                yield reader.line_num, decoder.decode(msgspec.json.encode(_members(row)))
-            except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-                yield reader.line_num, str(error)
-        progress(raw.tell())
-
-
-def _check_header(path: Path, names: Any) -> None:
-    unknown = [name for name in names if name not in Line.__struct_fields__ and not name.startswith("input.")]
-    if unknown or not names:
-        raise ConfigurationError(
-            f"{path.name}: the first line must name the columns, of {', '.join(Line.__struct_fields__)} or input.<member>"
-            + (f"; there is {', '.join(map(repr, unknown[:3]))}." if unknown else ".")
-        )
-
-
-def _members(row: dict[str | Any, Any]) -> dict[str, Any]:
-    if None in row:
-        raise msgspec.ValidationError("the row has more cells than the first line has names")
-    filled = {name: text for name, text in row.items() if text not in (None, "")}
-    for text in filled.values():
-        text.encode()  # half a character cannot be kept
-    parts = {name.removeprefix("input."): filled.pop(name) for name in list(filled) if name.startswith("input.")}
-    if parts:
-        filled["input"] = msgspec.Raw(msgspec.json.encode(parts))
-    elif "input" in filled:
-        filled["input"] = msgspec.json.decode(filled["input"], type=msgspec.Raw)
-    if "labels" in filled:
-        filled["labels"] = msgspec.json.decode(filled["labels"], type=dict[str, str])
-    return filled
+        yield from _insert(store, insert, rows[:middle], bad)
+        yield from _insert(store, insert, rows[middle:], bad)

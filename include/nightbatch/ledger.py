@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from nightbatch.models import BatchState, Endpoint, ProviderName, Submission
 
@@ -35,6 +36,8 @@ class Batch:
     closed_at: datetime | None
     duplicate_of: int | None
     cancel_wanted_at: datetime | None
+    mode: Literal["batch", "realtime"] = "batch"
+    lacked_room: bool = False
 
     @property
     def submission(self) -> Submission:
@@ -65,6 +68,8 @@ class Lane:
     """One job type on one provider, as planning sees it.
 
     ``capacity`` is the most bytes that a batch's requests may sum up to, ``overhead`` what the type adds to each input.
+    ``fallback``: whether the type's jobs may go to the realtime API when no batch would be back by their deadline;
+    ``turnaround`` is how long a batch takes, in seconds.
     """
 
     job_type: str
@@ -75,6 +80,8 @@ class Lane:
     capacity: int
     max_requests: int
     max_request_bytes: int
+    fallback: bool = False
+    turnaround: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)

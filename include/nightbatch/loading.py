@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import orjson
 
+from nightbatch import governor, media
 from nightbatch.errors import ReconciliationError, Rejected
 from nightbatch.job_types.base import JobType, Misfit
 from nightbatch.ledger import Batch, Loaded
@@ -63,6 +64,7 @@ def load_batch(store: Store, provider: BatchProvider, types: Types, batch_id: in
         give_results_up(store, batch_id, f"{batch.provider} does not keep its results any more ({error}).", state)
         return _figures(store, batch_id)
     provider.delete_files(batch.submission, batch.provider_batch_id)
+    media.delete_unused(store, provider)
     return _figures(store, batch_id)
 
 
@@ -104,6 +106,23 @@ def _contexts(store: Store, sheet: _Sheet) -> dict[int, bytes]:
             context = kind.context(kind.read_input(job.input))
             contexts[job.id] = kept.setdefault(context, context)
     return contexts
+
+
+def load_answer(store: Store, types: Types, batch: Batch, line: ResultLine | UnreadableLine) -> Loaded:
+    """Write the answer of a realtime attempt, whole or not at all. Raises `ReconciliationError` if it was closed before."""
+    answer = f"realtime-{batch.tag}"
+    with store.transaction(), tempfile.TemporaryFile() as vectors:
+        sent = store.record_submission(batch.id, answer)
+        if sent is None or sent.submitted_at is None:
+            raise ReconciliationError(f"Attempt {batch.id} was closed before its answer came, which is paid for.")
+        rates = rates_for(batch.provider, batch.model, at=sent.submitted_at, overrides=store.price_overrides())
+        sheet = _Sheet(sent, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
+        sheet.contexts = _contexts(store, sheet)
+        with store.copy_results() as write:
+            if row := sheet.row(line):
+                write(row)
+        _close(store, sheet, ProviderState(answer, "ended", "answered"), missing_billed=True)
+    return _figures(store, batch.id)
 
 
 def _close(store: Store, sheet: _Sheet, state: ProviderState, *, missing_billed: bool) -> None:
@@ -167,6 +186,7 @@ def _close_failed(store: Store, batch: Batch, state: ProviderState) -> Loaded:
             return _figures(store, batch.id)
         lines = sorted(store.members(batch.id))  # the input file was rendered in this order
         at_fault = {lines[line - 1]: why for line, why in state.rejected_requests.items() if 0 < line <= len(lines)}
+        governor.learn(store, batch, reason)
         if "model_not_found" in reason or not (at_fault or _worth_another_run(reason)):
             at_fault = dict.fromkeys(lines, reason)  # a batch has one model, so all of it is at fault
         for job_id, why in at_fault.items():
@@ -178,7 +198,7 @@ def _close_failed(store: Store, batch: Batch, state: ProviderState) -> Loaded:
 
 def _worth_another_run(reason: str) -> bool:
     """Whether a batch failed for want of room at the provider, not for what stands in it."""
-    return "token_limit_exceeded" in reason or "RESOURCE_EXHAUSTED" in reason
+    return governor.is_full(reason) or "RESOURCE_EXHAUSTED" in reason
 
 
 def _disown(store: Store, batch: Batch, owner: int | None) -> None:
@@ -273,7 +293,8 @@ class _Sheet:
         cost = self.rates.cost(usage)
         # A realtime call would have been made, and paid for, once.
         realtime = cost.realtime_usd if self.batch.duplicate_of is None else Decimal(0)
-        return (*tokens, realtime, cost.batch_usd, self.rates.source)
+        paid = cost.batch_usd if self.batch.mode == "batch" else cost.realtime_usd
+        return (*tokens, realtime, paid, self.rates.source)
 
     def _keep_vectors(self, job_id: int, vectors: tuple[tuple[float, ...], ...]) -> None:
         left, right = self.brackets

@@ -42,10 +42,35 @@ def parse_custom_id(text: str) -> tuple[int, int] | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Media:
+    """A video or an image of a request: a file at ``path``, or what the provider finds at ``uri`` by itself.
+
+    A job names a path relative to the media folder; `nightbatch.media` makes it absolute, looks at the content for
+    ``mime_type``, and puts the ``uri`` of an upload in its place where the provider reads media from uploads. ``fps`` is
+    how many frames a second of a video the model looks at.
+    """
+
+    path: str | None = None
+    uri: str | None = None
+    mime_type: str | None = None
+    fps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedMedia:
+    """A file that a provider keeps for requests to refer to, until ``expires_at``."""
+
+    file_name: str
+    uri: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """A request for text or, with ``schema``, for JSON; the provider's adapter puts it into its own words.
 
-    ``schema`` is a JSON schema whose objects list every property as required and allow no others.
+    ``schema`` is a JSON schema whose objects list every property as required and allow no others. ``media`` come before
+    the text, in their order.
     """
 
     user: str
@@ -53,6 +78,7 @@ class Prompt:
     schema: dict[str, Any] | None = None
     schema_name: str = "answer"
     max_tokens: int = 1024
+    media: tuple[Media, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

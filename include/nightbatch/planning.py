@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime, time, timedelta
+from types import MappingProxyType
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 from nightbatch.ledger import Lane
 from nightbatch.models import PROVIDERS, Endpoint, Limits, ProviderName
@@ -33,6 +36,8 @@ class PlannedType(Protocol):
     def models(self) -> dict[ProviderName, str]: ...
     @property
     def overhead_bytes(self) -> int: ...
+    @property
+    def fallback(self) -> bool: ...
     def endpoint(self, provider: ProviderName) -> Endpoint: ...
 
 
@@ -41,7 +46,15 @@ def limits(provider: ProviderName) -> Limits:
     return _LIMITS[provider]
 
 
-def lanes(types: Iterable[PlannedType], settings: Settings) -> list[Lane]:
+Turnarounds = Mapping[tuple[str, str], float]
+"""By provider and model: how long a batch takes, in seconds."""
+
+_PROMISED = 86_400.0  # what all three providers promise, until their batches tell
+
+
+def lanes(
+    types: Iterable[PlannedType], settings: Settings, turnarounds: Turnarounds = MappingProxyType({})
+) -> list[Lane]:
     """A lane for every job type on every provider that can do it."""
     return [
         Lane(
@@ -53,8 +66,17 @@ def lanes(types: Iterable[PlannedType], settings: Settings) -> list[Lane]:
             capacity=int(limits(provider).max_bytes * _ROOM),
             max_requests=min(limits(provider).max_requests, settings.max_batch_jobs),
             max_request_bytes=limits(provider).max_request_bytes,
+            fallback=kind.fallback,
+            turnaround=turnarounds.get((provider, kind.models[provider]), _PROMISED),
         )
         for kind in types
         for provider in PROVIDERS
         if provider in kind.models
     ]
+
+
+def night_of(moment: datetime, settings: Settings) -> datetime:
+    """When the night began that a moment belongs to: at noon, in the schedule's time zone."""
+    local = moment.astimezone(ZoneInfo(settings.timezone))
+    day = local.date() if local.time() >= time(12) else local.date() - timedelta(days=1)
+    return datetime.combine(day, time(12), local.tzinfo)

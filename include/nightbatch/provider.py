@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from nightbatch.models import (
     Endpoint,
@@ -16,6 +16,7 @@ from nightbatch.models import (
     ResultLine,
     Submission,
     UnreadableLine,
+    UploadedMedia,
 )
 
 
@@ -77,6 +78,13 @@ class BatchProvider(Protocol):
         """
         ...
 
+    def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
+        """One call of the realtime API, at full price and sent once; the answer in the shape of a batch's line.
+
+        `Rejected`, `Throttled`, `AccountRefused` and `Unreachable` are definite: nothing was billed.
+        """
+        ...
+
     def cancel(self, provider_batch_id: str) -> None:
         """Ask for an end; what has finished by then is billed and still to be loaded."""
         ...
@@ -87,4 +95,24 @@ class BatchProvider(Protocol):
 
     def check(self) -> None:
         """A free call that proves base URL and key. Raises `AccountRefused` or `Transient`."""
+        ...
+
+
+@runtime_checkable
+class MediaUploads(Protocol):
+    """What a provider adds that reads media from files uploaded before (Gemini); the others take images in the request.
+
+    Uploads cost nothing and expire by themselves: one that nobody recorded does no harm.
+    """
+
+    def upload_media(self, path: Path, mime_type: str, sha256: str) -> UploadedMedia:
+        """Upload a file and wait until requests may refer to it. Raises `Rejected` for one that cannot be processed."""
+        ...
+
+    def has_media(self, file_name: str) -> bool:
+        """Whether requests may still refer to an upload."""
+        ...
+
+    def delete_media(self, file_name: str) -> None:
+        """Delete an upload; what is gone already is fine."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from nightbatch import doubt, loading
+from nightbatch import doubt, loading, retention
 from nightbatch.decisions import release as release  # temporary
 from nightbatch.errors import AccountRefused, ConfigurationError, NightbatchError, Rejected, SubmissionInDoubt
 from nightbatch.job_types.base import JobType
@@ -65,7 +65,7 @@ def recover(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType
         if sentence:
             told.append(sentence)
     store.resolve_settled_alerts()
-    return told + _look_back(store, provider_for)
+    return told + _look_back(store, provider_for) + retention.erase(store, types, settings)
 
 
 def _recover_one(

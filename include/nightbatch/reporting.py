@@ -24,7 +24,7 @@ _ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One run, whole and in parts."""
+    """One run, or several together, whole and in parts."""
 
     totals: Totals
     parts: tuple[Part, ...]
@@ -42,17 +42,18 @@ class Report:
         return [f"{price.provider}/{price.model}" for price in self.prices if price.source is None]
 
 
-def run_report(store: Store, run_id: str | None = None) -> Report:
-    """The report of a run, or of the latest one. Raises `ConfigurationError` when there is no such run."""
-    found = run_id or figures.latest_run(store)
-    totals = figures.totals(store, found) if found else None
+def run_report(store: Store, *run_ids: str) -> Report:
+    """The report of these runs, or of the latest one. Raises `ConfigurationError` when there is no such run."""
+    latest = None if run_ids else figures.latest_run(store)
+    found = run_ids or ((latest,) if latest else ())
+    totals = figures.totals(store, *found)
     if totals is None:
-        raise ConfigurationError(f"There is no run {run_id} yet." if run_id else "No run was planned yet.")
+        raise ConfigurationError(f"There is no run {', '.join(run_ids)} yet." if run_ids else "No run was planned yet.")
     return Report(
         totals,
-        tuple(figures.parts(store, totals.run_id)),
-        tuple(figures.reasons(store, totals.run_id)),
-        tuple(figures.prices(store, totals.run_id)),
+        tuple(figures.parts(store, *found)),
+        tuple(figures.reasons(store, *found)),
+        tuple(figures.prices(store, *found)),
     )
 
 
@@ -71,6 +72,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "rejected": totals.rejected,
         "unpriced": totals.unpriced,
         "paid_again": totals.paid_again,
+        "from_cache": totals.from_cache,
         "realtime_cost_usd": _decimal(totals.realtime_cost_usd),
         "batch_cost_usd": _decimal(totals.batch_cost_usd),
         "wasted_cost_usd": _decimal(totals.wasted_cost_usd),
@@ -136,7 +138,7 @@ def render_markdown(report: Report) -> str:
         "",
         f"{report.jobs:,} jobs in {totals.batches} batches: {totals.succeeded:,} succeeded, {totals.failed:,} failed,"
         f" {totals.rejected:,} rejected, {totals.requeued:,} go again; {totals.paid_again:,} paid again,"
-        f" {totals.unpriced:,} unpriced.",
+        f" {totals.unpriced:,} unpriced, {totals.from_cache:,} answered from the cache at no cost.",
         "",
         "| provider | job type | sent | succeeded | failed | go again | rejected | realtime | batch | waste | saved |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -180,6 +182,7 @@ def render_terminal(report: Report) -> Group:
         (f"{totals.succeeded:,} succeeded", "green"),
         f", {totals.failed:,} failed, {totals.rejected:,} rejected, {totals.requeued:,} go again. ",
         ("Paid again: 0." if not totals.paid_again else f"Paid again: {totals.paid_again:,}!", "bold"),
+        f" From the cache, at no cost: {totals.from_cache:,}." if totals.from_cache else "",
     )
     panel = Panel(headline, title=f"nightbatch · {totals.run_id}", border_style="green", padding=(1, 2))
     tables: list[Table | Text] = [_parts_table(report.parts), Text()]

@@ -32,6 +32,10 @@ class Settings:
     """Send a held Anthropic attempt again after this time. 0: never, since the first may have been paid for unseen."""
     work_dir: str = str(Path(tempfile.gettempdir()) / f"nightbatch-{os.getuid()}")
     """Where input files lie while they are uploaded; they hold prompts."""
+    media_dir: str = ""
+    """Where the videos and images lie that jobs name; empty: jobs may name none. Every worker needs it."""
+    retention_days: int = 0
+    """When inputs and outputs of ended jobs are erased, where the job type does not say. 0: they are kept for ever."""
     report_dir: str = ""
     """Where the JSON and Markdown reports go; empty writes none."""
 
@@ -47,6 +51,13 @@ class Settings:
         settings = cls(**values)  # type: ignore[arg-type]  # the types are the defaults' own
         _check(settings)
         return settings
+
+
+def database(environ: Mapping[str, str] = os.environ) -> str:
+    """The database of commands and of Python; the Dags have a connection. Raises `ConfigurationError` without one."""
+    if dsn := environ.get("NIGHTBATCH_DSN"):
+        return dsn
+    raise ConfigurationError("No database: set NIGHTBATCH_DSN, like postgresql://user:password@host:5432/nightbatch.")
 
 
 def _convert(variable: str, text: str, kind: type) -> str | int | float:
@@ -66,6 +77,8 @@ def _check(settings: Settings) -> None:
         ) from None
     if settings.max_batch_jobs < 1:
         raise ConfigurationError("NIGHTBATCH_MAX_BATCH_JOBS must be at least 1.")
+    if settings.retention_days < 0:
+        raise ConfigurationError("NIGHTBATCH_RETENTION_DAYS must be 0, for ever, or more.")
     for name in ("settle_seconds", "create_seconds", "poll_seconds", "poll_max_seconds", "wait_hours"):
         if not getattr(settings, name) > 0:
             raise ConfigurationError(f"NIGHTBATCH_{name.upper()} must be more than 0.")

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from nightbatch import doubt, planning, recovery
+from nightbatch import budgets, cache, doubt, estimating, governor, media, planning, recovery
 from nightbatch.errors import (
     AccountRefused,
     ConfigurationError,
@@ -21,10 +21,12 @@ from nightbatch.errors import (
     SubmissionInDoubt,
     Throttled,
 )
+from nightbatch.estimating import Estimate
 from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType
-from nightbatch.ledger import Batch, RunParams
+from nightbatch.ledger import Batch, Lane, RunParams
 from nightbatch.models import EmbeddingInput, custom_id
+from nightbatch.postgres import plans
 from nightbatch.postgres.store import Store
 from nightbatch.provider import BatchProvider
 from nightbatch.settings import Settings
@@ -39,13 +41,19 @@ def plan_run(
 
     A run planned before gets the same attempts again. A dry run claims nothing: see `preview`.
     """
-    lanes = planning.lanes(types.values(), settings)
+    lanes = _lanes(store, types, settings)
     up_to = store.settled_job_id()
     with store.transaction():
         if not store.start_run(run_id, queued_before, params):
             return store.run_batches(run_id)
         store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
-        return store.claim(run_id, lanes, up_to)
+        cache.answer(store, types, lanes, run_id=run_id)
+        estimating.measure(store, types, lanes, at=store.now())
+        media.weigh(store, types, lanes, settings)
+        budgeted = budgets.hold_back(store, settings)
+        planned = store.claim(run_id, lanes, up_to)
+        plans.keep_estimates(store, run_id, lanes, reserve=budgeted)
+        return planned
 
 
 class _Rollback(Exception):
@@ -53,18 +61,25 @@ class _Rollback(Exception):
 
 
 def preview(
-    store: Store, types: Types, settings: Settings, *, queued_before: datetime | None, params: RunParams
-) -> list[tuple[str, str, str, int]]:
-    """What a plan would send now, as ``(provider, model, endpoint, jobs)``; changes nothing."""
-    lanes = planning.lanes(types.values(), settings)
-    counts: list[tuple[str, str, str, int]] = []
+    store: Store, types: Types, settings: Settings, *, queued_before: datetime | None = None, params: RunParams
+) -> list[Estimate]:
+    """What a plan would send now, and about what it would take; changes nothing."""
+    lanes = _lanes(store, types, settings)
+    found: list[Estimate] = []
     try:
         with store.transaction():
             store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
-            counts = store.gathered_counts(lanes)
+            cache.answer(store, types, lanes, run_id=None)
+            measured = estimating.measure(store, types, lanes, at=store.now())
+            budgets.hold_back(store, settings)
+            found = estimating.estimates(store, measured)
             raise _Rollback
     except _Rollback:
-        return counts
+        return found
+
+
+def _lanes(store: Store, types: Types, settings: Settings) -> list[Lane]:
+    return planning.lanes(types.values(), settings, plans.turnarounds(store))
 
 
 def submit_batch(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch_id: int) -> int | None:
@@ -130,8 +145,11 @@ def _rendered(
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _sweep(folder)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{batch.tag}-", suffix=".jsonl") as file:
-        rendered = _Rendered(Path(file.name))
-        _render(store, provider, types, batch, rendered, file.file)
+        shelf = media.Shelf(provider, settings.media_dir)
+        rendered = _render(store, provider, types, batch, shelf, file)
+        while shelf.wanted:  # outside of the transaction that reads the inputs: an upload may take minutes
+            shelf.stock(store, batch)
+            rendered = _render(store, provider, types, batch, shelf, file)
         file.flush()
         yield rendered
 
@@ -145,9 +163,11 @@ def _sweep(folder: Path) -> None:
 
 
 def _render(
-    store: Store, provider: BatchProvider, types: Types, batch: Batch, rendered: _Rendered, file: IO[bytes]
-) -> None:
-    digest = hashlib.sha256()
+    store: Store, provider: BatchProvider, types: Types, batch: Batch, shelf: media.Shelf, file: IO[bytes]
+) -> _Rendered:
+    file.seek(0)
+    file.truncate()
+    rendered, digest = _Rendered(Path(file.name)), hashlib.sha256()
     limits = planning.limits(batch.provider)
     inputs = 0
     for job in store.batch_inputs(batch.id):
@@ -162,8 +182,12 @@ def _render(
             kind = kind.at_version(job.prompt_version)
             if kind.prompt_version is not None:
                 rendered.prompts.setdefault(kind.name, kind.prompt_version)
-            request = kind.render_request(job.input)
+            request = shelf.fill(kind.render_request(job.input))
+            if request is None:
+                continue  # its media are uploaded first
             line = provider.render(custom_id(job.id, batch.id), batch.model, batch.endpoint, request) + b"\n"
+            if len(line) > limits.max_request_bytes:
+                raise Rejected(f"the request has {len(line)} bytes; {batch.provider} takes {limits.max_request_bytes}")
         except Rejected as error:
             rendered.bad[job.id] = str(error)
             continue
@@ -176,6 +200,7 @@ def _render(
         digest.update(line)
         rendered.job_ids.append(job.id)
     rendered.sha256 = digest.hexdigest()
+    return rendered
 
 
 def _freeze(store: Store, batch: Batch, rendered: _Rendered) -> bool:
@@ -212,6 +237,7 @@ def _upload(store: Store, provider: BatchProvider, batch: Batch, path: Path) -> 
 
 def _create(store: Store, provider: BatchProvider, batch: Batch, rendered: _Rendered) -> Batch | None:
     """The one create of an intent. Whatever is not a definite answer stays in doubt, for `recovery` to settle."""
+    governor.require_room(store, batch)
     intent = store.record_intent(batch)
     if intent is None:
         raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
@@ -219,6 +245,8 @@ def _create(store: Store, provider: BatchProvider, batch: Batch, rendered: _Rend
         provider_batch_id = provider.submit(intent.submission, rendered.path)
     except (Throttled, AccountRefused) as error:
         store.record_throttled(intent, str(error))
+        if governor.learn(store, intent, str(error)) and (smaller := _halved(store, intent, rendered.job_ids)):
+            return smaller
         raise
     except Rejected as error:
         return _refused(store, intent, error, rendered.job_ids)
@@ -260,4 +288,16 @@ def _refused(store: Store, batch: Batch, error: Rejected, job_ids: list[int]) ->
         else:
             store.dismiss_members(batch.id, reason)
             return None
+        return store.insert_successor(batch.id)
+
+
+def _halved(store: Store, batch: Batch, job_ids: list[int]) -> Batch | None:
+    """A successor with half of the jobs, for an attempt that would not fit even into an empty queue; None if it would."""
+    limit, _, needed = plans.room(store, batch.id)
+    if limit is None or needed <= limit or batch.job_count < 2:
+        return None
+    with store.transaction():
+        if not store.close_attempt(batch, "refused", "It is larger than the account's queue."):
+            return _latest(store, store.batch(batch.id))
+        store.postpone_members(batch.id, job_ids[len(job_ids) // 2 :])
         return store.insert_successor(batch.id)

@@ -44,6 +44,22 @@ def test_help_imports_no_airflow_no_sdk_and_no_database_driver() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_queue_is_priced_before_anything_is_sent(run: CliRunner, tmp_path: Path) -> None:
+    assert run.invoke(app, ["estimate"]).stdout == "Nothing is due, or the budgets have no room for it.\n"
+    path = tmp_path / "jobs.jsonl"
+    unpriced = GOOD.replace('"input"', '"model": "nobody-knows-it", "input"')
+    path.write_text("\n".join([GOOD] * 1000 + [GOOD.replace("openai", "gemini"), unpriced]))
+    run.invoke(app, ["enqueue", str(path)])
+    told = json.loads(run.invoke(app, ["estimate", "--json"]).stdout)
+    assert (told["jobs"], told["unpriced"]) == (1002, 1)
+    low, high = (float(usd) for usd in told["batch_usd"])
+    assert 0 < low < high < float(told["realtime_usd"][1])
+    shown = run.invoke(app, ["estimate", "--providers", "openai"])
+    assert "1,001" in shown.stdout
+    assert "unpriced" in shown.stdout
+    assert "gemini" not in shown.stdout
+
+
 def test_a_file_with_a_bad_line_queues_the_others_and_exits_with_1(run: CliRunner, tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     path.write_text(f'{GOOD}\n{{"job_type": "creative_scoring"}}\n{GOOD}\n')

@@ -80,8 +80,9 @@ def test_the_end_of_the_night_always_runs_and_watch_alone_decides(night: DAG) ->
     upstream = {task.task_id: task.upstream_task_ids for task in night.tasks}
     assert upstream["settle"] == {f"{name}.load" for name in PROVIDERS}
     assert upstream["report"] == {"settle"}
-    assert upstream["watch"] == {"report"}
-    assert {night.get_task(task).trigger_rule for task in ("settle", "report", "watch")} == {"all_done"}
+    assert upstream["next_wave"] == {"settle"}
+    assert upstream["watch"] == {"report", "next_wave"}
+    assert {night.get_task(task).trigger_rule for task in ("settle", "report", "next_wave", "watch")} == {"all_done"}
     assert [task.task_id for task in night.leaves] == ["watch"]
 
 

@@ -81,7 +81,7 @@ def test_a_dry_run_says_what_it_would_send_and_takes_nothing(
     with caplog.at_level("INFO", logger="nightbatch"):
         planned = tasks["plan"](dag_run=Run(), params=dry)
     assert [planned.get(name, []) for name in NOTHING] == [[], [], []]
-    assert "Would send to gemini, model gemini-3.5-flash-lite, as chat: 1 jobs." in caplog.text
+    assert "Would send 1 creative_scoring jobs to gemini, model gemini-3.5-flash-lite, for 0.0" in caplog.text
     assert [count(ledger, table) for table in ("run", "batch", "open_job")] == [0, 0, 0]
     with pytest.raises(AirflowSkipException, match="dry run"):
         tasks["report"](ti=Run(), params=dry, outlet_events={})

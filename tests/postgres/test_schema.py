@@ -17,6 +17,7 @@ def connection(dsn: str) -> Iterator[Connection]:
         yield opened
 
 
+@pytest.mark.fault(42)
 @pytest.mark.parametrize(
     ("columns", "values", "error"),
     [
@@ -41,6 +42,7 @@ def test_a_bad_column_is_refused_at_the_insert(
         )
 
 
+@pytest.mark.fault(41, 43)
 @pytest.mark.parametrize("provider", ["mistral", "", "OpenAI", "openai'; DROP TABLE nightbatch.job; --"])
 def test_an_unknown_provider_is_refused_at_the_insert(connection: Connection, provider: str) -> None:
     with pytest.raises(errors.CheckViolation, match="provider_is_openai_anthropic_or_gemini"):
@@ -49,6 +51,7 @@ def test_an_unknown_provider_is_refused_at_the_insert(connection: Connection, pr
         )
 
 
+@pytest.mark.fault(41)
 def test_embeddings_on_anthropic_are_refused_at_the_insert(connection: Connection) -> None:
     with pytest.raises(errors.CheckViolation, match="anthropic_has_no_embeddings"):
         connection.execute(
@@ -57,6 +60,7 @@ def test_embeddings_on_anthropic_are_refused_at_the_insert(connection: Connectio
         )
 
 
+@pytest.mark.fault(39)
 @pytest.mark.parametrize(
     "text",
     [

@@ -16,7 +16,7 @@ import pytest
 
 from nightbatch import loading, submission
 from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.errors import SubmissionInDoubt
+from nightbatch.errors import SubmissionInDoubt, Throttled
 from nightbatch.job_types import job_types
 from nightbatch.ledger import Batch, Loaded, RunParams
 from nightbatch.models import PROVIDERS, ProviderName
@@ -96,8 +96,19 @@ class World:
         return loading.load_batch(self.store, provider, job_types(), batch_id)
 
     def night(self, run_id: str, **params: Any) -> list[Loaded]:
-        sent = [self.submit_until_certain(batch) for batch in self.plan(run_id, **params)]
-        return [self.load(batch_id) for batch_id in sent if batch_id is not None]
+        """A whole run. A batch that finds the provider's queue full waits until those before it are loaded, as in Airflow."""
+        waiting, loaded = self.plan(run_id, **params), []
+        while waiting:
+            sent, full = [], []
+            for batch in waiting:
+                try:
+                    sent.append(self.submit_until_certain(batch))
+                except Throttled:
+                    full.append(batch)
+            assert len(full) < len(waiting), "nobody finds room"
+            loaded += [self.load(batch_id) for batch_id in sent if batch_id is not None]
+            waiting = full
+        return loaded
 
     def states(self) -> dict[int, str]:
         return dict(self.store.connection.execute("SELECT job_id, state FROM nightbatch.job_status").fetchall())

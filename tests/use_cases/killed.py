@@ -45,7 +45,7 @@ def main() -> None:
         for moment, method in order["dies"].items():
             _arm(store if hasattr(Store, method) else provider, method, moment)
         if order["work"] == "submit":
-            submission.submit_batch(store, provider, job_types(), Settings(), order["batch_id"])
+            submission.submit_batch(store, provider, job_types(), Settings.from_env(), order["batch_id"])
         else:
             loading.load_batch(store, provider, job_types(), order["batch_id"])
 

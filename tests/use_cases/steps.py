@@ -41,6 +41,19 @@ def wait_for_end(world: World, batch_id: int) -> None:
         time.sleep(0.05)
 
 
+def end_unfinished(world: World, batch_id: int) -> None:
+    """Send a batch and have it end before any of its requests was done: all of its jobs are queued again."""
+    world.emulator.control("POST", "turnaround", {"seconds": 30})
+    try:
+        assert world.submit_until_certain(batch_id) == batch_id
+        world.emulator.control(
+            "POST", f"batches/{at_provider(world, batch_id)}/end", {"as": "cancelled", "finished": 0}
+        )
+    finally:
+        world.emulator.control("POST", "turnaround", {"seconds": 0.2})
+    world.load(batch_id)
+
+
 def until_all_succeed(world: World) -> None:
     """Recover every hour, so to speak."""
     deadline = time.monotonic() + 30

@@ -70,6 +70,7 @@ def test_a_bad_line_is_named_and_the_others_go_in(store: Store, tmp_path: Path, 
     assert len(jobs(store)) == 2
 
 
+@pytest.mark.fault(39)
 @pytest.mark.parametrize(
     "text",
     [
@@ -93,6 +94,7 @@ def test_what_only_postgres_refuses_is_found_and_named(store: Store, tmp_path: P
     assert len(jobs(store)) == 3
 
 
+@pytest.mark.fault(43)
 def test_sql_in_every_field_is_data(store: Store, tmp_path: Path) -> None:
     evil = "'); DROP TABLE nightbatch.job; --"
     done = enqueue(store, tmp_path / "jobs.jsonl", line(model=evil, dedup_key=evil, labels={evil: evil}))

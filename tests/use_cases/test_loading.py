@@ -129,6 +129,7 @@ def test_an_unknown_custom_id_goes_to_quarantine(world: World, provider: Provide
     world.judge()
 
 
+@pytest.mark.fault(48, 49)
 @pytest.mark.parametrize(
     ("mark", "outcome", "billed"),
     [
@@ -216,7 +217,7 @@ def test_a_batch_that_the_provider_fails_as_a_whole_costs_nothing_and_goes_again
     world.load(batch_id)
     assert world.store.batch(batch_id).state == "refused"
     assert set(world.states().values()) == {"queued"}
-    assert [row.succeeded for row in world.night("r2")] == [2]
+    assert sum(row.succeeded for row in world.night("r2")) == 2
     world.judge()
 
 
@@ -237,6 +238,7 @@ def test_vectors_land_in_pgvector(world: World) -> None:
     world.judge()
 
 
+@pytest.mark.fault(47)
 def test_a_load_that_fails_in_the_middle_leaves_no_row(
     world: World, provider: ProviderName, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_a_job_waits_for_its_not_before(world: World) -> None:
     assert set(world.states().values()) == {"queued"}
 
 
+@pytest.mark.fault(41)
 def test_what_can_never_be_sent_is_rejected_with_the_reason_and_stops_nobody(world: World) -> None:
     world.insert("openai", 2)
     for job_type, text in (("clairvoyance", "{}"), ("creative_scoring", "{}"), ("creative_scoring", '{"headline": 1}')):
@@ -122,6 +123,7 @@ def test_jobs_of_a_type_whose_file_is_broken_wait_for_it(
     assert set(world.states().values()) == {"rejected"}
 
 
+@pytest.mark.fault(40)
 def test_a_job_larger_than_the_provider_takes_is_rejected_with_size_and_limit(world: World) -> None:
     world.store.connection.execute(
         "INSERT INTO nightbatch.job (job_type, provider, input)"
@@ -145,7 +147,9 @@ def test_a_dry_run_tells_and_takes_nothing(world: World) -> None:
     told = submission.preview(
         world.store, job_types(), world.settings, queued_before=None, params=RunParams(max_jobs=3)
     )
-    assert told == [("openai", "gpt-6-luna", "responses", 3)]
+    assert [(one.job_type, one.provider, one.model, one.jobs) for one in told] == [
+        ("creative_scoring", "openai", "gpt-6-luna", 3)
+    ]
     assert set(world.states().values()) == {"queued"}
     assert [batch.job_count for batch in world.plan()] == [4]
 
@@ -328,6 +332,7 @@ def test_a_changed_prompt_gets_a_new_attempt(world: World, monkeypatch: pytest.M
     world.judge()
 
 
+@pytest.mark.fault(47)
 def test_a_full_disk_fails_before_anything_is_sent(world: World) -> None:
     world.insert("openai")
     (batch,) = world.plan()

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
 
-from nightbatch.errors import NightbatchError, SubmissionInDoubt, Transient
+from nightbatch.errors import NightbatchError, SubmissionInDoubt, Throttled, Transient
 from nightbatch.polling import backoff
 from nightbatch.settings import Settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+_TRIES = 20  # of trouble that nobody can put a name to; a full queue and a doubt are waited for as long as they last
 
 
 def by_error(settings: Settings, *, retries: int) -> dict[str, Any]:
@@ -39,12 +41,14 @@ class RetryByError(RetryPolicy):
         match exception:
             case SubmissionInDoubt(look_again_in=float() | int() as seconds):
                 return RetryDecision.retry(timedelta(seconds=seconds), f"looks again: {exception}")
-            case Transient(retry_after=float() | int() as seconds):
-                return RetryDecision.retry(_pause(try_number, at_least=seconds), f"asked to wait: {exception}")
-            case Transient():
-                return RetryDecision.retry(_pause(try_number), f"tries again: {exception}")
-            case NightbatchError():
+            case Throttled(retry_after=seconds):
+                return RetryDecision.retry(_pause(try_number, at_least=seconds or 0), f"asked to wait: {exception}")
+            case NightbatchError() if not isinstance(exception, Transient):
                 return RetryDecision.fail(f"needs a person: {exception}")
+            case _ if try_number > _TRIES:
+                return RetryDecision.fail(f"gave up after {_TRIES} tries: {type(exception).__name__}: {exception}")
+            case Transient(retry_after=seconds):
+                return RetryDecision.retry(_pause(try_number, at_least=seconds or 0), f"tries again: {exception}")
             case _:
                 return RetryDecision.retry(_pause(try_number), f"tries again after a {type(exception).__name__}")
 

@@ -6,14 +6,20 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from airflow.sdk import Asset, Param
 
+from nightbatch.errors import ConfigurationError
 from nightbatch.ledger import RunParams
 from nightbatch.models import PROVIDERS
+from nightbatch.settings import Settings
+
+if TYPE_CHECKING:
+    from nightbatch.reprocessing import Wish
 
 RESULTS = Asset("nightbatch://results")
 """Updated once a night, after the report: schedule a Dag on it to follow."""
@@ -61,6 +67,67 @@ def run_params(params: Mapping[str, Any]) -> RunParams:
         job_types=tuple(params["job_types"]),
         max_jobs=params["max_jobs"],
         dry_run=params["dry_run"],
+    )
+
+
+def reprocessing_form(job_types: list[str]) -> dict[str, Param]:
+    """What a person may ask for when past jobs are to be sent again."""
+
+    def text(title: str, description: str, **more: Any) -> Param:
+        return Param(None, type=["null", "string"], title=title, description=description, **more)
+
+    return {
+        "to_model": text("To model", "Ask this model. Empty keeps the model, or takes the new provider's default."),
+        "to_provider": Param(
+            None,
+            type=["null", "string"],
+            enum=[None, *PROVIDERS],
+            title="To provider",
+            description="Ask this provider. Empty keeps it.",
+        ),
+        "prompt_version": text("Prompt version", "Ask with this version of the prompt. Empty takes the newest."),
+        "job_types": Param(
+            [],
+            type="array",
+            title="Job types",
+            description="Which job types to send again. Empty sends all that can be asked again.",
+            items={"type": "string"},
+            examples=job_types,
+        ),
+        "from_model": text("From model", "Only what this model answered."),
+        "max_jobs": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="At most",
+            description="How many jobs of a day to send again, the highest priority first.",
+        ),
+        "from_day": text("First day", "By when results were loaded. Empty: the run's own day.", format="date"),
+        "to_day": text("Last day", "Inclusive. Empty: the first day alone.", format="date"),
+        "dry_run": Param(
+            False, type="boolean", title="Dry run", description="Only say, in the log of `choose`, what it would cost."
+        ),
+    }
+
+
+def reprocessing_wish(dag_run: Any, params: Mapping[str, Any], settings: Settings) -> Wish:
+    """The form as a value; the days are those of the schedule's time zone."""
+    from nightbatch.reprocessing import Wish
+
+    since, until = dag_run.data_interval_start, dag_run.data_interval_end
+    if params["from_day"]:
+        zone = ZoneInfo(settings.timezone)
+        since = datetime.combine(date.fromisoformat(params["from_day"]), time(), zone)
+        last = date.fromisoformat(params["to_day"] or params["from_day"])
+        until = datetime.combine(last + timedelta(days=1), time(), zone)
+    if since is None or until is None:
+        raise ConfigurationError("Say which days: the run has none of its own.")
+    changes = ("to_model", "to_provider", "prompt_version", "from_model", "max_jobs")
+    return Wish(
+        since=since,
+        until=until,
+        job_types=tuple(params["job_types"]),
+        **{name: params[name] or None for name in changes},
     )
 
 

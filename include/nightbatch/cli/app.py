@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nightbatch.errors import ConfigurationError, NightbatchError
+from nightbatch.errors import NightbatchError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,22 +119,80 @@ def results(
 
 
 @app.command()
+def similar(
+    job: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="A job of type embedding_generation.")],
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many for each text, nearest first.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """The nearest neighbours of a job's texts: ids, similarity (1: the same direction) and labels, no payloads."""
+    from nightbatch.cli import similar as shown
+    from nightbatch.postgres import neighbours
+
+    with _told(), _store() as store:
+        found = neighbours.nearest(store, job, limit)
+    if as_json:
+        _print_json(shown.to_json(job, found))
+    elif found:
+        _console().print(shown.table(job, found))
+    else:
+        _console().print("There is no other vector of the same model and size.")
+
+
+@app.command()
 def report(
-    run: Annotated[str | None, typer.Argument(help="A run's id; the latest run if not given.")] = None,
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="One or more runs' ids; the latest run if not given.")
+    ] = None,
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
-    """What a run sent, paid and saved."""
+    """What a run, or several together, sent, paid and saved."""
     from nightbatch import reporting
 
     with _told(), _store() as store:
-        found = reporting.run_report(store, run)
+        found = reporting.run_report(store, *runs or ())
     if as_json:
         _print_json(reporting.to_json(found))
     elif markdown:
         typer.echo(reporting.render_markdown(found))
     else:
         _console().print(reporting.render_terminal(found))
+
+
+@app.command()
+def estimate(
+    providers: Annotated[str, typer.Option(help="Comma-separated; all if not given.")] = "",
+    job_types: Annotated[str, typer.Option(help="Comma-separated; all if not given.")] = "",
+    max_jobs: Annotated[int | None, typer.Option(min=1, help="At most so many jobs, highest priority first.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a run would send now and about what it will cost, within the budgets. Nothing is sent or written.
+
+    From the least to the most: by a tokenizer and the longest answers allowed, then by what earlier nights took.
+    """
+    from typing import cast
+
+    from nightbatch import submission
+    from nightbatch.cli import estimate as shown
+    from nightbatch.job_types import job_types as types
+    from nightbatch.ledger import RunParams
+    from nightbatch.settings import Settings
+
+    params = RunParams(
+        providers=cast("tuple[ProviderName, ...]", _parts(providers)), job_types=_parts(job_types), max_jobs=max_jobs
+    )
+    with _told(), _store() as store:
+        found = submission.preview(store, types(), Settings.from_env(), params=params)
+    if as_json:
+        _print_json(shown.to_json(found))
+    elif found:
+        _console().print(shown.table(found))
+    else:
+        _console().print("Nothing is due, or the budgets have no room for it.")
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 @app.command()
@@ -254,16 +312,31 @@ def release(
 
 @app.command()
 def cancel(
-    batch: Annotated[int, typer.Argument(help="The attempt, as `nightbatch status` numbers it.")],
     reason: Why,
+    batch: Annotated[
+        int | None, typer.Argument(help="The attempt, as `nightbatch status` numbers it.", show_default=False)
+    ] = None,
+    job: Annotated[list[int] | None, typer.Option(help="A queued job instead; may be repeated.")] = None,
     by: By = "",
 ) -> None:
-    """End a batch at its provider early; what has finished by then is paid for and loaded, the rest goes again."""
-    from nightbatch import decisions
+    """End a batch at its provider early; what has finished by then is paid for and loaded, the rest goes again.
 
+    With --job: end queued jobs. One that is in a batch cannot be taken out of it, and is named; exit code 1 then.
+    """
+    from nightbatch import cancelling, decisions
+
+    if (batch is None) == (not job):
+        _console(error=True).print("Name one batch, or jobs by --job.")
+        raise typer.Exit(2)
     with _told(), _store() as store:
-        told = decisions.ask_to_cancel(store, batch, by=by or _login(), reason=reason)
-    _console().print(told, markup=False, highlight=False)
+        if batch is not None:
+            told, left = [decisions.ask_to_cancel(store, batch, by=by or _login(), reason=reason)], False
+        else:
+            done = cancelling.cancel_jobs(store, job or (), by=by or _login(), reason=reason)
+            told, left = done.sentences(), bool(done.under_way or done.unknown)
+    for sentence in told:
+        _console().print(sentence, markup=False, highlight=False)
+    raise typer.Exit(1 if left else 0)
 
 
 def _login() -> str:
@@ -291,9 +364,9 @@ def emulator(
 
 
 def _dsn() -> str:
-    if dsn := os.environ.get("NIGHTBATCH_DSN"):
-        return dsn
-    raise ConfigurationError("No database: set NIGHTBATCH_DSN, like postgresql://user:password@host:5432/nightbatch.")
+    from nightbatch.settings import database
+
+    return database()
 
 
 @contextmanager

@@ -8,17 +8,20 @@ import signal
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from nightbatch import intake, reporting
-from nightbatch.demo.jobs import demo_jobs
+from nightbatch import council, intake, reporting
+from nightbatch.demo.highlights import highlights
+from nightbatch.demo.jobs import creatives, demo_jobs
 from nightbatch.demo.progress import watch
 from nightbatch.errors import NightbatchError
 from nightbatch.job_types import job_types
+from nightbatch.models import ProviderName
 from nightbatch.postgres.store import open_store
 from nightbatch.reporting import Report
 from nightbatch.stack.environment import PROJECT
@@ -32,6 +35,14 @@ NIGHTBATCH_POLL_MAX_SECONDS=2
 NIGHTBATCH_SETTLE_SECONDS=3
 """
 _DEADLINE_SECONDS = 600
+_COUNCIL: list[tuple[ProviderName, str | None]] = [
+    ("openai", None),
+    ("anthropic", None),
+    ("gemini", None),
+    ("openai", "gpt-6-sol"),
+]
+_COUNCILS = 5
+_AGAIN = {"to_model": "gpt-6-sol", "job_types": ["hook_generation"], "from_model": "gpt-6-luna"}
 
 
 def main() -> int:
@@ -58,18 +69,30 @@ def _demo(console: Console, root: Path) -> int:
     with stack:
         queued = _queue_jobs(stack, root)
         console.print(f"Queued {queued:,} jobs by [cyan]nightbatch enqueue[/cyan] (var/demo/jobs.jsonl).")
+        queued += _convene(stack)
+        console.print(f"Called a council of {len(_COUNCIL)} models on {_COUNCILS} creatives.")
         run_id = stack.trigger("nightbatch")
         console.print(f"Started the Dag [cyan]nightbatch[/cyan] in Airflow at {stack.api_url}\n")
-        state = watch(stack, run_id, console, deadline=time.monotonic() + _DEADLINE_SECONDS)
+        deadline = time.monotonic() + _DEADLINE_SECONDS
+        states = [watch(stack, run_id, console, deadline=deadline)]
+        again = f"again_of_{stack.trigger('nightbatch_reprocess', _AGAIN | _today())}"
+        console.print(
+            "\nSome of its answers once more, from another model: the Dag [cyan]nightbatch_reprocess[/cyan]\n"
+        )
+        states.append(watch(stack, again, console, deadline=deadline))
         with open_store(stack.dsn) as store:
-            report = reporting.run_report(store, run_id)
+            report = reporting.run_report(store, run_id, again)
+            told = highlights(store)
+            queued += told.reprocessed
     (root / "report.json").write_text(json.dumps(reporting.to_json(report), indent=2) + "\n", encoding="utf-8")
     (root / "report.md").write_text(reporting.render_markdown(report), encoding="utf-8")
     console.print()
     console.print(reporting.render_terminal(report))
+    console.print(told.sentences, highlight=False)
     problems = _compare(report, _bill(root / "billing.jsonl"), queued)
-    if state != "success":
-        problems.append(f"The run ended as {state}.")
+    problems += [f"A run ended as {state}." for state in states if state != "success"]
+    if not (told.reprocessed and told.councils == _COUNCILS):
+        problems.append("The council or the reprocessing is not whole.")
     _say_goodbye(console, problems, time.monotonic() - began)
     return 1 if problems else 0
 
@@ -79,13 +102,13 @@ def _fresh_stack(root: Path, console: Console) -> Stack:
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     settings = root / "settings.env"
-    settings.write_text(_SETTINGS, encoding="utf-8")
+    settings.write_text(f"{_SETTINGS}NIGHTBATCH_MEDIA_DIR={root / 'media'}\n", encoding="utf-8")
     return Stack(root, turnaround=6, env_file=settings, progress=lambda what: console.print(f"  {what}", style="dim"))
 
 
 def _queue_jobs(stack: Stack, root: Path) -> int:
     path = root / "jobs.jsonl"
-    jobs = [json.dumps(job, ensure_ascii=False) for job in demo_jobs()]
+    jobs = [json.dumps(job, ensure_ascii=False) for job in demo_jobs(root / "media")]
     path.write_text("\n".join(jobs) + "\n", encoding="utf-8")
     with open_store(stack.dsn) as store:
         done = intake.enqueue_file(store, job_types(), path)
@@ -94,6 +117,20 @@ def _queue_jobs(stack: Stack, root: Path) -> int:
             job = json.loads(jobs[line.number - 1])
             store.insert_job(job["job_type"], job["provider"], json.dumps(job["input"]))
     return done.new + len(done.bad)
+
+
+def _convene(stack: Stack) -> int:
+    """A few creatives before all members of the council; how many jobs that makes."""
+    with open_store(stack.dsn) as store:
+        for creative in creatives()[:_COUNCILS]:
+            council.convene(store, job_types(), creative, _COUNCIL, priority=7)
+    return _COUNCILS * len(_COUNCIL)
+
+
+def _today() -> dict[str, str]:
+    """The day of the results, in the stack's time zone, with the one before: midnight may pass."""
+    now = datetime.now(UTC)
+    return {"from_day": f"{now - timedelta(days=1):%Y-%m-%d}", "to_day": f"{now + timedelta(days=1):%Y-%m-%d}"}
 
 
 def _bill(path: Path) -> list[dict[str, Any]]:

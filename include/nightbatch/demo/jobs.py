@@ -1,4 +1,4 @@
-"""What the demo sends: creatives written for it, and the documentation of installed packages. Nothing is downloaded."""
+"""What the demo sends: creatives written for it, the documentation of installed packages, and pictures made by code."""
 
 from __future__ import annotations
 
@@ -11,25 +11,37 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
+from nightbatch.demo.media import mp4, png
+
 _AUDIENCES = ("students", "young parents", "commuters", "people over sixty", "small businesses")
 _CHANNELS = ("newsletter", "poster in a station")
+_PLANS = ("free", "team", "enterprise")
+_CLIPS = 8
+_FRAMES = 3
 _PROVIDERS = ("openai", "anthropic", "gemini")
 _EMBEDDERS = ("openai", "gemini")
 _DOCUMENTED = ("pydantic", "fastapi", "pandas.core")
 _EMBEDDINGS = 270
 
 
-def demo_jobs() -> Iterator[dict[str, Any]]:
-    """More than 1,200 jobs, some of which must fail, be rejected or stay unpriced."""
+def demo_jobs(media: Path) -> Iterator[dict[str, Any]]:
+    """More than 1,200 jobs, some of which must fail, be rejected or stay unpriced; writes the videos into ``media``."""
     yield from _scorings()
     yield from _embeddings()
+    yield from _hooks()
+    yield from _predictions()
+    yield from _videos(media)
     yield from _trouble()
 
 
-def _scorings() -> Iterator[dict[str, Any]]:
+def creatives() -> list[dict[str, str]]:
+    """Headline and body of each."""
     text = (files(__package__) / "creatives.jsonl").read_text(encoding="utf-8")
-    creatives = [json.loads(line) for line in text.splitlines()]
-    for creative, audience, channel, provider in product(creatives, _AUDIENCES, _CHANNELS, _PROVIDERS):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _scorings() -> Iterator[dict[str, Any]]:
+    for creative, audience, channel, provider in product(creatives(), _AUDIENCES, _CHANNELS, _PROVIDERS):
         yield {
             "job_type": "creative_scoring",
             "provider": provider,
@@ -48,6 +60,45 @@ def _embeddings() -> Iterator[dict[str, Any]]:
                 "priority": 3,
                 "labels": {"team": "search"},
             }
+
+
+def _hooks() -> Iterator[dict[str, Any]]:
+    for creative, provider in product(creatives(), _PROVIDERS):
+        brief = {"product": f"{creative['headline']}. {creative['body']}", "audience": _AUDIENCES[0], "count": 3}
+        yield {"job_type": "hook_generation", "provider": provider, "input": brief, "labels": {"team": "marketing"}}
+
+
+def _predictions() -> Iterator[dict[str, Any]]:
+    """Any question with any shape of answer, without code."""
+    answer = {
+        "type": "object",
+        "properties": {"churns": {"type": "boolean"}, "reason": {"type": "string"}},
+        "required": ["churns", "reason"],
+        "additionalProperties": False,
+    }
+    for logins, plan, provider in product(range(0, 30, 3), _PLANS, _PROVIDERS):
+        asked = {
+            "template": "A customer on the $plan plan logged in $logins times last month. Will they leave within a quarter?",
+            "values": {"plan": plan, "logins": logins},
+            "schema": answer,
+        }
+        yield {"job_type": "bulk_predictions", "provider": provider, "input": asked, "labels": {"team": "sales"}}
+
+
+def _videos(media: Path) -> Iterator[dict[str, Any]]:
+    """Gemini watches the video, twice each, uploaded once; the others look at frames."""
+    media.mkdir(parents=True, exist_ok=True)
+    for number in range(_CLIPS):
+        (media / f"ad-{number}.mp4").write_bytes(mp4(6 + number, seed=number))
+        frames = [f"ad-{number}-{second}.png" for second in range(_FRAMES)]
+        for second, name in enumerate(frames):
+            (media / name).write_bytes(png(16, 9, seed=100 * number + second))
+        for question in ("Who is it for?", "What would you cut?"):
+            video = {"file": f"ad-{number}.mp4", "question": question}
+            yield {"job_type": "video_analysis", "provider": "gemini", "input": video, "labels": {"team": "video"}}
+        for provider in ("openai", "anthropic"):
+            stills = {"frames": frames, "fps": 1}
+            yield {"job_type": "video_analysis", "provider": provider, "input": stills, "labels": {"team": "video"}}
 
 
 def _documentation() -> Iterator[str]:
@@ -77,6 +128,8 @@ def _trouble() -> Iterator[dict[str, Any]]:
         yield scoring(provider, "A headline that the provider finds malformed [[emulator:error=400]]")
         yield scoring(provider, "")  # rejected: an empty headline cannot be scored
         yield {"job_type": "clairvoyance", "provider": provider, "input": {"question": "Who wins?"}}  # no such type
+    # Only Gemini watches videos.
+    yield {"job_type": "video_analysis", "provider": "openai", "input": {"file": "ad-0.mp4"}}
     for number in range(5):
         # A model so new that no price list has it.
         yield scoring("openai", f"Tomorrow's model, take {number + 1}", model="emulator-preview-1", priority=8)

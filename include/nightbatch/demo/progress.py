@@ -27,7 +27,7 @@ def watch(stack: Stack, run_id: str, console: Console, *, deadline: float) -> st
         Live(console=console, refresh_per_second=4, transient=True) as live,
     ):
         while True:
-            state = str(stack.dag_run("nightbatch", run_id)["state"])
+            state = _state(stack, run_id)
             totals = figures.totals(store, run_id)
             if totals is not None:
                 line = _line(totals)
@@ -41,6 +41,16 @@ def watch(stack: Stack, run_id: str, console: Console, *, deadline: float) -> st
             if time.monotonic() > deadline:
                 raise NightbatchError(f"The run is still {state} after its time; see {stack.root / 'logs'}.")
             time.sleep(0.5)
+
+
+def _state(stack: Stack, run_id: str) -> str:
+    """``queued`` also before another Dag has started the run."""
+    try:
+        return str(stack.dag_run("nightbatch", run_id)["state"])
+    except NightbatchError as error:
+        if "404" not in str(error):
+            raise
+        return "queued"
 
 
 def _line(totals: figures.Totals) -> str:

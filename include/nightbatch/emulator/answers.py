@@ -43,7 +43,7 @@ def reply_to(prompt: Prompt) -> Reply:
 
 def require_text(prompt: Prompt, param: str) -> Prompt:
     """The prompt itself; `ApiError` 400 if it says nothing at all."""
-    if not prompt.text and not prompt.images:
+    if not prompt.text and not prompt.media_tokens:
         raise ApiError(400, f"'{param}' must not be empty.", param=param)
     return prompt
 

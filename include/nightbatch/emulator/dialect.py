@@ -45,7 +45,7 @@ class Dialect(Protocol):
     def check(self, state: State, batch: Batch, lines: Iterable[bytes]) -> Checked:
         """Reads the input once, as the provider does before it starts."""
 
-    def answer(self, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
+    def answer(self, state: State, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
         """Does one request."""
 
     def unfinished(self, batch: Batch, raw: bytes, outcome: Outcome) -> Result:

@@ -17,7 +17,6 @@ Finish = Literal["stop", "length", "refusal", "no-parts"]
 _MARKER = re.compile(r"\[\[emulator:([a-z-]+)(?:=(\d+))?\]\]")
 EXPIRE_MARKER = b"[[emulator:expire]]"
 
-TOKENS_PER_IMAGE = 258
 _EMPTY = """
 about after again also answer been before being both could does each either every follow following from give given have
 here into itself just like make many more most much must only other over please same shall should some such than that
@@ -40,7 +39,7 @@ class Prompt:
     schema: dict[str, Any] | None = None
     tool: str | None = None
     max_tokens: int | None = None
-    images: int = 0
+    media_tokens: int = 0
     caches: bool = True
 
     def markers(self) -> dict[str, str | None]:
@@ -95,7 +94,7 @@ def input_usage(prompt: Prompt) -> tuple[int, int]:
     A long system prompt is found in the cache by three requests of four; which ones follows from the digest.
     """
     system = tokens_in(prompt.system)
-    total = system + tokens_in(prompt.text) + prompt.images * TOKENS_PER_IMAGE + 7
+    total = system + tokens_in(prompt.text) + prompt.media_tokens + 7
     if not prompt.caches or system < _CACHE_MINIMUM or int(prompt.digest[:2], 16) % 4 == 0:
         return total, 0
     return total, system // _CACHE_STEP * _CACHE_STEP

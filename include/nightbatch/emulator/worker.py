@@ -140,7 +140,7 @@ class Worker(threading.Thread):
             if self._stopping.is_set():
                 raise Stopped
             if ending.reaches(number, raw):
-                files.add(number, dialect.answer(batch, raw, seed=self._seed, at=at), at)
+                files.add(number, dialect.answer(self._state, batch, raw, seed=self._seed, at=at), at)
             else:
                 files.add(number, dialect.unfinished(batch, raw, ending.outcome), at)
                 unfinished += 1

@@ -17,6 +17,9 @@ from pydantic import BaseModel, ValidationError
 from nightbatch.errors import NightbatchError, Rejected
 from nightbatch.models import Answer, EmbeddingInput, Endpoint, ProviderName, Request
 
+ERASED = b"null"
+"""What stands in ``nightbatch.job.input`` once the retention is over."""
+
 _FLOAT4 = 3.4e38  # what a vector's column can hold
 
 
@@ -39,6 +42,10 @@ class JobType(ABC):
     while it is not billed; ``paid_attempts`` how often it may be paid for when the answer is unusable. ``example`` is a
     valid input: documentation shows it, and planning measures the type's overhead with it. ``prompts`` are the system
     prompts by version, the newest last; a job is asked with that one, and may be reprocessed with any other.
+    ``retention_days`` is how long inputs and outputs are kept once a job has ended: None as ``NIGHTBATCH_RETENTION_DAYS``
+    says, 0 for ever. Hashes and costs stay.
+    ``fallback``: whether a job goes to the realtime API, at full price, when no batch would be back by its deadline, unless
+    the job itself says; ``fallback_providers`` may answer it then if its own provider is down.
     """
 
     name: ClassVar[str]
@@ -47,6 +54,8 @@ class JobType(ABC):
     attempts: ClassVar[int] = 3
     paid_attempts: ClassVar[int] = 1
     retention_days: ClassVar[int | None] = None
+    fallback: ClassVar[bool] = False
+    fallback_providers: ClassVar[tuple[ProviderName, ...]] = ()
     prompts: ClassVar[Mapping[str, str]] = MappingProxyType({})
     keeps_context: ClassVar[bool] = False
     openai_endpoint: ClassVar[Endpoint] = "responses"
@@ -89,6 +98,8 @@ class JobType(ABC):
 
     def read_input(self, raw: bytes) -> Any:
         """A job's JSON input as ``Input``. Raises `Rejected` with a reason that names the field, never its value."""
+        if raw == ERASED:
+            raise Rejected("its input is empty, or was erased when the retention of its type was over")
         try:
             return self.Input.model_validate_json(raw)
         except ValidationError as error:

@@ -12,7 +12,10 @@ from nightbatch.postgres.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """A whole run: requests as jobs, money in USD."""
+    """A whole run, or several together: requests as jobs, money in USD. ``run_id`` names them all.
+
+    ``sent`` and ``succeeded`` hold the ``from_cache`` jobs too, which an earlier result answered.
+    """
 
     run_id: str
     planned_at: datetime
@@ -29,6 +32,7 @@ class Totals:
     batch_cost_usd: Decimal
     wasted_cost_usd: Decimal
     savings_usd: Decimal
+    from_cache: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +78,25 @@ def latest_run(store: Store) -> str | None:
     return str(row[0]) if row else None
 
 
-def totals(store: Store, run_id: str) -> Totals | None:
-    """None for a run that was never planned."""
-    row = store.run("run_totals", {"run_id": run_id}, file="reporting").fetchone()
+def totals(store: Store, *run_ids: str) -> Totals | None:
+    """None for runs that were never planned."""
+    row = store.run("run_totals", {"run_ids": list(run_ids)}, file="reporting").fetchone()
     return Totals(*row) if row else None
 
 
-def parts(store: Store, run_id: str) -> list[Part]:
+def parts(store: Store, *run_ids: str) -> list[Part]:
     """By provider and job type."""
-    return [Part(*row) for row in store.run("run_breakdown", {"run_id": run_id}, file="reporting")]
+    return [Part(*row) for row in store.run("run_breakdown", {"run_ids": list(run_ids)}, file="reporting")]
 
 
-def reasons(store: Store, run_id: str) -> list[Reason]:
+def reasons(store: Store, *run_ids: str) -> list[Reason]:
     """The most frequent first, 30 at most."""
-    return [Reason(*row) for row in store.run("run_reasons", {"run_id": run_id}, file="reporting")]
+    return [Reason(*row) for row in store.run("run_reasons", {"run_ids": list(run_ids)}, file="reporting")]
 
 
-def prices(store: Store, run_id: str) -> list[Price]:
+def prices(store: Store, *run_ids: str) -> list[Price]:
     """Of every model that was loaded."""
-    return [Price(*row) for row in store.run("run_prices", {"run_id": run_id}, file="reporting")]
+    return [Price(*row) for row in store.run("run_prices", {"run_ids": list(run_ids)}, file="reporting")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +141,20 @@ def results(store: Store, *, run_id: str | None, job_type: str | None, limit: in
     """The newest first."""
     values = {"run_id": run_id, "job_type": job_type, "limit": limit}
     return [ResultRow(*row) for row in store.run("results", values, file="reporting")]
+
+
+def councils(store: Store) -> tuple[int, Decimal | None, str | None]:
+    """How many verdicts are in, the widest spread in points, and the member that dissented in it."""
+    count, spread, dissenter = store.run("councils", file="reporting").fetchone()  # type: ignore[misc]
+    return count, spread, dissenter
+
+
+def reprocessed(store: Store) -> tuple[int, Decimal, Decimal]:
+    """How many answers stand beside a new one, and what the old and the new ones cost, in USD."""
+    count, old, new = store.run("reprocessed", file="reporting").fetchone()  # type: ignore[misc]
+    return count, old, new
+
+
+def vectors(store: Store) -> int:
+    """Of all embedding jobs."""
+    return int(store.run("vectors", file="reporting").fetchone()[0])  # type: ignore[index]

@@ -2,6 +2,44 @@ CREATE SCHEMA nightbatch;
 
 CREATE SCHEMA nightbatch_report;
 
+CREATE FUNCTION nightbatch.allow_erasure() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    rest nightbatch.job := NEW;
+BEGIN
+    rest.input := OLD.input;
+    rest.input_sha256 := OLD.input_sha256;
+    rest.erased_at := OLD.erased_at;
+    IF rest *= OLD AND OLD.erased_at IS NULL AND NEW.erased_at IS NOT NULL AND NEW.input::text = 'null'
+        AND NEW.input_sha256 = sha256(convert_to(OLD.input::text, 'UTF8'))
+        AND NOT EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.job_id = OLD.id)
+        AND (EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = OLD.id)
+            OR EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = OLD.id)) THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'rows of nightbatch.% never change; insert a new job instead', TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE FUNCTION nightbatch.cache_key(job_type text, provider text, model text, prompt_version text, input json) RETURNS bytea
+    LANGUAGE sql STABLE
+    RETURN sha256(convert_to((((json_build_array(job_type, provider, model, prompt_version))::text || '
+'::text) || (input)::text), 'UTF8'::name));
+
+CREATE FUNCTION nightbatch.has_label(labels jsonb, label text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    RETURN CASE WHEN (POSITION(('='::text) IN (label)) = 0) THEN (labels ? label) ELSE ((labels ->> split_part(label, '='::text, 1)) = substr(label, (POSITION(('='::text) IN (label)) + 1))) END;
+
+CREATE FUNCTION nightbatch.jobs_of_keys(keys text[]) RETURNS TABLE(dedup_key text, job_id bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT j.dedup_key, j.id FROM nightbatch.job AS j WHERE j.dedup_key = ANY (keys)
+$$;
+
 CREATE FUNCTION nightbatch.number_in(output json, name text) RETURNS numeric
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog'
@@ -128,16 +166,37 @@ CREATE TABLE nightbatch.batch (
     closed_at timestamp with time zone,
     duplicate_of bigint,
     cancel_wanted_at timestamp with time zone,
+    mode text DEFAULT 'batch'::text NOT NULL,
+    estimated_tokens bigint,
+    lacked_room boolean DEFAULT false NOT NULL,
     CONSTRAINT a_closed_attempt_says_when CHECK (((state = ANY (ARRAY['loaded'::text, 'refused'::text, 'abandoned'::text])) = (closed_at IS NOT NULL))),
+    CONSTRAINT a_realtime_attempt_has_one_job CHECK (((mode = 'batch'::text) OR (job_count = 1))),
     CONSTRAINT a_submission_has_an_id CHECK (((state = ANY (ARRAY['submitted'::text, 'loaded'::text])) <= ((provider_batch_id IS NOT NULL) AND (submitted_at IS NOT NULL)))),
     CONSTRAINT an_intent_comes_before_a_submission CHECK (((state <> ALL (ARRAY['submitting'::text, 'held'::text, 'submitted'::text, 'loaded'::text])) OR (intent_at IS NOT NULL))),
     CONSTRAINT an_upload_has_a_hash_and_an_account CHECK (((uploaded_at IS NULL) OR ((payload_sha256 IS NOT NULL) AND (account_fingerprint IS NOT NULL)))),
     CONSTRAINT batch_endpoint_check CHECK ((endpoint = ANY (ARRAY['chat'::text, 'responses'::text, 'embeddings'::text]))),
     CONSTRAINT batch_epoch_check CHECK ((epoch >= 0)),
+    CONSTRAINT batch_estimated_tokens_check CHECK ((estimated_tokens >= 0)),
     CONSTRAINT batch_job_count_check CHECK ((job_count > 0)),
+    CONSTRAINT batch_mode_check CHECK ((mode = ANY (ARRAY['batch'::text, 'realtime'::text]))),
     CONSTRAINT batch_part_check CHECK ((part > 0)),
     CONSTRAINT batch_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text]))),
     CONSTRAINT batch_state_check CHECK ((state = ANY (ARRAY['planned'::text, 'uploaded'::text, 'submitting'::text, 'held'::text, 'submitted'::text, 'loaded'::text, 'refused'::text, 'abandoned'::text])))
+);
+
+CREATE TABLE nightbatch.batch_erased (
+    batch_id bigint NOT NULL,
+    job_type text NOT NULL,
+    erased_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE nightbatch.batch_estimate (
+    batch_id bigint NOT NULL,
+    job_type text NOT NULL,
+    jobs integer NOT NULL,
+    input_tokens double precision NOT NULL,
+    CONSTRAINT batch_estimate_input_tokens_check CHECK ((input_tokens >= (0)::double precision)),
+    CONSTRAINT batch_estimate_jobs_check CHECK ((jobs > 0))
 );
 
 ALTER TABLE nightbatch.batch ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -170,6 +229,8 @@ CREATE TABLE nightbatch.budget (
     CONSTRAINT budget_usd_per_night_check CHECK ((usd_per_night >= (0)::numeric))
 );
 
+COMMENT ON COLUMN nightbatch.budget.label IS 'name=value, or a name alone for whatever value';
+
 ALTER TABLE nightbatch.budget ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME nightbatch.budget_id_seq
     START WITH 1
@@ -179,12 +240,35 @@ ALTER TABLE nightbatch.budget ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE nightbatch.cache_entry (
+    key bytea NOT NULL,
+    job_id bigint NOT NULL,
+    batch_id bigint NOT NULL,
+    finished_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE nightbatch.cache_read (
+    batch_id bigint NOT NULL,
+    job_type text NOT NULL
+);
+
+CREATE TABLE nightbatch.cached (
+    job_id bigint NOT NULL,
+    from_job_id bigint NOT NULL,
+    run_id text NOT NULL,
+    realtime_cost_usd numeric,
+    answered_at timestamp with time zone DEFAULT now() NOT NULL,
+    erased boolean DEFAULT false NOT NULL,
+    CONSTRAINT cached_realtime_cost_usd_check CHECK ((realtime_cost_usd >= (0)::numeric))
+);
+
 CREATE TABLE nightbatch.dismissed (
     job_id bigint NOT NULL,
     state text NOT NULL,
     reason text NOT NULL,
     run_id text,
     dismissed_at timestamp with time zone DEFAULT now() NOT NULL,
+    erased boolean DEFAULT false NOT NULL,
     CONSTRAINT dismissed_state_check CHECK ((state = ANY (ARRAY['rejected'::text, 'cancelled'::text])))
 );
 
@@ -200,7 +284,13 @@ CREATE TABLE nightbatch.job (
     not_before timestamp with time zone,
     deadline timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    cache_days smallint,
+    input_sha256 bytea,
+    erased_at timestamp with time zone,
+    fallback boolean,
+    CONSTRAINT an_erased_input_leaves_its_hash CHECK (((erased_at IS NULL) = (input_sha256 IS NULL))),
     CONSTRAINT anthropic_has_no_embeddings CHECK ((NOT ((provider = 'anthropic'::text) AND (job_type = 'embedding_generation'::text)))),
+    CONSTRAINT cache_days_is_1_to_3650 CHECK (((cache_days >= 1) AND (cache_days <= 3650))),
     CONSTRAINT job_dedup_key_check CHECK (((length(dedup_key) >= 1) AND (length(dedup_key) <= 500))),
     CONSTRAINT job_job_type_check CHECK (((length(job_type) >= 1) AND (length(job_type) <= 100))),
     CONSTRAINT job_model_check CHECK (((length(model) >= 1) AND (length(model) <= 200))),
@@ -231,15 +321,17 @@ CREATE TABLE nightbatch.result (
     price_source text,
     error text,
     finished_at timestamp with time zone DEFAULT now() NOT NULL,
+    erased_at timestamp with time zone,
     CONSTRAINT a_cost_has_a_source CHECK ((((batch_cost_usd IS NULL) = (price_source IS NULL)) AND ((batch_cost_usd IS NULL) = (realtime_cost_usd IS NULL)))),
-    CONSTRAINT a_success_has_an_output CHECK (((outcome <> 'succeeded'::text) OR (output IS NOT NULL))),
+    CONSTRAINT a_success_has_an_output CHECK (((outcome <> 'succeeded'::text) OR (output IS NOT NULL) OR (erased_at IS NOT NULL))),
     CONSTRAINT only_what_is_billed_costs CHECK ((billed OR (batch_cost_usd IS NULL))),
     CONSTRAINT result_batch_cost_usd_check CHECK ((batch_cost_usd >= (0)::numeric)),
     CONSTRAINT result_check CHECK (((cached_tokens >= 0) AND (cached_tokens <= input_tokens))),
     CONSTRAINT result_input_tokens_check CHECK ((input_tokens >= 0)),
     CONSTRAINT result_outcome_check CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'errored'::text, 'refused'::text, 'truncated'::text, 'expired'::text, 'cancelled'::text, 'missing'::text, 'duplicate'::text]))),
     CONSTRAINT result_output_tokens_check CHECK ((output_tokens >= 0)),
-    CONSTRAINT result_realtime_cost_usd_check CHECK ((realtime_cost_usd >= (0)::numeric))
+    CONSTRAINT result_realtime_cost_usd_check CHECK ((realtime_cost_usd >= (0)::numeric)),
+    CONSTRAINT what_is_erased_is_gone CHECK (((erased_at IS NULL) OR (output IS NULL)))
 );
 
 CREATE VIEW nightbatch.job_status AS
@@ -256,7 +348,11 @@ CREATE VIEW nightbatch.job_status AS
             WHEN (r.outcome = 'cancelled'::text) THEN 'cancelled'::text
             ELSE 'failed'::text
         END AS state,
-    (COALESCE((o.attempts)::bigint, r.attempts, (0)::bigint))::integer AS attempts,
+    (
+        CASE
+            WHEN (c.job_id IS NOT NULL) THEN (0)::bigint
+            ELSE COALESCE((o.attempts)::bigint, r.attempts, (0)::bigint)
+        END)::integer AS attempts,
     COALESCE(o.batch_id, r.batch_id) AS batch_id,
     COALESCE(d.reason,
         CASE
@@ -264,10 +360,11 @@ CREATE VIEW nightbatch.job_status AS
             ELSE NULL::text
         END, b.error) AS error,
     COALESCE(d.dismissed_at, b.submitted_at, b.planned_at, r.finished_at, j.created_at) AS updated_at
-   FROM ((((nightbatch.job j
+   FROM (((((nightbatch.job j
      LEFT JOIN nightbatch.open_job o ON ((o.job_id = j.id)))
      LEFT JOIN nightbatch.batch b ON ((b.id = o.batch_id)))
      LEFT JOIN nightbatch.dismissed d ON ((d.job_id = j.id)))
+     LEFT JOIN nightbatch.cached c ON ((c.job_id = j.id)))
      LEFT JOIN LATERAL ( SELECT l.outcome,
             l.error,
             l.finished_at,
@@ -359,6 +456,37 @@ ALTER TABLE nightbatch.job ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE nightbatch.media (
+    id bigint NOT NULL,
+    provider text NOT NULL,
+    account_fingerprint text NOT NULL,
+    sha256 text NOT NULL,
+    mime_type text NOT NULL,
+    bytes bigint NOT NULL,
+    file_name text NOT NULL,
+    uri text NOT NULL,
+    uploaded_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    deleted_at timestamp with time zone,
+    CONSTRAINT media_bytes_check CHECK ((bytes >= 0)),
+    CONSTRAINT media_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text]))),
+    CONSTRAINT media_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
+);
+
+ALTER TABLE nightbatch.media ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME nightbatch.media_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE nightbatch.media_use (
+    media_id bigint NOT NULL,
+    batch_id bigint NOT NULL
+);
+
 CREATE TABLE nightbatch.price_override (
     id bigint NOT NULL,
     provider text NOT NULL,
@@ -395,8 +523,10 @@ CREATE TABLE nightbatch.reject (
     id bigint NOT NULL,
     batch_id bigint NOT NULL,
     reason text NOT NULL,
-    raw bytea NOT NULL,
-    seen_at timestamp with time zone DEFAULT now() NOT NULL
+    raw bytea,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    erased_at timestamp with time zone,
+    CONSTRAINT what_is_erased_is_gone CHECK (((erased_at IS NULL) = (raw IS NOT NULL)))
 );
 
 ALTER TABLE nightbatch.reject ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -455,12 +585,31 @@ CREATE VIEW nightbatch.reprocessed AS
      LEFT JOIN answered o ON ((o.job_id = p.id)))
      LEFT JOIN answered a ON ((a.job_id = n.job_id)));
 
+CREATE TABLE nightbatch.reserved (
+    batch_id bigint NOT NULL,
+    budget_id bigint NOT NULL,
+    usd numeric NOT NULL,
+    CONSTRAINT reserved_usd_check CHECK ((usd >= (0)::numeric))
+);
+
 CREATE TABLE nightbatch.run (
     id text NOT NULL,
     queued_before timestamp with time zone,
     params jsonb DEFAULT '{}'::jsonb NOT NULL,
     planned_at timestamp with time zone DEFAULT now() NOT NULL,
     reported_at timestamp with time zone
+);
+
+CREATE TABLE nightbatch.token_limit (
+    provider text NOT NULL,
+    account_fingerprint text DEFAULT ''::text NOT NULL,
+    model text DEFAULT ''::text NOT NULL,
+    learned boolean DEFAULT false NOT NULL,
+    tokens bigint NOT NULL,
+    noted_at timestamp with time zone DEFAULT now() NOT NULL,
+    note text NOT NULL,
+    CONSTRAINT token_limit_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text]))),
+    CONSTRAINT token_limit_tokens_check CHECK ((tokens > 0))
 );
 
 CREATE TABLE nightbatch_report.batch_rollup (
@@ -496,9 +645,21 @@ CREATE VIEW nightbatch_report.batch_turnaround AS
     submitted_at,
     ended_at,
     closed_at,
-    (ended_at - submitted_at) AS turnaround
+    (ended_at - submitted_at) AS turnaround,
+    mode
    FROM nightbatch.batch b
   WHERE (submitted_at IS NOT NULL);
+
+CREATE TABLE nightbatch_report.cache_rollup (
+    run_id text NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    job_type text NOT NULL,
+    day date NOT NULL,
+    jobs integer NOT NULL,
+    realtime_cost_usd numeric NOT NULL,
+    unpriced integer NOT NULL
+);
 
 CREATE VIEW nightbatch_report.queue_depth AS
  SELECT provider,
@@ -539,17 +700,18 @@ CREATE VIEW nightbatch_report.run_summary AS
     b.open_batches,
     b.loaded_batches,
     d.rejected,
-    COALESCE(u.jobs, (0)::bigint) AS jobs,
-    COALESCE(u.succeeded, (0)::bigint) AS succeeded,
+    (COALESCE(u.jobs, (0)::bigint) + c.jobs) AS jobs,
+    (COALESCE(u.succeeded, (0)::bigint) + c.jobs) AS succeeded,
     COALESCE(u.failed, (0)::bigint) AS failed,
     COALESCE(u.requeued, (0)::bigint) AS requeued,
-    COALESCE(u.unpriced, (0)::bigint) AS unpriced,
+    (COALESCE(u.unpriced, (0)::bigint) + c.unpriced) AS unpriced,
     COALESCE(u.paid_again, (0)::bigint) AS paid_again,
-    COALESCE(u.realtime_cost_usd, (0)::numeric) AS realtime_cost_usd,
+    (COALESCE(u.realtime_cost_usd, (0)::numeric) + c.realtime_cost_usd) AS realtime_cost_usd,
     COALESCE(u.batch_cost_usd, (0)::numeric) AS batch_cost_usd,
     COALESCE(u.wasted_cost_usd, (0)::numeric) AS wasted_cost_usd,
-    COALESCE(((u.realtime_cost_usd - u.batch_cost_usd) - u.wasted_cost_usd), (0)::numeric) AS savings_usd
-   FROM (((nightbatch.run r
+    (COALESCE(((u.realtime_cost_usd - u.batch_cost_usd) - u.wasted_cost_usd), (0)::numeric) + c.realtime_cost_usd) AS savings_usd,
+    c.jobs AS from_cache
+   FROM ((((nightbatch.run r
      CROSS JOIN LATERAL ( SELECT count(*) AS batches,
             count(*) FILTER (WHERE (batch.closed_at IS NULL)) AS open_batches,
             count(*) FILTER (WHERE (batch.state = 'loaded'::text)) AS loaded_batches
@@ -558,6 +720,11 @@ CREATE VIEW nightbatch_report.run_summary AS
      CROSS JOIN LATERAL ( SELECT count(*) AS rejected
            FROM nightbatch.dismissed
           WHERE ((dismissed.run_id = r.id) AND (dismissed.state = 'rejected'::text))) d)
+     CROSS JOIN LATERAL ( SELECT COALESCE(sum(cache_rollup.jobs), (0)::bigint) AS jobs,
+            COALESCE(sum(cache_rollup.realtime_cost_usd), (0)::numeric) AS realtime_cost_usd,
+            COALESCE(sum(cache_rollup.unpriced), (0)::bigint) AS unpriced
+           FROM nightbatch_report.cache_rollup
+          WHERE (cache_rollup.run_id = r.id)) c)
      LEFT JOIN LATERAL ( SELECT sum(batch_rollup.jobs) AS jobs,
             sum(batch_rollup.succeeded) AS succeeded,
             sum(batch_rollup.failed) AS failed,
@@ -585,12 +752,51 @@ CREATE VIEW nightbatch_report.savings_daily AS
     sum(batch_cost_usd) AS batch_cost_usd,
     sum(wasted_cost_usd) AS wasted_cost_usd,
     sum(((realtime_cost_usd - batch_cost_usd) - wasted_cost_usd)) AS savings_usd,
-    sum(unpriced) AS unpriced
-   FROM nightbatch_report.batch_rollup
+    sum(unpriced) AS unpriced,
+    sum(from_cache) AS from_cache
+   FROM ( SELECT batch_rollup.day,
+            batch_rollup.provider,
+            batch_rollup.model,
+            batch_rollup.job_type,
+            batch_rollup.jobs,
+            batch_rollup.succeeded,
+            batch_rollup.failed,
+            batch_rollup.input_tokens,
+            batch_rollup.cached_tokens,
+            batch_rollup.output_tokens,
+            batch_rollup.realtime_cost_usd,
+            batch_rollup.batch_cost_usd,
+            batch_rollup.wasted_cost_usd,
+            batch_rollup.unpriced,
+            0 AS from_cache
+           FROM nightbatch_report.batch_rollup
+        UNION ALL
+         SELECT cache_rollup.day,
+            cache_rollup.provider,
+            cache_rollup.model,
+            cache_rollup.job_type,
+            cache_rollup.jobs,
+            cache_rollup.jobs,
+            0,
+            0,
+            0,
+            0,
+            cache_rollup.realtime_cost_usd,
+            0,
+            0,
+            cache_rollup.unpriced,
+            cache_rollup.jobs
+           FROM nightbatch_report.cache_rollup) parts
   GROUP BY day, provider, model, job_type;
 
 ALTER TABLE ONLY nightbatch.alert
     ADD CONSTRAINT alert_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY nightbatch.batch_erased
+    ADD CONSTRAINT batch_erased_pkey PRIMARY KEY (batch_id, job_type);
+
+ALTER TABLE ONLY nightbatch.batch_estimate
+    ADD CONSTRAINT batch_estimate_pkey PRIMARY KEY (batch_id, job_type);
 
 ALTER TABLE ONLY nightbatch.batch_job
     ADD CONSTRAINT batch_job_pkey PRIMARY KEY (batch_id, job_id);
@@ -613,6 +819,12 @@ ALTER TABLE ONLY nightbatch.batch
 ALTER TABLE ONLY nightbatch.budget
     ADD CONSTRAINT budget_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY nightbatch.cache_read
+    ADD CONSTRAINT cache_read_pkey PRIMARY KEY (batch_id, job_type);
+
+ALTER TABLE ONLY nightbatch.cached
+    ADD CONSTRAINT cached_pkey PRIMARY KEY (job_id);
+
 ALTER TABLE ONLY nightbatch.decision
     ADD CONSTRAINT decision_pkey PRIMARY KEY (id);
 
@@ -628,6 +840,15 @@ ALTER TABLE ONLY nightbatch.gathered
 ALTER TABLE ONLY nightbatch.job
     ADD CONSTRAINT job_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY nightbatch.media
+    ADD CONSTRAINT media_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY nightbatch.media
+    ADD CONSTRAINT media_provider_account_fingerprint_file_name_key UNIQUE (provider, account_fingerprint, file_name);
+
+ALTER TABLE ONLY nightbatch.media_use
+    ADD CONSTRAINT media_use_pkey PRIMARY KEY (media_id, batch_id);
+
 ALTER TABLE ONLY nightbatch.open_job
     ADD CONSTRAINT open_job_pkey PRIMARY KEY (job_id);
 
@@ -637,14 +858,23 @@ ALTER TABLE ONLY nightbatch.price_override
 ALTER TABLE ONLY nightbatch.reject
     ADD CONSTRAINT reject_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY nightbatch.reserved
+    ADD CONSTRAINT reserved_pkey PRIMARY KEY (batch_id, budget_id);
+
 ALTER TABLE ONLY nightbatch.result
     ADD CONSTRAINT result_pkey PRIMARY KEY (job_id, batch_id);
 
 ALTER TABLE ONLY nightbatch.run
     ADD CONSTRAINT run_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY nightbatch.token_limit
+    ADD CONSTRAINT token_limit_pkey PRIMARY KEY (provider, account_fingerprint, model, learned);
+
 ALTER TABLE ONLY nightbatch_report.batch_rollup
     ADD CONSTRAINT batch_rollup_pkey PRIMARY KEY (batch_id, job_type);
+
+ALTER TABLE ONLY nightbatch_report.cache_rollup
+    ADD CONSTRAINT cache_rollup_pkey PRIMARY KEY (run_id, provider, model, job_type);
 
 CREATE UNIQUE INDEX alert_is_raised_once ON nightbatch.alert USING btree (kind, subject) WHERE (resolved_at IS NULL);
 
@@ -652,24 +882,46 @@ CREATE UNIQUE INDEX batch_of_a_run ON nightbatch.batch USING btree (run_id, prov
 
 CREATE INDEX batch_open ON nightbatch.batch USING btree (provider, state) WHERE (closed_at IS NULL);
 
+CREATE INDEX cache_entry_key ON nightbatch.cache_entry USING btree (key, finished_at);
+
+CREATE INDEX cached_not_erased ON nightbatch.cached USING btree (answered_at) WHERE (NOT erased);
+
 CREATE INDEX decision_batch ON nightbatch.decision USING btree (batch_id);
 
+CREATE INDEX dismissed_not_erased ON nightbatch.dismissed USING btree (dismissed_at) WHERE (NOT erased);
+
 CREATE INDEX dismissed_run ON nightbatch.dismissed USING btree (run_id);
+
+CREATE INDEX job_asks_the_cache ON nightbatch.job USING btree (id) WHERE (cache_days IS NOT NULL);
 
 CREATE UNIQUE INDEX job_dedup_key ON nightbatch.job USING btree (dedup_key) WHERE (dedup_key IS NOT NULL);
 
 CREATE INDEX job_reprocessing ON nightbatch.job USING btree (id) WHERE (job_type = 'historical_reprocessing'::text);
 
-CREATE UNIQUE INDEX one_create_in_doubt_per_anthropic_workspace ON nightbatch.batch USING btree (account_fingerprint) WHERE ((provider = 'anthropic'::text) AND (state = ANY (ARRAY['submitting'::text, 'held'::text])));
+CREATE INDEX media_content ON nightbatch.media USING btree (provider, account_fingerprint, sha256) WHERE (deleted_at IS NULL);
+
+CREATE UNIQUE INDEX one_create_in_doubt_per_anthropic_workspace ON nightbatch.batch USING btree (account_fingerprint) WHERE ((provider = 'anthropic'::text) AND (mode = 'batch'::text) AND (state = ANY (ARRAY['submitting'::text, 'held'::text])));
+
+CREATE INDEX reserved_budget ON nightbatch.reserved USING btree (budget_id);
 
 CREATE INDEX batch_rollup_day ON nightbatch_report.batch_rollup USING btree (day);
 
 CREATE INDEX batch_rollup_run ON nightbatch_report.batch_rollup USING btree (run_id);
 
-CREATE TRIGGER job_is_immutable BEFORE DELETE OR UPDATE ON nightbatch.job FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.refuse_change();
+CREATE INDEX cache_rollup_day ON nightbatch_report.cache_rollup USING btree (day);
+
+CREATE TRIGGER job_is_immutable BEFORE UPDATE ON nightbatch.job FOR EACH ROW EXECUTE FUNCTION nightbatch.allow_erasure();
+
+CREATE TRIGGER job_is_not_deleted BEFORE DELETE ON nightbatch.job FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.refuse_change();
 
 ALTER TABLE ONLY nightbatch.batch
     ADD CONSTRAINT batch_duplicate_of_fkey FOREIGN KEY (duplicate_of) REFERENCES nightbatch.batch(id);
+
+ALTER TABLE ONLY nightbatch.batch_erased
+    ADD CONSTRAINT batch_erased_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
+
+ALTER TABLE ONLY nightbatch.batch_estimate
+    ADD CONSTRAINT batch_estimate_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
 
 ALTER TABLE ONLY nightbatch.batch_prompt
     ADD CONSTRAINT batch_prompt_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
@@ -680,14 +932,32 @@ ALTER TABLE ONLY nightbatch.batch
 ALTER TABLE ONLY nightbatch.batch
     ADD CONSTRAINT batch_run_id_fkey FOREIGN KEY (run_id) REFERENCES nightbatch.run(id);
 
+ALTER TABLE ONLY nightbatch.cache_read
+    ADD CONSTRAINT cache_read_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
+
+ALTER TABLE ONLY nightbatch.cached
+    ADD CONSTRAINT cached_run_id_fkey FOREIGN KEY (run_id) REFERENCES nightbatch.run(id);
+
 ALTER TABLE ONLY nightbatch.decision
     ADD CONSTRAINT decision_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
 
 ALTER TABLE ONLY nightbatch.dismissed
     ADD CONSTRAINT dismissed_run_id_fkey FOREIGN KEY (run_id) REFERENCES nightbatch.run(id);
 
+ALTER TABLE ONLY nightbatch.media_use
+    ADD CONSTRAINT media_use_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
+
+ALTER TABLE ONLY nightbatch.media_use
+    ADD CONSTRAINT media_use_media_id_fkey FOREIGN KEY (media_id) REFERENCES nightbatch.media(id);
+
 ALTER TABLE ONLY nightbatch.reject
     ADD CONSTRAINT reject_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
+
+ALTER TABLE ONLY nightbatch.reserved
+    ADD CONSTRAINT reserved_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
+
+ALTER TABLE ONLY nightbatch.reserved
+    ADD CONSTRAINT reserved_budget_id_fkey FOREIGN KEY (budget_id) REFERENCES nightbatch.budget(id) ON DELETE CASCADE;
 
 GRANT USAGE ON SCHEMA nightbatch TO nightbatch_producer;
 GRANT USAGE ON SCHEMA nightbatch TO nightbatch_reporter;
@@ -697,6 +967,14 @@ GRANT ALL ON SCHEMA nightbatch TO nightbatch_owner;
 GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_reporter;
 GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_worker;
 GRANT ALL ON SCHEMA nightbatch_report TO nightbatch_owner;
+
+GRANT ALL ON FUNCTION nightbatch.has_label(labels jsonb, label text) TO nightbatch_worker;
+GRANT ALL ON FUNCTION nightbatch.has_label(labels jsonb, label text) TO nightbatch_owner;
+
+REVOKE ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) TO nightbatch_producer;
+GRANT ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) TO nightbatch_worker;
+GRANT ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) TO nightbatch_owner;
 
 GRANT ALL ON FUNCTION nightbatch.number_in(output json, name text) TO nightbatch_worker;
 
@@ -715,6 +993,12 @@ GRANT ALL ON TABLE nightbatch.alert TO nightbatch_owner;
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.batch TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.batch TO nightbatch_owner;
 
+GRANT SELECT,INSERT ON TABLE nightbatch.batch_erased TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.batch_erased TO nightbatch_owner;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.batch_estimate TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.batch_estimate TO nightbatch_owner;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.batch_job TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.batch_job TO nightbatch_owner;
 
@@ -723,6 +1007,15 @@ GRANT ALL ON TABLE nightbatch.batch_prompt TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch.budget TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.budget TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch.cache_entry TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.cache_entry TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch.cache_read TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.cache_read TO nightbatch_owner;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.cached TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.cached TO nightbatch_owner;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.dismissed TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.dismissed TO nightbatch_owner;
@@ -741,6 +1034,7 @@ GRANT INSERT(model) ON TABLE nightbatch.job TO nightbatch_producer;
 GRANT INSERT(priority) ON TABLE nightbatch.job TO nightbatch_producer;
 
 GRANT INSERT(input) ON TABLE nightbatch.job TO nightbatch_producer;
+GRANT UPDATE(input) ON TABLE nightbatch.job TO nightbatch_worker;
 
 GRANT INSERT(dedup_key) ON TABLE nightbatch.job TO nightbatch_producer;
 
@@ -750,11 +1044,23 @@ GRANT INSERT(not_before) ON TABLE nightbatch.job TO nightbatch_producer;
 
 GRANT INSERT(deadline) ON TABLE nightbatch.job TO nightbatch_producer;
 
+GRANT INSERT(cache_days) ON TABLE nightbatch.job TO nightbatch_producer;
+
+GRANT UPDATE(input_sha256) ON TABLE nightbatch.job TO nightbatch_worker;
+
+GRANT UPDATE(erased_at) ON TABLE nightbatch.job TO nightbatch_worker;
+
+GRANT INSERT(fallback) ON TABLE nightbatch.job TO nightbatch_producer;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.open_job TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.open_job TO nightbatch_owner;
 
 GRANT SELECT,INSERT ON TABLE nightbatch.result TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.result TO nightbatch_owner;
+
+GRANT UPDATE(output) ON TABLE nightbatch.result TO nightbatch_worker;
+
+GRANT UPDATE(erased_at) ON TABLE nightbatch.result TO nightbatch_worker;
 
 GRANT SELECT ON TABLE nightbatch.job_status TO nightbatch_reporter;
 GRANT SELECT ON TABLE nightbatch.job_status TO nightbatch_worker;
@@ -772,17 +1078,33 @@ GRANT ALL ON TABLE nightbatch.embedding TO nightbatch_owner;
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.gathered TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.gathered TO nightbatch_owner;
 
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.media TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.media TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch.media_use TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.media_use TO nightbatch_owner;
+
 GRANT SELECT ON TABLE nightbatch.price_override TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.price_override TO nightbatch_owner;
 
 GRANT SELECT,INSERT ON TABLE nightbatch.reject TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.reject TO nightbatch_owner;
 
+GRANT UPDATE(raw) ON TABLE nightbatch.reject TO nightbatch_worker;
+
+GRANT UPDATE(erased_at) ON TABLE nightbatch.reject TO nightbatch_worker;
+
 GRANT SELECT ON TABLE nightbatch.reprocessed TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.reprocessed TO nightbatch_owner;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.reserved TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.reserved TO nightbatch_owner;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.run TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.run TO nightbatch_owner;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.token_limit TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.token_limit TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch_report.batch_rollup TO nightbatch_reporter;
 GRANT SELECT,INSERT ON TABLE nightbatch_report.batch_rollup TO nightbatch_worker;
@@ -791,6 +1113,10 @@ GRANT ALL ON TABLE nightbatch_report.batch_rollup TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch_report.batch_turnaround TO nightbatch_reporter;
 GRANT SELECT,INSERT ON TABLE nightbatch_report.batch_turnaround TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch_report.batch_turnaround TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch_report.cache_rollup TO nightbatch_worker;
+GRANT SELECT ON TABLE nightbatch_report.cache_rollup TO nightbatch_reporter;
+GRANT ALL ON TABLE nightbatch_report.cache_rollup TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch_report.queue_depth TO nightbatch_reporter;
 GRANT SELECT,INSERT ON TABLE nightbatch_report.queue_depth TO nightbatch_worker;

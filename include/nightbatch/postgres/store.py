@@ -18,7 +18,7 @@ from psycopg.rows import tuple_row
 
 from nightbatch.errors import ConfigurationError, SubmissionInDoubt
 from nightbatch.ledger import Batch, JobRow, Lane, RunParams
-from nightbatch.models import ProviderName
+from nightbatch.models import Endpoint, ProviderName
 from nightbatch.postgres.queries import queries
 from nightbatch.pricing import PriceOverride
 
@@ -95,11 +95,18 @@ class Store:
         return self._run("start_run", values).fetchone() is not None
 
     def gather(
-        self, lanes: Sequence[Lane], queued_before: datetime | None, params: RunParams, *, all_types_known: bool = True
+        self,
+        lanes: Sequence[Lane],
+        queued_before: datetime | None,
+        params: RunParams,
+        *,
+        all_types_known: bool = True,
+        urgent: bool = False,
     ) -> None:
         """Look at all unfinished jobs that no attempt holds, within a transaction.
 
-        Without ``all_types_known`` jobs of unknown types are left alone instead of being dismissed.
+        Without ``all_types_known`` jobs of unknown types are left alone instead of being dismissed. ``urgent``: only those
+        that no batch can serve in time, which are left alone otherwise.
         """
         self._run("make_candidates")
         self._run(
@@ -111,17 +118,20 @@ class Store:
                 "job_types": list(params.job_types),
                 "known_types": sorted({lane.job_type for lane in lanes}),
                 "all_types_known": all_types_known,
+                "urgent": urgent,
             },
         )
         if params.max_jobs is not None:
             self._run("limit_candidates", {"max_jobs": params.max_jobs})
 
-    def claim(self, run_id: str, lanes: Sequence[Lane], up_to: int | None) -> list[Batch]:
+    def claim(
+        self, run_id: str, lanes: Sequence[Lane], up_to: int | None, *, mode: Literal["batch", "realtime"] = "batch"
+    ) -> list[Batch]:
         """Turn what was gathered into planned attempts; jobs that can never be sent are dismissed."""
         columns = _lane_columns(lanes)
         self._run("dismiss_candidates", {"run_id": run_id})
         self._run("cut_batches", columns)
-        claimed = self._run("insert_batches", {**columns, "run_id": run_id}).rowcount
+        claimed = self._run("insert_batches", {**columns, "run_id": run_id, "mode": mode}).rowcount
         batches = self.run_batches(run_id)
         if claimed != sum(batch.job_count for batch in batches):
             raise AssertionError("a job was claimed by another plan despite the planning lock")
@@ -129,10 +139,6 @@ class Store:
             self._run("keep_waiting", {"up_to": up_to})
             self._run("move_shortcut", {"up_to": up_to})
         return batches
-
-    def gathered_counts(self, lanes: Sequence[Lane]) -> list[tuple[str, str, str, int]]:
-        """What a plan would send: ``(provider, model, endpoint, jobs)``."""
-        return self._run("count_candidates", _lane_columns(lanes)).fetchall()
 
     # -- attempts
 
@@ -148,8 +154,19 @@ class Store:
         return self._batches("run_batches", run_id=run_id)
 
     def open_attempts(self) -> list[Batch]:
-        """Everything that is neither loaded nor given up, oldest first."""
+        """Every batch that is neither loaded nor given up, oldest first."""
         return self._batches("open_attempts")
+
+    def open_realtime(self) -> list[Batch]:
+        """Realtime attempts that have begun and not ended, oldest first."""
+        return self._batches("open_realtime")
+
+    def send_elsewhere(self, batch_id: int, provider: ProviderName, model: str, endpoint: Endpoint) -> Batch:
+        """A new realtime attempt, at another provider, with the job of a closed one."""
+        values = {"batch_id": batch_id, "provider": provider, "model": model, "endpoint": endpoint}
+        made = self._batches("send_elsewhere", **values)[0]
+        self._run("move_members", {"batch_id": batch_id, "successor": made.id})
+        return made
 
     def open_attempts_of(self, run_id: str) -> list[Batch]:
         """What a run has left open, successors included."""
@@ -453,4 +470,6 @@ def _lane_columns(lanes: Sequence[Lane]) -> dict[str, list[Any]]:
         "lane_capacities": [lane.capacity for lane in lanes],
         "lane_requests": [lane.max_requests for lane in lanes],
         "lane_request_bytes": [lane.max_request_bytes for lane in lanes],
+        "lane_fallbacks": [lane.fallback for lane in lanes],
+        "lane_turnarounds": [lane.turnaround for lane in lanes],
     }

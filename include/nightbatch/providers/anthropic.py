@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import anthropic
 import httpx2
+import orjson
 from anthropic.types.messages import MessageBatch
 
 from nightbatch import planning
@@ -39,6 +40,7 @@ from nightbatch.providers.wire import (
     brief,
     counted,
     fingerprint,
+    image,
     lines,
     named,
     quiet,
@@ -48,6 +50,7 @@ from nightbatch.providers.wire import (
     still_kept,
     tls,
     translate,
+    unanswered,
     usage,
     well_formed,
     why_unusable,
@@ -150,6 +153,15 @@ class AnthropicBatches:
             for line in lines(response.iter_bytes()):
                 yield _read(line)
 
+    def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
+        line = orjson.loads(self.render(custom_id, model, endpoint, request))
+        once = self._client.with_options(max_retries=0)
+        with self._errors():
+            message = once.post(
+                "/v1/messages", body=line["params"], cast_to=object, options={"follow_redirects": False}
+            )
+        return _read(orjson.dumps({"custom_id": custom_id, "result": {"type": "succeeded", "message": message}}))
+
     def cancel(self, provider_batch_id: str) -> None:
         with self._errors():
             self._client.messages.batches.cancel(provider_batch_id)
@@ -179,7 +191,7 @@ class AnthropicBatches:
                 requests=tuple(int(place) for place in _REQUEST.findall(message)),
             ) from None
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-            raise Transient(f"Anthropic did not answer: {type(error).__name__}") from None
+            raise unanswered("Anthropic", error) from None
         except (anthropic.AnthropicError, ValueError, TypeError, KeyError, AttributeError) as error:
             # Status 200 with something else in it, as from a login page on the way; or results that are not there yet.
             raise Transient(f"Anthropic's answer could not be read: {type(error).__name__}") from None
@@ -190,7 +202,7 @@ def _params(model: str, prompt: Prompt) -> dict[str, Any]:
     params: dict[str, Any] = {
         "model": model,
         "max_tokens": prompt.max_tokens,
-        "messages": [{"role": "user", "content": prompt.user}],
+        "messages": [{"role": "user", "content": _content(prompt)}],
     }
     if prompt.system:
         params["system"] = prompt.system
@@ -199,6 +211,16 @@ def _params(model: str, prompt: Prompt) -> dict[str, Any]:
         schema = anthropic.transform_schema(prompt.schema)
         params["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
     return params
+
+
+def _content(prompt: Prompt) -> str | list[dict[str, Any]]:
+    """Images stand before the text: https://docs.claude.com/en/docs/build-with-claude/vision"""
+    images = [_image(*image("Anthropic", media)) for media in prompt.media]
+    return [*images, {"type": "text", "text": prompt.user}] if images else prompt.user
+
+
+def _image(mime_type: str, data: str) -> dict[str, Any]:
+    return {"type": "image", "source": {"type": "base64", "media_type": mime_type, "data": data}}
 
 
 def _create_body(path: Path) -> tuple[int, Iterator[bytes]]:

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from nightbatch.models import (
     Endpoint,
     FoundBatch,
     Limits,
+    Media,
     Prompt,
     ProviderName,
     ProviderState,
@@ -36,6 +37,7 @@ from nightbatch.models import (
     ResultLine,
     Submission,
     UnreadableLine,
+    UploadedMedia,
     Usage,
 )
 from nightbatch.providers.wire import (
@@ -46,6 +48,7 @@ from nightbatch.providers.wire import (
     brief,
     fingerprint,
     gone_is_fine,
+    in_base64,
     lines,
     named,
     quiet,
@@ -55,6 +58,7 @@ from nightbatch.providers.wire import (
     still_kept,
     tls,
     translate,
+    unanswered,
     usage,
     vector,
     well_formed,
@@ -67,6 +71,8 @@ _VERSION = "v1beta"
 _BASE_URL = "https://generativelanguage.googleapis.com"
 _SDK_TIMEOUT_MS = 300_000  # for one call, or for one 8 MB piece of an upload
 _ACTIVE_SECONDS = 120.0
+_VIDEO_SECONDS = 1800.0  # a long video is worked on for minutes
+_FILE_KEPT = timedelta(hours=48)  # https://ai.google.dev/gemini-api/docs/files
 _RUNNING = {"PENDING", "RUNNING", "QUEUED", "UPDATING", "PAUSED", "CANCELLING"}
 _WITH_RESULTS = {"SUCCEEDED", "PARTIALLY_SUCCEEDED"}
 _ENDED = {*_WITH_RESULTS, "CANCELLED", "EXPIRED"}
@@ -137,8 +143,28 @@ class GeminiBatches:
         name = f"{submission.tag}-{secrets.token_hex(2)}"  # 40 characters, the most that Gemini takes
         with self._errors():
             file = self._upload(name, path)
-            self._wait_until_active(file)
-            return named(file.name)
+            return named(self._until_active(file, _ACTIVE_SECONDS).name)
+
+    def upload_media(self, path: Path, mime_type: str, sha256: str) -> UploadedMedia:
+        """Named by the content and four characters more, as `upload` does."""
+        name = f"nbm-{sha256[:24]}-{secrets.token_hex(2)}"
+        with self._errors():
+            file = self._until_active(self._upload(name, path, mime_type), _VIDEO_SECONDS)
+            expires_at = file.expiration_time or datetime.now(UTC) + _FILE_KEPT
+            return UploadedMedia(named(file.name), named(file.uri), expires_at)
+
+    def has_media(self, file_name: str) -> bool:
+        try:
+            with self._errors():
+                return self._client.files.get(name=file_name).state == types.FileState.ACTIVE
+        except Rejected as error:
+            if error.status not in (404, 410):
+                raise
+            return False
+
+    def delete_media(self, file_name: str) -> None:
+        with gone_is_fine(), self._errors():
+            self._client.files.delete(name=file_name)
 
     def submit(self, submission: Submission, path: Path) -> str:
         name = submission.input_file
@@ -207,6 +233,13 @@ class GeminiBatches:
             for line in lines(response.iter_bytes()):
                 yield _read(line)
 
+    def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
+        line = orjson.loads(self.render(custom_id, model, endpoint, request))
+        verb = "embedContent" if endpoint == "embeddings" else "generateContent"
+        with self._errors():
+            answer = _object(self._http.post(f"models/{model}:{verb}", json=line["request"]))
+        return _read(orjson.dumps({"key": custom_id, "response": answer}))
+
     def cancel(self, provider_batch_id: str) -> None:
         with self._errors():
             self._client.batches.cancel(name=provider_batch_id)
@@ -220,13 +253,12 @@ class GeminiBatches:
     def check(self) -> None:
         self._get("batches", pageSize="1")
 
-    def _upload(self, name: str, path: Path) -> types.File:
-        return self._client.files.upload(
-            file=path, config=types.UploadFileConfig(name=name, display_name=name, mime_type="jsonl")
-        )
+    def _upload(self, name: str, path: Path, mime_type: str = "jsonl") -> types.File:
+        config = types.UploadFileConfig(name=name, display_name=name, mime_type=mime_type)
+        return self._client.files.upload(file=path, config=config)
 
-    def _wait_until_active(self, file: types.File) -> None:
-        deadline = time.monotonic() + _ACTIVE_SECONDS
+    def _until_active(self, file: types.File, seconds: float) -> types.File:
+        deadline = time.monotonic() + seconds
         while file.state == types.FileState.PROCESSING:
             if time.monotonic() > deadline:
                 raise Transient("Gemini is still processing the uploaded file.")
@@ -234,6 +266,7 @@ class GeminiBatches:
             file = self._client.files.get(name=file.name or "")
         if file.state == types.FileState.FAILED:
             raise Rejected("Gemini could not process the uploaded file.")
+        return file
 
     def _get(self, path: str, **params: str) -> dict[str, Any]:
         with self._errors():
@@ -246,7 +279,7 @@ class GeminiBatches:
         except genai_errors.APIError as error:
             raise _translated(error, self._key) from None
         except (httpx2.HTTPError, httpx.HTTPError) as error:  # GOOGLE_GENAI_HTTP_CLIENT chooses the SDK's
-            raise Transient(f"Gemini did not answer: {type(error).__name__}") from None
+            raise unanswered("Gemini", error) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # Status 200 with something else in it, as from a login page on the way; or an upload that broke off.
             raise Transient(f"Gemini's answer could not be read: {type(error).__name__}") from None
@@ -320,12 +353,22 @@ def _content(prompt: Prompt) -> dict[str, Any]:
         schema = _gemini_schema(prompt.schema, prompt.schema.get("$defs") or {}, ())
         config |= {"responseMimeType": "application/json", "responseSchema": schema}
     body: dict[str, Any] = {
-        "contents": [{"role": "user", "parts": [{"text": prompt.user}]}],
+        "contents": [{"role": "user", "parts": [*map(_part, prompt.media), {"text": prompt.user}]}],
         "generationConfig": config,
     }
     if prompt.system:
         body["systemInstruction"] = {"parts": [{"text": prompt.system}]}
     return body
+
+
+def _part(media: Media) -> dict[str, Any]:
+    """A reference to an upload, or the bytes: https://ai.google.dev/api/caching#Part"""
+    kind = {"mimeType": media.mime_type} if media.mime_type else {}
+    if media.uri is None:
+        return {"inlineData": {**kind, "data": in_base64(media)}}
+    part: dict[str, Any] = {"fileData": {**kind, "fileUri": media.uri}}
+    still = (media.mime_type or "").startswith("image/")
+    return part | ({"videoMetadata": {"fps": media.fps}} if media.fps and not still else {})
 
 
 _KEPT = ("description", "minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength", "required")
@@ -456,7 +499,9 @@ def _errored(line: bytes, key: str, error: dict[str, Any]) -> ResultLine:
     code, text = error.get("code"), _rpc_error(error)
     if code == 1:
         return ResultLine(key, "cancelled", line, billed=False, error=text, retryable=True)
-    retryable = isinstance(code, int) and (code in _RETRYABLE or code >= 500)
+    # A file that expired or was deleted before its turn is uploaded again for the next attempt.
+    lost = code in (7, 403) and "may not exist" in text
+    retryable = lost or (isinstance(code, int) and (code in _RETRYABLE or code >= 500))
     return ResultLine(key, "errored", line, billed=False, error=text, retryable=retryable)
 
 

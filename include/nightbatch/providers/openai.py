@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import httpx2
 import openai
+import orjson
 from openai.types import Batch
 
 from nightbatch import planning
@@ -38,6 +39,7 @@ from nightbatch.providers.wire import (
     counted,
     fingerprint,
     gone_is_fine,
+    image,
     lines,
     named,
     quiet,
@@ -47,6 +49,7 @@ from nightbatch.providers.wire import (
     still_kept,
     tls,
     translate,
+    unanswered,
     usage,
     vector,
     well_formed,
@@ -170,6 +173,13 @@ class OpenAIBatches:
                 for line in lines(response.iter_bytes()):
                     yield _read(line)
 
+    def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
+        line = orjson.loads(self.render(custom_id, model, endpoint, request))
+        with self._errors():
+            body = self._once.post(line["url"].removeprefix("/v1"), body=line["body"], cast_to=object)
+        response = {"status_code": 200, "body": body}
+        return _read(orjson.dumps({"custom_id": custom_id, "response": response, "error": None}))
+
     def cancel(self, provider_batch_id: str) -> None:
         try:
             with self._errors():
@@ -208,7 +218,7 @@ class OpenAIBatches:
                 account=not _ACCOUNT_CODES.isdisjoint((code, body.get("type"))),
             ) from None
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            raise Transient(f"OpenAI did not answer: {type(error).__name__}") from None
+            raise unanswered("OpenAI", error) from None
         except (openai.OpenAIError, ValueError, TypeError, KeyError, AttributeError) as error:
             # Status 200 with something else in it, as from a login page on the way.
             raise Transient(f"OpenAI's answer could not be read: {type(error).__name__}") from None
@@ -237,7 +247,7 @@ def _chat_body(model: str, prompt: Prompt) -> dict[str, Any]:
     system = [{"role": "system", "content": prompt.system}] if prompt.system else []
     body: dict[str, Any] = {
         "model": model,
-        "messages": [*system, {"role": "user", "content": prompt.user}],
+        "messages": [*system, {"role": "user", "content": _chat_content(prompt)}],
         "max_completion_tokens": prompt.max_tokens,
     }
     if prompt.schema:
@@ -247,13 +257,31 @@ def _chat_body(model: str, prompt: Prompt) -> dict[str, Any]:
 
 
 def _responses_body(model: str, prompt: Prompt) -> dict[str, Any]:
-    body: dict[str, Any] = {"model": model, "input": prompt.user, "max_output_tokens": prompt.max_tokens}
+    body: dict[str, Any] = {"model": model, "input": _responses_input(prompt), "max_output_tokens": prompt.max_tokens}
     if prompt.system:
         body["instructions"] = prompt.system
     if prompt.schema:
         format_ = {"type": "json_schema", "name": prompt.schema_name, "strict": True, "schema": prompt.schema}
         body["text"] = {"format": format_}
     return body
+
+
+# Images as data URLs: https://platform.openai.com/docs/guides/images-vision
+
+
+def _chat_content(prompt: Prompt) -> str | list[dict[str, Any]]:
+    images = [{"type": "image_url", "image_url": {"url": url}} for url in _data_urls(prompt)]
+    return [*images, {"type": "text", "text": prompt.user}] if images else prompt.user
+
+
+def _responses_input(prompt: Prompt) -> str | list[dict[str, Any]]:
+    images = [{"type": "input_image", "detail": "auto", "image_url": url} for url in _data_urls(prompt)]
+    content = [*images, {"type": "input_text", "text": prompt.user}]
+    return [{"role": "user", "content": content}] if images else prompt.user
+
+
+def _data_urls(prompt: Prompt) -> list[str]:
+    return ["data:{};base64,{}".format(*image("OpenAI", media)) for media in prompt.media]
 
 
 def _state(batch: Batch) -> ProviderState:

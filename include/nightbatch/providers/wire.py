@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import logging
@@ -11,15 +12,27 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
+from pathlib import Path
 from ssl import SSLContext
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+import httpx
 import httpx2
 import orjson
 
-from nightbatch.errors import AccountRefused, ProviderError, Rejected, Throttled, Transient
-from nightbatch.models import Answer, Counts, EmbeddingInput, Endpoint, Request, ResultLine, UnreadableLine, Usage
+from nightbatch.errors import AccountRefused, ProviderError, Rejected, Throttled, Transient, Unreachable
+from nightbatch.models import (
+    Answer,
+    Counts,
+    EmbeddingInput,
+    Endpoint,
+    Media,
+    Request,
+    ResultLine,
+    UnreadableLine,
+    Usage,
+)
 
 # Seconds. Long enough to read for 200 MB on a slow line; a create that takes longer is in doubt, not lost.
 TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
@@ -89,6 +102,14 @@ def translate(
         return Rejected(text, status=status, requests=requests)
     kind = Throttled if status == 429 and message else Transient
     return kind(text, status=status, retry_after=_retry_after(headers))
+
+
+def unanswered(provider: str, error: Exception) -> Transient:
+    """A connection that broke, or never came about, as an error of ours."""
+    cause = error if isinstance(error, (httpx.HTTPError, httpx2.HTTPError)) else error.__cause__
+    refused = (httpx.ConnectError, httpx.ConnectTimeout, httpx2.ConnectError, httpx2.ConnectTimeout)
+    kind = Unreachable if isinstance(cause, refused) else Transient
+    return kind(f"{provider} did not answer: {type(error).__name__}")
 
 
 def brief(text: object, secret: str = "") -> str:
@@ -230,3 +251,21 @@ def render_line(value: dict[str, Any]) -> bytes:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
         raise Rejected("the request holds half a character (a lone surrogate)") from None
+
+
+def in_base64(media: Media) -> str:
+    """The bytes of a file as base64. Raises `Rejected` when it cannot be read, or is still as a job named it."""
+    path = Path(media.path or "")
+    if media.mime_type is None or not path.is_absolute():
+        raise Rejected("its media were not looked for in the media folder")
+    try:
+        return base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise Rejected(f"a media file cannot be read ({type(error).__name__})") from None
+
+
+def image(provider: str, media: Media) -> tuple[str, str]:
+    """MIME type and base64 of an image. Raises `Rejected` for a video, or one that only Gemini can open."""
+    if media.path is None or (media.mime_type or "image/").partition("/")[0] != "image":
+        raise Rejected(f"{provider} cannot watch videos: give frames")
+    return media.mime_type or "", in_base64(media)

@@ -8,11 +8,16 @@ from typing import Any, Literal
 from nightbatch.emulator.answers import reply_to
 from nightbatch.emulator.billing import serves
 from nightbatch.emulator.errors import ApiError, malformed_is_400
+from nightbatch.emulator.media import decoded, image_type
 from nightbatch.emulator.prompt import Answered, Prompt, Reply, digest_of
 
 Params = Mapping[str, Any]
 
 _GONE = ("temperature", "top_p", "top_k")  # since API version 2026-10-21
+_IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+_IMAGE_BYTES = 5 << 20
+# https://docs.claude.com/en/docs/build-with-claude/vision: width times height by 750, here of a picture of 1000 by 1000
+_IMAGE_TOKENS = 1334
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "refusal": "refusal", "no-parts": "end_turn"}
 
 
@@ -75,19 +80,41 @@ def _forced_tool(params: Params) -> Params | None:
 def _prompt(params: Params, digest: str, schema: dict[str, Any] | None) -> Prompt:
     system, _ = _text_of(params.get("system"))
     said = [_text_of(message.get("content")) for message in params["messages"]]
-    text, images = "\n".join(text for text, _ in said), sum(images for _, images in said)
-    if not text and not images:
+    text, media = "\n".join(text for text, _ in said), sum(tokens for _, tokens in said)
+    if not text and not media:
         raise ApiError(400, "messages.0.content: text content blocks must be non-empty")
     caches = "cache_control" in params or _marks_cache(params.get("system"))
     limit = params["max_tokens"]
-    return Prompt(params["model"], system, text, digest, schema, max_tokens=limit, images=images, caches=caches)
+    return Prompt(params["model"], system, text, digest, schema, max_tokens=limit, media_tokens=media, caches=caches)
 
 
 def _text_of(content: Any) -> tuple[str, int]:
     if content is None or isinstance(content, str):
         return content or "", 0
     texts = [str(block["text"]) for block in content if "text" in block]
-    return "\n".join(texts), sum(block.get("type") in ("image", "document") for block in content)
+    media = [block for block in content if block.get("type") in ("image", "document")]
+    for block in media:
+        _check_source(block["source"])
+    return "\n".join(texts), len(media) * _IMAGE_TOKENS
+
+
+def _check_source(source: Params) -> None:
+    """Of an image in the request; what stands elsewhere is not looked at."""
+    kind = source.get("media_type")
+    if source.get("type") != "base64" or kind == "application/pdf":
+        return
+    if kind not in _IMAGES:
+        raise ApiError(400, f"messages.0.content.0.image.source.base64.media_type: Input should be one of {_IMAGES}")
+    body = decoded(source["data"], "messages.0.content.0.image.source.base64: invalid base64 data")
+    if len(body) > _IMAGE_BYTES:
+        raise ApiError(400, f"image exceeds 5 MB maximum: {len(body)} bytes > {_IMAGE_BYTES} bytes")
+    found = image_type(body)
+    if found not in _IMAGES:
+        raise ApiError(400, "Could not process image")
+    if found != kind:
+        raise ApiError(
+            400, f"The image was specified using the {kind} media type, but it appears to be a {found} image"
+        )
 
 
 def _marks_cache(system: Any) -> bool:

@@ -29,7 +29,7 @@ class AnthropicLines:
             expiring += EXPIRE_MARKER in raw
         return Checked(total, expiring)
 
-    def answer(self, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
+    def answer(self, state: State, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
         """`succeeded`, or `errored` without a charge."""
         request = orjson.loads(raw)
         custom_id = request["custom_id"]

@@ -6,17 +6,25 @@ Protobuf's JSON takes field names in camel case and in snake case; so does this.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from nightbatch.emulator.answers import reply_to
 from nightbatch.emulator.embeddings import embed
 from nightbatch.emulator.errors import ApiError, malformed_is_400
+from nightbatch.emulator.media import decoded, image_type, video_seconds
 from nightbatch.emulator.prompt import Answered, Prompt, Reply, Usage, digest_of, raise_for_marker, tokens_in
+from nightbatch.emulator.state import File
 
 Body = Mapping[str, Any]
+Find = Callable[[str], File | None]
+"""The file that a URI names, None for a video elsewhere. Raises `ApiError` for one that cannot be used."""
 
 _DIMENSIONS = 3072
+# https://ai.google.dev/gemini-api/docs/tokens: for an image, and for a second of video with one frame
+_MEDIA_TOKENS = 258
+_ELSEWHERE_SECONDS = 60.0
 _FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "refusal": "SAFETY", "no-parts": "STOP"}
 
 
@@ -28,10 +36,10 @@ def field(body: Body, name: str) -> Any:
 
 
 @malformed_is_400
-def generate(model: str, body: Body, *, seed: int) -> Answered:
+def generate(model: str, body: Body, *, seed: int, find: Find) -> Answered:
     """A `GenerateContentResponse`. Raises `ApiError`."""
     digest = digest_of(seed, model, body)
-    reply = reply_to(_prompt(model, body, digest))
+    reply = reply_to(_prompt(model, body, digest, find))
     candidate: dict[str, Any] = {"finishReason": _FINISH[reply.finish], "index": 0}
     if reply.finish == "no-parts":
         candidate["content"] = {"role": "model"}
@@ -46,7 +54,7 @@ def generate(model: str, body: Body, *, seed: int) -> Answered:
 @malformed_is_400
 def embed_content(model: str, body: Body, *, seed: int) -> Answered:
     """An embedding with its token count. Raises `ApiError`."""
-    text, _ = _text_of(body.get("content"))
+    text = _text_of(body.get("content"))
     if not text:
         raise ApiError(400, "* EmbedContentRequest.content: contents is not specified")
     markers = Prompt(model, "", text, digest_of(seed, model, body)).markers()
@@ -60,26 +68,53 @@ def embed_content(model: str, body: Body, *, seed: int) -> Answered:
     return Answered(shown, model, Usage(tokens))
 
 
-def _prompt(model: str, body: Body, digest: str) -> Prompt:
+def _prompt(model: str, body: Body, digest: str, find: Find) -> Prompt:
     contents = body.get("contents")
     if not contents:
         raise ApiError(400, "* GenerateContentRequest.contents: contents is not specified")
-    system, _ = _text_of(field(body, "systemInstruction"))
-    said = [_text_of(content) for content in (contents if isinstance(contents, list) else [contents])]
-    text, images = "\n".join(text for text, _ in said), sum(images for _, images in said)
-    if not text and not images:
+    system = _text_of(field(body, "systemInstruction"))
+    turns = contents if isinstance(contents, list) else [contents]
+    text = "\n".join(_text_of(turn) for turn in turns)
+    media = sum(_media_tokens(part, find) for turn in turns for part in _parts(turn) if "text" not in part)
+    if not text and not media:
         raise ApiError(400, "* GenerateContentRequest.contents: contents.parts must not be empty")
     config = field(body, "generationConfig") or {}
     schema = field(config, "responseSchema") or field(config, "responseJsonSchema")
-    return Prompt(model, system, text, digest, schema, max_tokens=field(config, "maxOutputTokens"), images=images)
+    return Prompt(model, system, text, digest, schema, max_tokens=field(config, "maxOutputTokens"), media_tokens=media)
 
 
-def _text_of(content: Any) -> tuple[str, int]:
-    if not content:
-        return "", 0
-    parts = content if isinstance(content, list) else content.get("parts") or []
-    texts = [str(part["text"]) for part in parts if "text" in part]
-    return "\n".join(texts), len(parts) - len(texts)
+def _text_of(content: Any) -> str:
+    return "\n".join(str(part["text"]) for part in _parts(content) if "text" in part)
+
+
+def _parts(content: Any) -> list[Body]:
+    parts: list[Body] = content if isinstance(content, list) else (content or {}).get("parts") or []
+    return parts
+
+
+def _media_tokens(part: Body, find: Find) -> int:
+    inline, named = field(part, "inlineData"), field(part, "fileData")
+    if inline is not None:
+        _check_inline(inline)
+    if named is None:
+        return _MEDIA_TOKENS
+    file = find(str(field(named, "fileUri") or ""))
+    if file is not None and not file.mime.startswith("video/"):
+        return _MEDIA_TOKENS
+    seconds = _ELSEWHERE_SECONDS if file is None else video_seconds(Path(file.path))
+    fps = float(field(field(part, "videoMetadata") or {}, "fps") or 1)
+    if not 0 < fps <= 24:
+        raise ApiError(400, "* GenerateContentRequest.contents.parts.video_metadata.fps: must be in (0.0, 24.0]")
+    return max(1, round(seconds * fps * _MEDIA_TOKENS))
+
+
+def _check_inline(inline: Body) -> None:
+    body = decoded(inline["data"], "Invalid value at 'contents.parts.inline_data.data' (TYPE_BYTES)")
+    kind = str(field(inline, "mimeType") or "")
+    if not kind:
+        raise ApiError(400, "* GenerateContentRequest.contents.parts.inline_data.mime_type: must not be empty")
+    if kind.startswith("image/") and image_type(body) is None:
+        raise ApiError(400, "Unable to process input image.")
 
 
 def _usage(reply: Reply) -> dict[str, Any]:

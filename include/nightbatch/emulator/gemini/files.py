@@ -16,12 +16,15 @@ from starlette.responses import FileResponse, Response
 from nightbatch.emulator.errors import ApiError
 from nightbatch.emulator.gemini.bodies import field
 from nightbatch.emulator.http import Call, Endpoint, in_thread, json_response
-from nightbatch.emulator.state import File, Upload
+from nightbatch.emulator.media import is_video
+from nightbatch.emulator.state import File, State, Upload
 
 _MOST_BYTES = 2 << 30
 _KEPT = 48 * 3600.0
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _LONGEST_NAME = 40
+_PROCESSING_SECONDS = 0.5
+_YOUTUBE = ("https://www.youtube.com/watch?v=", "https://youtu.be/")
 
 
 async def upload(call: Call) -> Response:
@@ -188,10 +191,34 @@ def _view(call: Call, file: File) -> dict[str, Any]:
         "expirationTime": rfc3339(file.expires_at) if file.expires_at else None,
         "sha256Hash": base64.b64encode(file.sha256.encode()).decode(),
         "uri": uri,
-        "state": "ACTIVE",
+        "state": state_of(file, call.state.now()),
         "source": "UPLOADED" if file.purpose == "uploaded" else "GENERATED",
     }
     return shown if file.purpose == "uploaded" else shown | {"downloadUri": f"{uri}:download?alt=media"}
+
+
+def state_of(file: File, now: float) -> str:
+    """A video is looked at for a moment first, and one that is none fails."""
+    if file.purpose != "uploaded" or not file.mime.startswith("video/"):
+        return "ACTIVE"
+    if now < file.created_at + _PROCESSING_SECONDS:
+        return "PROCESSING"
+    return "ACTIVE" if is_video(Path(file.path)) else "FAILED"
+
+
+def usable_file(state: State, account: str, uri: str) -> File | None:
+    """The file that a request refers to, None for a video of YouTube. Raises `ApiError` as the service answers."""
+    if uri.startswith(_YOUTUBE):
+        return None
+    before, _, name = uri.rpartition("files/")
+    if not name or not before.startswith("http"):
+        raise ApiError(400, "Invalid or unsupported file uri: " + uri[:200])
+    file = state.file("gemini", account, name)
+    if file is None or file.purpose != "uploaded":
+        raise ApiError(403, f"You do not have permission to access the File {name} or it may not exist.")
+    if state_of(file, state.now()) != "ACTIVE":
+        raise ApiError(400, f"The File {name} is not in an ACTIVE state and usage is not allowed.")
+    return file
 
 
 def rfc3339(at: float) -> str:

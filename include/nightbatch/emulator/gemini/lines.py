@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,7 +11,8 @@ import orjson
 from nightbatch.emulator.dialect import Checked, Result
 from nightbatch.emulator.errors import ApiError, google_rpc_code
 from nightbatch.emulator.gemini.bodies import embed_content, generate
-from nightbatch.emulator.prompt import EXPIRE_MARKER
+from nightbatch.emulator.gemini.files import usable_file
+from nightbatch.emulator.prompt import EXPIRE_MARKER, Answered
 from nightbatch.emulator.state import Batch, Outcome, State
 
 EMBED = "asyncBatchEmbedContent"
@@ -37,13 +39,12 @@ class GeminiLines:
             errors.append({"code": 3, "message": "The input file has no requests."})
         return Checked(total, expiring, errors=errors)
 
-    def answer(self, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
+    def answer(self, state: State, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
         """A response, or an error without a charge, under the request's key."""
         line = orjson.loads(raw)
         key = _key(line)
         try:
-            make = embed_content if batch.endpoint == EMBED else generate
-            answered = make(batch.model or "", line["request"], seed=seed)
+            answered = _answered(state, batch, line["request"], seed)
         except ApiError as error:
             fault = {"code": google_rpc_code(error.status), "message": error.message}
             return Result(key, _line(line, {"error": fault}), ok=False)
@@ -53,6 +54,12 @@ class GeminiLines:
     def unfinished(self, batch: Batch, raw: bytes, outcome: Outcome) -> Result:
         """Never asked for: such a batch has no results."""
         raise AssertionError(f"A Gemini batch that is {outcome} has no result lines.")
+
+
+def _answered(state: State, batch: Batch, body: dict[str, Any], seed: int) -> Answered:
+    if batch.endpoint == EMBED:
+        return embed_content(batch.model or "", body, seed=seed)
+    return generate(batch.model or "", body, seed=seed, find=partial(usable_file, state, batch.account))
 
 
 def _readable(raw: bytes) -> bool:

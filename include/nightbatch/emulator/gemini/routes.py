@@ -89,7 +89,8 @@ async def delete_batch(call: Call) -> Response:
 async def generate_content(call: Call) -> Response:
     """`POST /{v}/models/{m}:generateContent`: an answer at once, at the full price."""
     model, body = _model(call, embedding=False), await call.json()
-    answered = await in_thread(partial(generate, model, body, seed=call.emulator.settings.seed))
+    find = partial(files.usable_file, call.state, call.account)
+    answered = await in_thread(partial(generate, model, body, seed=call.emulator.settings.seed, find=find))
     return call.charge("gemini", answered)
 
 

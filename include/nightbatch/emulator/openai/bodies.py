@@ -10,6 +10,7 @@ from nightbatch.emulator.answers import reply_to, require_text
 from nightbatch.emulator.billing import embeds, serves
 from nightbatch.emulator.embeddings import embed
 from nightbatch.emulator.errors import ApiError, malformed_is_400
+from nightbatch.emulator.media import decoded, image_type
 from nightbatch.emulator.prompt import Answered, Prompt, Reply, Usage, digest_of, raise_for_marker, tokens_in
 
 Body = Mapping[str, Any]
@@ -17,6 +18,9 @@ Body = Mapping[str, Any]
 _DIMENSIONS = {"text-embedding-3-large": 3072}
 _DEFAULT_DIMENSIONS = 1536
 _INPUTS_PER_REQUEST = 2048
+_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+# https://platform.openai.com/docs/guides/images-vision: a picture of 1024 by 1024 in high detail
+_IMAGE_TOKENS = 765
 
 
 @malformed_is_400
@@ -123,14 +127,27 @@ def _prompt(
     limit: int | None,
 ) -> Prompt:
     said: dict[bool, list[str]] = {True: [], False: []}
-    images = 0
+    media = 0
     for turn in turns:
         content = turn.get(field) or ""
         parts = [{"text": content}] if isinstance(content, str) else content
-        images += sum("text" not in part for part in parts)
+        media += sum(_media_tokens(part) for part in parts if "text" not in part)
         said[turn.get("role") in ("system", "developer")] += [str(part["text"]) for part in parts if "text" in part]
     system, text = "\n".join(said[True]), "\n".join(said[False])
-    return Prompt(model, system, text, digest, schema=schema, max_tokens=limit, images=images)
+    return Prompt(model, system, text, digest, schema=schema, max_tokens=limit, media_tokens=media)
+
+
+def _media_tokens(part: Body) -> int:
+    """Of an image; one that stands elsewhere is not looked at."""
+    named = part.get("image_url")
+    url = str(named["url"] if isinstance(named, Mapping) else named or "")
+    if url.startswith("data:"):
+        kind, _, data = url.removeprefix("data:").partition(";base64,")
+        body = decoded(data, "Invalid base64 image_url.", code="invalid_base64")
+        if kind not in _IMAGES or image_type(body) not in _IMAGES:
+            message = "You uploaded an unsupported image. Please make sure your image is a png, jpeg, gif or webp."
+            raise ApiError(400, message, code="invalid_image_format")
+    return _IMAGE_TOKENS
 
 
 def _texts(given: Any) -> list[str]:

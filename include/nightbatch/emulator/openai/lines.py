@@ -44,7 +44,7 @@ class OpenAILines:
         over = over_token_limit(state, batch.provider, batch.account, found.model, batch.tokens)
         return replace(found, errors=[_error("token_limit_exceeded", over)]) if over and not found.errors else found
 
-    def answer(self, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
+    def answer(self, state: State, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
         """A success, or a line with the status and error of the request."""
         line = orjson.loads(raw)
         custom_id = line["custom_id"]

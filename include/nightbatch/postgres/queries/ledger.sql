@@ -15,7 +15,8 @@ CREATE TEMPORARY TABLE candidate (
 ) ON COMMIT DROP;
 
 -- gather: new jobs stand behind the shortcut and in no other table; known ones wait in open_job without an attempt.
--- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's
+-- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's. A job is urgent when it may
+-- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it
 INSERT INTO candidate (job_id, known, due, lane, model, priority, bytes, reason)
 SELECT
     j.id, j.known,
@@ -23,7 +24,9 @@ SELECT
         AND (j.not_before IS NULL OR j.not_before <= now())
         AND (%(providers)s::text[] = '{}' OR j.provider = ANY (%(providers)s))
         AND (%(job_types)s::text[] = '{}' OR j.job_type = ANY (%(job_types)s))
-        AND (%(all_types_known)s OR j.job_type = ANY (%(known_types)s)),
+        AND (%(all_types_known)s OR j.job_type = ANY (%(known_types)s))
+        AND coalesce(j.deadline IS NOT NULL AND coalesce(j.fallback, lane.fallback)
+            AND now() + make_interval(secs => lane.turnaround) > j.deadline, false) = %(urgent)s,
     lane.number, coalesce(j.model, lane.default_model), j.priority, size.bytes,
     CASE
         WHEN lane.number IS NULL AND j.job_type = ANY (%(known_types)s)
@@ -43,8 +46,9 @@ FROM (
 ) AS j
 LEFT JOIN unnest(
     %(lane_numbers)s::integer[], %(lane_types)s::text[], %(lane_providers)s::text[], %(lane_models)s::text[],
-    %(lane_overheads)s::bigint[], %(lane_request_bytes)s::bigint[]
-) AS lane (number, job_type, provider, default_model, overhead, max_request_bytes)
+    %(lane_overheads)s::bigint[], %(lane_request_bytes)s::bigint[], %(lane_fallbacks)s::boolean[],
+    %(lane_turnarounds)s::double precision[]
+) AS lane (number, job_type, provider, default_model, overhead, max_request_bytes, fallback, turnaround)
     ON lane.job_type = j.job_type AND lane.provider = j.provider
 CROSS JOIN LATERAL (SELECT octet_length(j.input::text) + coalesce(lane.overhead, 0) AS bytes) AS size;
 
@@ -66,15 +70,15 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone;
 
--- cut_batches: one pass. A request weighs its bytes, or its share of the provider's request limit if that is more, so one
--- running sum holds both limits. The largest request is set aside from the capacity: a batch may begin its last request
+-- cut_batches: one pass. A request weighs its bytes, or its share of the provider's limits of requests or of enqueued tokens
+-- if that is more, so one running sum holds all three. The largest request is set aside from the capacity: a batch may begin its last request
 -- anywhere below it. Integer arithmetic: a numeric sum would not floor.
 UPDATE candidate SET batch = cut.batch
 FROM (
     SELECT job_id, dense_rank() OVER (ORDER BY provider, model, endpoint, part)::integer AS batch
     FROM (
         SELECT c.job_id, c.model, g.provider, g.endpoint,
-            (sum(greatest(c.bytes, g.share)) OVER w - greatest(c.bytes, g.share))::bigint / g.room AS part
+            (sum(request.weight) OVER w - request.weight)::bigint / g.room AS part
         FROM candidate AS c
         JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_endpoints)s::text[],
                 %(lane_capacities)s::bigint[], %(lane_requests)s::bigint[])
@@ -89,6 +93,10 @@ FROM (
             WHERE x.due AND x.reason IS NULL
             GROUP BY l.provider, l.endpoint, x.model
         ) AS g ON g.provider = lane.provider AND g.endpoint = lane.endpoint AND g.model = c.model
+        LEFT JOIN yardstick AS y ON y.lane = c.lane AND y.model = c.model AND y.token_room IS NOT NULL
+        CROSS JOIN LATERAL (SELECT greatest(c.bytes, g.share,
+            CASE WHEN y.lane IS NOT NULL
+                THEN least(g.room, ceil(c.bytes * y.tokens_per_byte * g.room / y.token_room)) END)::bigint AS weight) AS request
         WHERE c.due AND c.reason IS NULL
         WINDOW w AS (PARTITION BY g.provider, c.model, g.endpoint ORDER BY c.priority DESC, c.job_id ROWS UNBOUNDED PRECEDING)
     ) AS placed
@@ -104,8 +112,8 @@ WITH cut AS (
         AS lane (number, provider, endpoint) ON lane.number = c.lane
     WHERE c.batch IS NOT NULL GROUP BY c.batch
 ), made AS (
-    INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count)
-    SELECT %(run_id)s, provider, model, endpoint, batch, job_count FROM cut ORDER BY batch
+    INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, mode)
+    SELECT %(run_id)s, provider, model, endpoint, batch, job_count, %(mode)s FROM cut ORDER BY batch
     RETURNING id, part
 ), members AS (
     INSERT INTO nightbatch.batch_job (batch_id, job_id)
@@ -123,14 +131,6 @@ ON CONFLICT (job_id) DO NOTHING;
 -- move_shortcut: never back
 UPDATE nightbatch.gathered SET up_to = %(up_to)s WHERE up_to < %(up_to)s;
 
--- count_candidates: what a plan would send, for a dry run
-SELECT lane.provider, c.model, lane.endpoint, count(*)
-FROM candidate AS c
-JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_endpoints)s::text[])
-    AS lane (number, provider, endpoint) ON lane.number = c.lane
-WHERE c.due AND c.reason IS NULL
-GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
-
 -- run_batches: the attempts that a run planned; successors are found by following `replaces`
 SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND replaces IS NULL AND duplicate_of IS NULL ORDER BY id;
 
@@ -143,8 +143,16 @@ SELECT * FROM nightbatch.batch WHERE id = %(batch_id)s FOR UPDATE;
 -- successor: the attempt that was made when this one was given up
 SELECT * FROM nightbatch.batch WHERE replaces = %(batch_id)s;
 
--- open_attempts: everything that is neither loaded nor given up, oldest first
-SELECT * FROM nightbatch.batch WHERE closed_at IS NULL ORDER BY id;
+-- open_attempts: every batch that is neither loaded nor given up, oldest first
+SELECT * FROM nightbatch.batch WHERE closed_at IS NULL AND mode = 'batch' ORDER BY id;
+
+-- open_realtime: what the fallback has begun and not brought to an end, oldest first
+SELECT * FROM nightbatch.batch WHERE closed_at IS NULL AND mode = 'realtime' ORDER BY id;
+
+-- send_elsewhere: a successor for another provider, which answers instead of one that did nothing
+INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, replaces, mode)
+SELECT run_id, %(provider)s, %(model)s, %(endpoint)s, part, job_count, id, mode FROM nightbatch.batch WHERE id = %(batch_id)s
+RETURNING *;
 
 -- open_attempts_of: what a run has left open, successors included
 SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND closed_at IS NULL ORDER BY id;
@@ -160,7 +168,7 @@ WHERE provider = %(provider)s AND provider_batch_id = ANY (%(ids)s);
 SELECT EXISTS (
     SELECT FROM nightbatch.batch AS b JOIN nightbatch.batch AS mine ON mine.id = %(batch_id)s
     WHERE b.id <> mine.id AND b.provider = mine.provider AND b.account_fingerprint = mine.account_fingerprint
-        AND b.state IN ('submitting', 'held'));
+        AND b.mode = 'batch' AND b.state IN ('submitting', 'held'));
 
 -- batch_inputs: what a file is rendered from, in the order of the job ids so that it is the same each time
 SELECT j.id, coalesce(p.job_type, j.job_type), coalesce(p.input, j.input)::text,
@@ -262,14 +270,20 @@ UPDATE nightbatch.batch SET state = 'refused', closed_at = now(), ended_at = coa
 WHERE id = %(batch_id)s AND state = 'submitted' RETURNING id;
 
 -- insert_successor: the same jobs in a new attempt with a new tag
-INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, replaces)
-SELECT run_id, provider, model, endpoint, part, (SELECT count(*) FROM nightbatch.open_job WHERE batch_id = %(batch_id)s), id
-FROM nightbatch.batch WHERE id = %(batch_id)s
+INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, replaces, estimated_tokens)
+SELECT run_id, provider, model, endpoint, part, n.jobs, id, estimated_tokens * n.jobs / job_count
+FROM nightbatch.batch, (SELECT count(*) AS jobs FROM nightbatch.open_job WHERE batch_id = %(batch_id)s) AS n
+WHERE id = %(batch_id)s
 RETURNING *;
 
--- move_members: the jobs of a given-up attempt follow into its successor; a submission that never was counts for nothing
+-- move_members: the jobs of a given-up attempt follow into its successor, and so does what is set aside for them; a
+-- submission that never was counts for nothing
 WITH moved AS (
     UPDATE nightbatch.open_job SET batch_id = %(successor)s WHERE batch_id = %(batch_id)s RETURNING job_id
+), set_aside AS (
+    UPDATE nightbatch.reserved SET batch_id = %(successor)s WHERE batch_id = %(batch_id)s
+), expected AS (
+    UPDATE nightbatch.batch_estimate SET batch_id = %(successor)s WHERE batch_id = %(batch_id)s
 )
 INSERT INTO nightbatch.batch_job (batch_id, job_id) SELECT %(successor)s, job_id FROM moved;
 

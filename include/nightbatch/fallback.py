@@ -1,0 +1,165 @@
+"""Jobs whose deadline no batch can meet any more, answered by the realtime API at full price. Each is asked at most once.
+
+Only for jobs that no attempt holds: a batch that could still bill a job keeps it. A realtime call has no tag and stands in
+no list, so one whose answer was lost is never repeated: its job ends as failed, and a person is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from nightbatch import budgets, cache, estimating, loading, media, planning
+from nightbatch.errors import (
+    AccountRefused,
+    NightbatchError,
+    Rejected,
+    SubmissionInDoubt,
+    Throttled,
+    Transient,
+    Unreachable,
+)
+from nightbatch.job_types import broken_job_types
+from nightbatch.job_types.base import JobType
+from nightbatch.ledger import Batch, JobRow, RunParams
+from nightbatch.models import custom_id
+from nightbatch.postgres import plans
+from nightbatch.postgres.store import Store
+from nightbatch.provider import BatchProvider
+from nightbatch.recovery import ProviderFor, account_told
+from nightbatch.settings import Settings
+from nightbatch.submission import Types
+
+
+def answer_urgent(store: Store, provider_for: ProviderFor, types: Types, settings: Settings) -> list[str]:
+    """Answer every job that may go to the realtime API and cannot wait for a batch; sentences about what was done."""
+    now = store.now()
+    _plan(store, types, settings, now)
+    told = []
+    for batch in store.open_realtime():
+        try:
+            sentence = _bring_to_an_end(store, provider_for, types, settings, batch, now)
+        except NightbatchError as error:
+            sentence = f"Attempt {batch.id}: {error}"
+        if sentence:
+            told.append(sentence)
+    return told
+
+
+class _NothingUrgent(Exception):
+    pass
+
+
+def _plan(store: Store, types: Types, settings: Settings, now: datetime) -> None:
+    """An attempt for each urgent job, its full price set aside of the budgets."""
+    turnarounds = plans.turnarounds(store)
+    lanes = [replace(lane, max_requests=1) for lane in planning.lanes(types.values(), settings, turnarounds)]
+    run_id = f"fallback__{now:%Y-%m-%dT%H:%M:%S.%f}"
+    with suppress(_NothingUrgent), store.transaction():
+        store.start_run(run_id, None, RunParams())
+        store.gather(lanes, None, RunParams(), all_types_known=not broken_job_types(), urgent=True)
+        answered = cache.answer(store, types, lanes, run_id=run_id)
+        if not estimating.measure(store, types, lanes, at=now, mode="realtime") and not answered:
+            raise _NothingUrgent  # and no run that did nothing
+        budgeted = budgets.hold_back(store, settings)
+        store.claim(run_id, lanes, None, mode="realtime")
+        plans.keep_estimates(store, run_id, lanes, reserve=budgeted)
+
+
+def _bring_to_an_end(
+    store: Store, provider_for: ProviderFor, types: Types, settings: Settings, batch: Batch, now: datetime
+) -> str | None:
+    if batch.state not in ("planned", "uploaded"):
+        if batch.intent_at and now - batch.intent_at < timedelta(seconds=settings.create_seconds):
+            return None  # its own process is, or may be, still at it
+        return _lost(store, batch, "The process ended before the answer came.")
+    (job,) = store.batch_inputs(batch.id)
+    kind = types.get(job.job_type)
+    if kind is None:
+        return _reject(store, batch, job, f"there is no job type {job.job_type} any more")
+    while True:
+        try:
+            provider = provider_for(batch.provider)
+            with account_told(store, provider):
+                return _ask(store, provider, types, settings, batch, job)
+        except NightbatchError as error:
+            if not _nothing_was_done(error):
+                raise
+            other = _elsewhere(store, kind, store.batch(batch.id), error)
+            if other is None:
+                raise
+            batch = other
+
+
+def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch, job: JobRow) -> str:
+    """The one call of an intent."""
+    kind = types[job.job_type].at_version(job.prompt_version)
+    try:
+        request = media.looked_up(store, provider, batch, kind.render_request(job.input), settings)
+        name = custom_id(job.id, batch.id)
+        line = provider.render(name, batch.model, batch.endpoint, request)
+    except Rejected as error:
+        return _reject(store, batch, job, str(error))
+    intent = _intent(store, provider, batch, line)
+    try:
+        answer = provider.ask(name, batch.model, batch.endpoint, request)
+    except Rejected as error:
+        return _reject(store, intent, job, f"{batch.provider} refused the request: {error}")
+    except Exception as error:
+        if not _nothing_was_done(error):
+            return _lost(store, intent, str(error) or type(error).__name__)
+        store.record_throttled(intent, str(error))
+        raise
+    loaded = loading.load_answer(store, types, intent, answer)
+    outcome = "answered" if loaded.succeeded else "answered, but not usably,"
+    return f"Job {job.id} could not wait for a batch; {batch.provider} {outcome} at full price."
+
+
+def _nothing_was_done(error: Exception) -> bool:
+    """Whether a call was certainly not answered, and so not billed.
+
+    After 503 and 529 ("overloaded") a create is in doubt all the same, since it can be looked for. A realtime call cannot,
+    and providers charge for answers only.
+    """
+    overloaded = isinstance(error, Transient) and error.status in (503, 529)
+    return overloaded or isinstance(error, Throttled | AccountRefused | Unreachable)
+
+
+def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes) -> Batch:
+    if store.bind_account(batch.id, provider.account) and store.record_hash(batch.id, hashlib.sha256(line).hexdigest()):
+        ready = store.record_upload(batch.id, None)
+        if ready is not None and (intent := store.record_intent(ready)):
+            return intent
+    raise SubmissionInDoubt(f"Attempt {batch.id} was moved on, or belongs to another account.")
+
+
+def _elsewhere(store: Store, kind: JobType, batch: Batch, error: NightbatchError) -> Batch | None:
+    """An attempt at the next provider that the type allows, in place of one that did nothing."""
+    tried, before = {batch.provider}, batch
+    while before.replaces is not None:
+        before = store.batch(before.replaces)
+        tried.add(before.provider)
+    left = [name for name in kind.fallback_providers if name in kind.models and name not in tried]
+    if not left:
+        return None
+    with store.transaction():
+        if not store.close_attempt(batch, "abandoned", str(error)):
+            return None
+        return store.send_elsewhere(batch.id, left[0], kind.models[left[0]], kind.endpoint(left[0]))
+
+
+def _reject(store: Store, batch: Batch, job: JobRow, reason: str) -> str:
+    with store.transaction():
+        if store.close_attempt(batch, "refused", reason):
+            store.dismiss_members(batch.id, reason)
+    return f"Job {job.id} was rejected: {reason}"
+
+
+def _lost(store: Store, batch: Batch, reason: str) -> str:
+    """Never asked again by itself: nobody can find out whether the first call was billed."""
+    with store.transaction():
+        store.record_submission(batch.id, f"realtime-{batch.tag}")
+        loading.give_results_up(store, batch.id, f"A realtime call went out and its answer was lost. {reason}")
+    return f"Attempt {batch.id}: its answer was lost; it may have been billed and is not asked again by itself."

@@ -1,0 +1,114 @@
+"""What videos and images each provider takes, and how: pure decisions on kind and size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nightbatch.errors import Rejected
+from nightbatch.models import ProviderName
+
+HEAD_BYTES = 64
+"""How much of a file tells its kind."""
+
+_MB = 1_000_000
+_STARTS = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF87a": "image/gif",
+    b"GIF89a": "image/gif",
+    b"\x00\x00\x01\xba": "video/mpeg",
+    b"\x00\x00\x01\xb3": "video/mpeg",
+    b"FLV\x01": "video/x-flv",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "video/wmv",
+}
+_RIFF = {b"WEBP": "image/webp", b"AVI ": "video/avi"}
+# What ISO files are called inside: https://mp4ra.org/registered-types/brands
+_BRANDS = {
+    b"heic": "image/heic", b"heix": "image/heic", b"hevc": "image/heic", b"mif1": "image/heif", b"msf1": "image/heif",
+    b"qt  ": "video/mov", b"avif": None, b"avis": None, b"M4A ": None, b"M4B ": None,
+}  # fmt: skip
+_OLD_MOVIE = (b"moov", b"mdat", b"wide", b"free")  # QuickTime from before it had brands
+_COMMON = frozenset({"image/png", "image/jpeg", "image/webp"})
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file of the media folder; ``size`` in bytes."""
+
+    path: str
+    mime_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRules:
+    """``inside``: the most bytes of base64 in one request; ``file``: the most bytes of an upload, 0 for none."""
+
+    title: str
+    images: frozenset[str]
+    videos: frozenset[str]
+    inside: int
+    image: int
+    file: int = 0
+
+
+RULES: dict[ProviderName, MediaRules] = {
+    # https://platform.openai.com/docs/guides/images-vision: 50 MB of images in a request
+    "openai": MediaRules("OpenAI", _COMMON | {"image/gif"}, frozenset(), inside=48 * _MB, image=48 * _MB),
+    # https://docs.claude.com/en/docs/build-with-claude/vision: 5 MB an image, 32 MB a request
+    "anthropic": MediaRules("Anthropic", _COMMON | {"image/gif"}, frozenset(), inside=30 * _MB, image=5 * _MB),
+    # https://ai.google.dev/gemini-api/docs/video-understanding and /files: 20 MB in a request, 2 GB a file
+    "gemini": MediaRules(
+        "Gemini",
+        _COMMON | {"image/heic", "image/heif"},
+        frozenset(
+            {
+                "video/mp4", "video/mpeg", "video/mov", "video/avi", "video/x-flv", "video/webm", "video/wmv", "video/3gpp",
+            }
+        ),
+        inside=18 * _MB,
+        image=18 * _MB,
+        file=2_000 * _MB,
+    ),
+}  # fmt: skip
+
+
+def kind_of(head: bytes) -> str | None:
+    """The MIME type by a file's first `HEAD_BYTES`, in the words of Gemini's documentation; None if no provider takes it."""
+    for start, kind in _STARTS.items():
+        if head.startswith(start):
+            return kind
+    if head.startswith(b"RIFF"):
+        return _RIFF.get(head[8:12])
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        return "video/webm" if b"webm" in head else None
+    if head[4:8] == b"ftyp":
+        return "video/3gpp" if head[8:11] in (b"3gp", b"3g2") else _BRANDS.get(head[8:12], "video/mp4")
+    return "video/mov" if head[4:8] in _OLD_MOVIE else None
+
+
+def in_base64(size: int) -> int:
+    """How long so many bytes are as base64."""
+    return (size + 2) // 3 * 4
+
+
+def goes_inside(provider: ProviderName, files: Sequence[LocalFile]) -> bool:
+    """Whether a request carries these files itself; else they are uploaded. Raises `Rejected` for what it cannot take."""
+    rules = RULES[provider]
+    for file in files:
+        if file.mime_type.startswith("video/") and not rules.videos:
+            raise Rejected(f"{rules.title} cannot watch videos: give frames")
+        if file.mime_type not in rules.images | rules.videos:
+            raise Rejected(f"{rules.title} takes no {file.mime_type}")
+    whole = sum(in_base64(file.size) for file in files)
+    largest = max((file.size for file in files), default=0)
+    if all(file.mime_type in rules.images for file in files) and whole <= rules.inside and largest <= rules.image:
+        return True
+    if rules.file:
+        if largest > rules.file:
+            raise Rejected(f"the file has {largest} bytes; {rules.title} takes {rules.file}")
+        return False
+    if largest > rules.image:
+        raise Rejected(f"an image has {largest} bytes; {rules.title} takes {rules.image}")
+    raise Rejected(f"the images have {whole} bytes as base64; {rules.title} takes {rules.inside} in a request")

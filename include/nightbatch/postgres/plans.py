@@ -1,0 +1,144 @@
+"""What a plan reckons with: samples, yardsticks, budgets, and the room in a provider's queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from nightbatch.ledger import JobRow, Lane
+from nightbatch.postgres.store import Store
+
+_SAMPLES = 30  # of each lane: the average of so many texts tells the next thousand within a few per cent
+_MOST_BYTES = 200_000
+
+
+class Group(NamedTuple):
+    """The candidates of one lane and model; ``number`` is the lane's place."""
+
+    number: int
+    model: str
+    jobs: int
+    size: int
+    largest: int
+
+
+class Lesson(NamedTuple):
+    """What came of earlier estimates: how far the input was off, and how long answers are; the least and the most."""
+
+    input_low: float
+    input_high: float
+    output_low: float
+    output_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What one byte and one job of a group come to, at the high end; ``token_room`` bounds the tokens of one batch."""
+
+    number: int
+    model: str
+    tokens_per_byte: float
+    reckoned_per_byte: float
+    usd_per_byte: Decimal | None
+    usd_per_job: Decimal | None
+    token_room: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A row of ``nightbatch.budget``, with what is left of it tonight."""
+
+    id: int
+    usd_per_night: Decimal
+    usd: Decimal
+    covers: str
+
+
+def samples(store: Store, lanes: Sequence[int]) -> Iterator[tuple[int, int, JobRow]]:
+    """A few candidates of each of these lanes: the lane's place, the bytes reckoned with, and the job."""
+    values = {"lanes": list(lanes), "each": _SAMPLES, "most_bytes": _MOST_BYTES}
+    for number, size, job_type, text, version in store.run("samples", values, file="plans"):
+        yield number, size, JobRow(0, job_type, text.encode(), version)
+
+
+def groups(store: Store) -> list[Group]:
+    """What a plan would send, by lane and model."""
+    return [Group(*row) for row in store.run("groups", file="plans")]
+
+
+def lessons(store: Store) -> dict[tuple[str, str, str], Lesson]:
+    """By job type, provider and model."""
+    return {(row[0], row[1], row[2]): Lesson(*row[3:]) for row in store.run("lessons", file="plans")}
+
+
+def turnarounds(store: Store) -> dict[tuple[str, str], float]:
+    """How long batches take, in seconds, by provider and model."""
+    return {(row[0], row[1]): row[2] for row in store.run("turnarounds", file="plans")}
+
+
+def token_limits(store: Store) -> dict[tuple[str, str], int]:
+    """Input tokens by provider and model; an empty model stands for all of them together."""
+    return {(row[0], row[1]): row[2] for row in store.run("token_limits", file="plans")}
+
+
+def keep_yardsticks(store: Store, yardsticks: Sequence[Yardstick]) -> None:
+    """For the rest of the transaction."""
+    store.run("make_yardsticks", file="plans")
+    columns = {
+        "lanes": [one.number for one in yardsticks],
+        "models": [one.model for one in yardsticks],
+        "tokens_per_byte": [one.tokens_per_byte for one in yardsticks],
+        "reckoned_per_byte": [one.reckoned_per_byte for one in yardsticks],
+        "usd_per_byte": [one.usd_per_byte for one in yardsticks],
+        "usd_per_job": [one.usd_per_job for one in yardsticks],
+        "token_rooms": [one.token_room for one in yardsticks],
+    }
+    store.run("insert_yardsticks", columns, file="plans")
+
+
+def budgets(store: Store, night: datetime) -> list[Budget]:
+    """All of them, with what is left in the night that began then."""
+    return [Budget(*row) for row in store.run("budgets", {"night": night}, file="plans")]
+
+
+def hold_back(store: Store, budget: Budget) -> tuple[int, int]:
+    """Leave out what the budget has no room for: how many jobs, and how many of them for want of a price."""
+    unpriced = [row[0] for row in store.run("hold_back", {"budget_id": budget.id, "usd": budget.usd}, file="plans")]
+    return len(unpriced), sum(unpriced)
+
+
+def keep_estimates(store: Store, run_id: str, lanes: Sequence[Lane], *, reserve: bool) -> None:
+    """Write down what the attempts just planned are expected to take."""
+    values = {
+        "run_id": run_id,
+        "lane_numbers": list(range(len(lanes))),
+        "lane_types": [lane.job_type for lane in lanes],
+    }
+    store.run("insert_estimates", values, file="plans")
+    if reserve:
+        store.run("reserve", {"run_id": run_id}, file="plans")
+
+
+def room(store: Store, batch_id: int) -> tuple[int | None, int, int]:
+    """Input tokens: the account's limit if it is known, what its other attempts hold, and what this one needs."""
+    limit, held, needed = store.run("room", {"batch_id": batch_id}, file="plans").fetchone()  # type: ignore[misc]
+    return limit, held, needed
+
+
+def learn_limit(store: Store, batch_id: int, tokens: int, note: str) -> None:
+    """A refusal says how much is too much."""
+    store.run("learn_limit", {"batch_id": batch_id, "tokens": tokens, "note": note}, file="plans")
+
+
+def lack_room(store: Store, batch_id: int) -> None:
+    """The attempt was turned away for want of room."""
+    store.run("lack_room", {"batch_id": batch_id}, file="plans")
+
+
+def wants_another_wave(store: Store, run_id: str) -> bool:
+    """Whether jobs of a run went back for want of room, and another run would get further."""
+    row = store.run("wants_another_wave", {"run_id": run_id}, file="plans").fetchone()
+    return bool(row and row[0])

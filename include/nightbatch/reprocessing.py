@@ -1,0 +1,147 @@
+"""A past interval's jobs again: with another model, prompt version or provider. Twice the same wish makes no job twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from nightbatch.errors import ConfigurationError
+from nightbatch.estimating import FOREIGN, Estimate
+from nightbatch.job_types.base import JobType
+from nightbatch.job_types.historical_reprocessing import HistoricalReprocessing
+from nightbatch.models import PROVIDERS, ProviderName, Usage
+from nightbatch.postgres import past
+from nightbatch.postgres.past import Expected
+from nightbatch.postgres.store import Store
+from nightbatch.pricing import Cost, PriceOverride, Rates, rates_for
+
+Types = Mapping[str, JobType]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What to send again, by when its results were loaded (``since`` inclusive, ``until`` not), and what to change.
+
+    Empty job types mean all that can be asked again, ``from_model`` only what that model answered.
+    """
+
+    since: datetime
+    until: datetime
+    job_types: tuple[str, ...] = ()
+    from_model: str | None = None
+    to_model: str | None = None
+    to_provider: ProviderName | None = None
+    prompt_version: str | None = None
+    max_jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What was found: ``new`` jobs are queued, ``known`` ones were asked for before; ``estimates`` price all of them."""
+
+    new: int
+    known: int
+    estimates: tuple[Estimate, ...]
+
+
+class _Rollback(Exception):
+    pass
+
+
+def send_again(store: Store, types: Types, wish: Wish, *, dry_run: bool = False) -> Again:
+    """Queue a reprocessing of every past job that the wish names and changes; a dry run only prices them.
+
+    What would be asked just as before is left out. Raises `ConfigurationError` for a wish that no job can meet.
+    """
+    _check(types, wish)
+    found = Again(0, 0, ())
+    try:
+        with store.transaction():
+            expected = past.gather(store, _values(types, wish), max_jobs=wish.max_jobs)
+            overrides, at = store.price_overrides(), store.now()
+            estimates = tuple(_estimate(one, overrides, at) for one in expected)
+            jobs = sum(one.jobs for one in expected)
+            new = past.insert(store, wish.prompt_version)
+            found = Again(new, jobs - new, estimates)
+            if dry_run:
+                raise _Rollback
+    except _Rollback:
+        pass
+    return found
+
+
+def _check(types: Types, wish: Wish) -> None:
+    if not (wish.to_model or wish.to_provider or wish.prompt_version):
+        raise ConfigurationError("Say what is to change: the model, the provider or the prompt version.")
+    if wish.since >= wish.until:
+        raise ConfigurationError("The interval is empty: it ends before it begins.")
+    for name in wish.job_types:
+        if name not in types:
+            raise ConfigurationError(f"There is no job type {name}; there are {', '.join(sorted(types))}.")
+    asked = [types[name] for name in wish.job_types] or list(types.values())
+    if wish.to_provider and not any(_can(kind, wish.to_provider) for kind in asked):
+        raise ConfigurationError(f"{wish.to_provider} cannot do {', '.join(wish.job_types) or 'any of them'}.")
+    if wish.prompt_version and not any(wish.prompt_version in kind.prompts for kind in asked):
+        raise ConfigurationError(f"No job type among these has a prompt version {wish.prompt_version}.")
+
+
+def _can(kind: JobType, provider: ProviderName) -> bool:
+    """A reprocessing goes where its own type goes, so vectors cannot be asked for again: insert those as new jobs."""
+    return provider in kind.models and kind.endpoint(provider) == HistoricalReprocessing().endpoint(provider)
+
+
+def _values(types: Types, wish: Wish) -> dict[str, object]:
+    kinds = [
+        (kind, provider)
+        for name, kind in types.items()
+        for provider in PROVIDERS
+        if (not wish.job_types or name in wish.job_types)
+        and not isinstance(kind, HistoricalReprocessing)
+        and _can(kind, provider)
+        and (wish.prompt_version is None or wish.prompt_version in kind.prompts)
+    ]
+    return {
+        "since": wish.since,
+        "until": wish.until,
+        "from_model": wish.from_model,
+        "to_model": wish.to_model,
+        "to_provider": wish.to_provider,
+        "prompt_version": wish.prompt_version,
+        "job_types": [kind.name for kind, _ in kinds],
+        "providers": [provider for _, provider in kinds],
+        "default_models": [kind.models[provider] for kind, provider in kinds],
+        "prompt_versions": [kind.prompt_version for kind, _ in kinds],
+    }
+
+
+def _estimate(one: Expected, overrides: list[PriceOverride], at: datetime) -> Estimate:
+    """The past usage at the new prices; jobs whose usage is not known count like the others on average."""
+    known = one.jobs - one.unknown
+    scale = Decimal(one.jobs) / known if known else Decimal(0)
+    usage_in, usage_out = (int(tokens * scale) for tokens in (one.input_tokens, one.output_tokens))
+    most_in = int(usage_in * FOREIGN) if one.moves else usage_in
+    rates = rates_for(one.provider, one.model, at=at, overrides=overrides) if known else None
+    # Tier by tier would need each request's size: the sum is priced as if each were small.
+    pairs = [_cost(rates, Usage(tokens, usage_out)) for tokens in (usage_in, most_in)] if rates else []
+    return Estimate(
+        job_type=one.job_type,
+        provider=one.provider,
+        model=one.model,
+        jobs=one.jobs,
+        input_tokens=(usage_in, most_in),
+        output_tokens=(usage_out, usage_out),
+        batch_usd=(pairs[0].batch_usd, pairs[1].batch_usd) if pairs else None,
+        realtime_usd=(pairs[0].realtime_usd, pairs[1].realtime_usd) if pairs else None,
+        price_source=rates.source if rates else None,
+    )
+
+
+def _cost(rates: Rates, usage: Usage) -> Cost:
+    million = Decimal(1_000_000)
+    realtime, batch = (
+        (tariff.input.base * usage.input_tokens + tariff.output.base * usage.output_tokens) / million
+        for tariff in (rates.realtime, rates.batch)
+    )
+    return Cost(realtime, batch)

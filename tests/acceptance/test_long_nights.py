@@ -1,0 +1,136 @@
+"""On real parts: a night larger than the provider's queue, a week reprocessed by a backfill, a deadline that cannot wait."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightbatch.errors import NightbatchError
+from nightbatch.stack import Stack
+from tests.acceptance.test_night import bill, control, end_of, sql, states
+
+SETTINGS = """
+NIGHTBATCH_MAX_BATCH_JOBS=8
+NIGHTBATCH_POLL_SECONDS=0.3
+NIGHTBATCH_POLL_MAX_SECONDS=1
+NIGHTBATCH_SETTLE_SECONDS=2
+"""
+DAYS = 7
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    root = Path(tempfile.mkdtemp(prefix="nb-long-"))  # short: a socket's path has little room
+    (root / "env").write_text(SETTINGS)
+    try:
+        with Stack(root / "stack", turnaround=1, env_file=root / "env") as running:
+            yield running
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def queue(stack: Stack, provider: str, count: int, **columns: Any) -> set[int]:
+    names = ["job_type", "provider", "input", *columns]
+    query = f"INSERT INTO nightbatch.job ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))}) RETURNING id"
+    inputs = [json.dumps({"headline": f"Headline {number} of a long night"}) for number in range(count)]
+    return {sql(stack, query, ["creative_scoring", provider, text, *columns.values()])[0][0] for text in inputs}
+
+
+def runs(stack: Stack, dag_id: str = "nightbatch") -> list[dict[str, Any]]:
+    return list(stack.api("GET", f"/dags/{dag_id}/dagRuns?limit=100&order_by=id")["dag_runs"])
+
+
+def until_all_end(stack: Stack, dag_id: str, count: int, timeout: float = 150) -> list[str]:
+    """Once so many runs of a Dag have ended: their states."""
+    deadline = time.monotonic() + timeout
+    while True:
+        seen = [run["state"] for run in runs(stack, dag_id)]
+        if len(seen) >= count and all(state in ("success", "failed") for state in seen):
+            return seen
+        assert time.monotonic() < deadline, f"after {timeout:.0f} s: {seen}"
+        time.sleep(0.5)
+
+
+def test_a_night_at_twice_the_limit_goes_in_waves_and_no_job_fails(stack: Stack) -> None:
+    """OpenAI takes a batch and fails it minutes later for want of room, so its jobs go with another run of the Dag."""
+    jobs = queue(stack, "openai", 32) | queue(stack, "gemini", 32)
+    for provider, limit in (("openai", 5_200), ("gemini", 8_800)):  # about half of what 32 of these jobs have
+        control(stack, "POST", "limits", {"provider": provider, "account": "local", "tokens": limit})
+    control(stack, "POST", "turnaround", {"seconds": 6})  # so that its batches are in the queue together
+    try:
+        assert end_of(stack, stack.trigger("nightbatch")) == "success"
+        until_all_end(stack, "nightbatch", 2)
+        assert states(stack, jobs) == {"succeeded": len(jobs)}
+    finally:
+        control(stack, "POST", "turnaround", {"seconds": 1})
+        for provider in ("openai", "gemini"):
+            control(stack, "POST", "limits", {"provider": provider, "account": "local", "tokens": None})
+    assert [run["dag_run_id"] for run in runs(stack)][1].startswith("wave2_of_")
+    assert {row[0] for row in sql(stack, "SELECT provider FROM nightbatch.token_limit WHERE learned")} >= {"openai"}
+    assert Counter(line["custom_id"].partition("_")[0] for line in bill(stack)).most_common(1)[0][1] == 1
+
+
+def once_more(stack: Stack, backfill: dict[str, Any], timeout: float = 90) -> None:
+    """As soon as Airflow has taken note that the backfill before has ended."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            stack.api("POST", "/backfills", backfill)
+        except NightbatchError as error:
+            assert "already a running backfill" in str(error) and time.monotonic() < deadline, error
+            time.sleep(1)
+        else:
+            return
+
+
+def test_a_week_is_reprocessed_by_a_backfill_and_twice_makes_no_extra_job(stack: Stack) -> None:
+    """As the UI does it: one backfill over seven days, then the same once more."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    jobs = queue(stack, "anthropic", DAYS * 8)
+    assert end_of(stack, stack.trigger("nightbatch")) == "success"
+    loaded = sql(stack, "SELECT id FROM nightbatch.batch WHERE provider = 'anthropic' AND state = 'loaded' ORDER BY id")
+    assert len(loaded) == DAYS
+    for day, (batch,) in enumerate(loaded, start=1):
+        when = today - timedelta(days=day, hours=-2)
+        sql(stack, "UPDATE nightbatch.batch SET closed_at = %s WHERE id = %s", (when, batch))
+    wish: dict[str, Any] = {
+        "dag_id": "nightbatch_reprocess",
+        "from_date": (today - timedelta(days=DAYS)).isoformat(),
+        "to_date": (today - timedelta(days=1)).isoformat(),
+        "max_active_runs": DAYS,
+        "dag_run_conf": {"to_model": "claude-sonnet-5-5"},
+    }
+    stack.api("GET", "/dags/nightbatch_reprocess")
+    stack.api("POST", "/backfills", wish)
+    assert until_all_end(stack, "nightbatch_reprocess", DAYS) == ["success"] * DAYS
+    query = "SELECT past_job_id, old_outcome, new_model, new_outcome FROM nightbatch.reprocessed"
+    assert sorted(sql(stack, query)) == [(job, "succeeded", "claude-sonnet-5-5", "succeeded") for job in sorted(jobs)]
+    before = sql(stack, "SELECT count(*) FROM nightbatch.job"), len(bill(stack))
+    once_more(stack, {**wish, "reprocess_behavior": "completed"})
+    assert until_all_end(stack, "nightbatch_reprocess", DAYS) == ["success"] * DAYS
+    assert (sql(stack, "SELECT count(*) FROM nightbatch.job"), len(bill(stack))) == before
+
+
+def test_a_deadline_that_cannot_wait_is_met_by_the_recovery(stack: Stack) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    (job,) = queue(stack, "gemini", 1, deadline=soon, fallback=True)
+    run_id = stack.trigger("nightbatch_recover")
+    assert stack.wait_for_run("nightbatch_recover", run_id, 60)["state"] == "success"
+    assert states(stack, {job}) == {"succeeded": 1}
+    ((paid, saved),) = sql(
+        stack,
+        "SELECT batch_cost_usd, savings_usd FROM nightbatch_report.run_summary WHERE run_id LIKE 'fallback%%'",
+        (),
+    )
+    (line,) = [line for line in bill(stack) if line["processing"] == "realtime"]
+    assert (paid, saved) == (Decimal(line["cost_usd"]), 0)

@@ -1,0 +1,213 @@
+"""A job whose deadline no batch can meet is answered in realtime: once, budgeted, and never beside a batch that holds it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from nightbatch import fallback, recovery
+from nightbatch.job_types import job_types
+from nightbatch.job_types.creative_scoring import CreativeScoring
+from nightbatch.models import ProviderName
+from nightbatch.provider import BatchProvider
+from tests.use_cases.conftest import World
+
+SOON = timedelta(hours=2)  # sooner than the 24 hours that a provider promises
+
+
+class MayMove(CreativeScoring):
+    """Scoring that another provider may answer."""
+
+    fallback = True
+    fallback_providers = ("anthropic", "gemini")
+
+
+def urgent(world: World, provider: str, count: int = 1, *, inside: timedelta = SOON, **columns: Any) -> list[int]:
+    return world.insert(provider, count, deadline=datetime.now(UTC) + inside, **{"fallback": True} | columns)
+
+
+def answer(world: World, **types: Any) -> list[str]:
+    def provider_for(name: ProviderName) -> BatchProvider:
+        return world.provider(name)
+
+    kinds = MappingProxyType({**job_types(), **types})
+    return fallback.answer_urgent(world.store, provider_for, kinds, world.settings)
+
+
+def paid(world: World) -> list[Decimal]:
+    return [Decimal(line["cost_usd"]) for line in world.bill() if line["processing"] == "realtime"]
+
+
+def test_a_job_that_cannot_wait_is_answered_at_full_price(world: World, provider: ProviderName) -> None:
+    (job,) = urgent(world, provider)
+    assert world.plan("night") == [], "batches leave it alone"
+    (told,) = answer(world)
+    assert f"Job {job} could not wait" in told
+    assert world.states() == {job: "succeeded"}
+    ((outcome, realtime, batch),) = world.rows(
+        "SELECT outcome, realtime_cost_usd, batch_cost_usd FROM nightbatch.result"
+    )
+    assert (outcome, [batch]) == ("succeeded", paid(world))
+    assert realtime == batch > 0
+    assert world.rows("SELECT savings_usd FROM nightbatch_report.savings_daily") == [0]
+    assert answer(world) == []
+    assert len(paid(world)) == 1
+
+
+@pytest.mark.parametrize("provider", ["openai", "gemini"])
+def test_vectors_come_in_realtime_too(world: World, provider: ProviderName) -> None:
+    world.store.connection.execute(
+        "INSERT INTO nightbatch.job (job_type, provider, input, deadline, fallback)"
+        """ VALUES ('embedding_generation', %s, '{"text": "now"}', now() + interval '1 hour', true)""",
+        [provider],
+    )
+    answer(world)
+    assert set(world.states().values()) == {"succeeded"}
+    assert world.rows("SELECT count(*) FROM nightbatch.embedding") == [1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "deadline"), [(None, SOON), (False, SOON), (True, timedelta(hours=30)), (True, None)]
+)
+def test_it_is_off_unless_asked_for_and_needed(world: World, asked: bool | None, deadline: timedelta | None) -> None:
+    world.insert("openai", 1, fallback=asked, deadline=deadline and datetime.now(UTC) + deadline)
+    assert answer(world) == []
+    assert not paid(world)
+    assert len(world.plan("night")) == 1
+
+
+def test_how_long_a_batch_takes_is_learned(world: World) -> None:
+    world.settings = replace(world.settings, max_batch_jobs=1)
+    world.insert("openai", 6)
+    world.night("before")
+    urgent(world, "openai")
+    assert answer(world) == [], "a batch takes less than a second here"
+    assert len(world.plan("night")) == 1
+
+
+def test_a_job_that_a_batch_holds_is_never_asked_for_beside_it(world: World) -> None:
+    (job,) = urgent(world, "openai", inside=timedelta(hours=30))
+    (batch,) = world.plan("night")
+    world.submit(batch)
+    world.store.connection.execute("SET session_replication_role = replica")  # time passes
+    world.store.connection.execute("UPDATE nightbatch.job SET deadline = now() + interval '1 minute'")
+    world.store.connection.execute("SET session_replication_role = origin")
+    assert answer(world) == []
+    world.load(batch.id)
+    assert world.states() == {job: "succeeded"}
+    assert not paid(world)
+    world.judge()
+
+
+def test_another_provider_answers_when_its_own_is_down(world: World) -> None:
+    (job,) = urgent(world, "openai", fallback=None)
+    world.emulator.fault("openai", "realtime", "refuse", status=503, times=5)
+    (told,) = answer(world, creative_scoring=MayMove())
+    assert "anthropic answered" in told
+    assert world.states() == {job: "succeeded"}
+    assert [line["provider"] for line in world.bill()] == ["anthropic"]
+    assert world.rows("SELECT provider, state FROM nightbatch.batch ORDER BY id") == [
+        ("openai", "abandoned"),
+        ("anthropic", "loaded"),
+    ]
+
+
+def test_nobody_else_answers_where_the_type_does_not_allow_it(world: World) -> None:
+    (job,) = urgent(world, "openai")
+    world.emulator.fault("openai", "realtime", "refuse", status=503, times=1)
+    answer(world)
+    assert world.states() == {job: "batched"}
+    answer(world)
+    assert world.states() == {job: "succeeded"}
+    assert len(paid(world)) == 1
+
+
+@pytest.mark.parametrize("fault", ["lose_answer", "error_after"])
+def test_a_lost_answer_is_told_and_never_asked_for_again(world: World, provider: ProviderName, fault: str) -> None:
+    (job,) = urgent(world, provider)
+    world.emulator.fault(provider, "realtime", fault, times=1)
+    (told,) = answer(world, creative_scoring=MayMove())
+    assert "may have been billed" in told
+    assert answer(world) == []
+    assert world.plan("night") == []
+    assert world.states() == {job: "failed"}
+    assert len(paid(world)) == 1
+    (alert,) = world.rows("SELECT message FROM nightbatch.alert WHERE kind = 'lost_results'")
+    assert "not sent again" in alert
+
+
+def test_the_full_price_is_budgeted_beforehand(world: World) -> None:
+    jobs = urgent(world, "openai", 4)
+    world.store.connection.execute("INSERT INTO nightbatch.budget (usd_per_night) VALUES (0.0000001)")
+    assert answer(world) == []
+    assert set(world.states().values()) == {"queued"}
+    assert not world.rows("SELECT * FROM nightbatch.batch")
+    world.store.connection.execute("UPDATE nightbatch.budget SET usd_per_night = 1")
+    answer(world)
+    assert [world.states()[job] for job in jobs] == ["succeeded"] * 4
+    (set_aside,) = world.rows("SELECT sum(usd) FROM nightbatch.reserved")
+    assert sum(paid(world)) <= set_aside < 1
+
+
+def test_a_request_that_is_refused_costs_nothing_and_says_why(world: World, provider: ProviderName) -> None:
+    (job,) = urgent(world, provider, headline="[[emulator:error=400]]")
+    (told,) = answer(world)
+    assert "rejected" in told
+    assert world.states() == {job: "rejected"}
+    assert not paid(world)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", range(1, 40, 3))
+def test_killed_at_any_step_it_asks_at_most_once(world: World, step: int, moment: str) -> None:
+    """A process that dies at every third statement or call; the next one brings the job to a legal end."""
+    (job,) = urgent(world, "gemini")
+    code = (
+        "import os, sys\n"
+        "from dataclasses import replace\n"
+        "from nightbatch import fallback\n"
+        "from nightbatch.job_types import job_types\n"
+        "from nightbatch.postgres.store import Store, open_store\n"
+        "from nightbatch.providers import build\n"
+        "from nightbatch.settings import Settings\n"
+        "dsn, url, key, step, moment = sys.argv[1:]\n"
+        "left = [int(step)]\n"
+        "def dying(work):\n"
+        "    def call(*args, **kwargs):\n"
+        "        left[0] -= 1\n"
+        "        if left[0] == 0 and moment == 'before': os._exit(9)\n"
+        "        done = work(*args, **kwargs)\n"
+        "        if left[0] == 0: os._exit(9)\n"
+        "        return done\n"
+        "    return call\n"
+        "Store.run, Store._batches = dying(Store.run), dying(Store._batches)\n"
+        "provider = build('gemini', api_key=key, base_url=url)\n"
+        "provider.ask = dying(provider.ask)\n"
+        "with open_store(dsn) as store:\n"
+        "    fallback.answer_urgent(store, lambda name: provider, job_types(), Settings())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, world.dsn, world.emulator.gemini_url, f"emu-{world.account}", str(step), moment],
+        env=os.environ.copy(),
+        check=False,
+    )
+    assert done.returncode in (0, 9)
+    answer(world)
+    world.settings = replace(world.settings, create_seconds=0.001)
+    recovery.recover(world.store, world.provider, job_types(), world.settings)
+    answer(world)
+    state = world.states()[job]
+    # A death between the intent and the call cannot be told from one after it: never asked then, and a person is told.
+    assert len(paid(world)) == 1 or (not paid(world) and state == "failed"), "asked once: neither twice nor never"
+    assert state in ("succeeded", "failed")
+    if state == "failed":
+        assert world.rows("SELECT count(*) FROM nightbatch.alert WHERE kind = 'lost_results'") == [1]
+    assert world.rows("SELECT count(*) FROM nightbatch.open_job") == [0]

@@ -1,0 +1,90 @@
+"""Odd data from end to end: the job at fault tells why, and the rest of the night goes on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from nightbatch.models import ProviderName
+from tests.use_cases.conftest import World
+
+ODD = [
+    '{"headline": "a\\u0000b"}',
+    '{"headline": "half \\ud800"}',
+    '{"headline": "big", "weight": 1e400}',
+    '{"headline": "once", "headline": "twice"}',
+    '{"headline": "\'; DROP TABLE nightbatch.job; --"}',
+    '{\n  "headline" :   "spaces"\n}',
+    '{"headline": ' + "[" * 500 + "]" * 500 + "}",
+    '"no object"',
+    "null",
+]
+
+
+@pytest.mark.fault(39, 43)
+def test_odd_inputs_reach_the_provider_or_say_why_not_and_stop_nobody(world: World, provider: ProviderName) -> None:
+    odd = [world.store.insert_job("creative_scoring", provider, text) for text in ODD]
+    good = world.insert(provider, 2)
+    assert world.rows("SELECT input::text FROM nightbatch.job WHERE id = ANY (%s) ORDER BY id", odd) == ODD
+    world.night("r1")
+    states = world.states()
+    assert [states[job] for job in good] == ["succeeded"] * 2
+    assert {states[job] for job in odd} <= {"succeeded", "rejected"}
+    assert [states[job] for job in odd[1:2] + odd[6:]] == ["rejected"] * 4
+    reasons = world.rows("SELECT error FROM nightbatch.job_status WHERE state = 'rejected'")
+    assert all(reasons), "each says why"
+    assert world.rows("SELECT input::text FROM nightbatch.job WHERE id = ANY (%s) ORDER BY id", odd) == ODD
+    world.judge()
+
+
+@pytest.mark.fault(41)
+def test_a_model_that_the_provider_does_not_have_ends_with_its_words(world: World, provider: ProviderName) -> None:
+    (bad,) = world.insert(provider, 1, model="no-such-model-1")
+    (good,) = world.insert(provider, 1)
+    world.night("r1")
+    world.night("r2")
+    world.night("r3")
+    states = world.states()
+    assert states[good] == "succeeded"
+    assert states[bad] in ("rejected", "failed")
+    (error,) = world.rows("SELECT error FROM nightbatch.job_status WHERE job_id = %s", bad)
+    assert "no-such-model-1" in error or "model" in error
+
+
+@pytest.mark.fault(44)
+def test_a_job_without_a_price_runs_and_is_counted_as_unpriced(world: World) -> None:
+    world.insert("openai", 1, model="emulator-preview-1")
+    assert [loaded.succeeded for loaded in world.night("r1")] == [1]
+    assert world.rows("SELECT billed, batch_cost_usd, realtime_cost_usd, price_source FROM nightbatch.result") == [
+        (True, None, None, None)
+    ]
+    assert world.rows("SELECT unpriced, batch_cost_usd FROM nightbatch_report.savings_daily") == [(1, 0)]
+
+
+@pytest.mark.fault(45)
+def test_a_price_that_changes_under_way_does_not_touch_what_was_sent(world: World, provider: ProviderName) -> None:
+    world.insert(provider, 2)
+    (batch,) = world.plan("r1")
+    assert world.submit(batch) == batch.id
+    sent = world.store.batch(batch.id).submitted_at
+    assert sent
+    world.store.connection.execute(
+        "INSERT INTO nightbatch.price_override (provider, model, valid_from, input_usd, output_usd, batch_input_usd,"
+        " batch_output_usd, note) VALUES (%s, %s, %s, 1000, 1000, 1000, 1000, 'from tomorrow on')",
+        [provider, batch.model, (sent + timedelta(days=1)).date()],
+    )
+    world.load(batch.id)
+    world.judge()
+    assert sum(world.rows("SELECT batch_cost_usd FROM nightbatch.result"), Decimal(0)) < 1
+    assert world.rows("SELECT DISTINCT price_source LIKE '%%from tomorrow%%' FROM nightbatch.result") == [False]
+
+
+@pytest.mark.fault(49)
+def test_a_candidate_without_parts_is_a_refusal_and_not_a_success(world: World) -> None:
+    (job,) = world.insert("gemini", 1, headline="[[emulator:no-parts]]")
+    world.night("r1")
+    assert world.states() == {job: "failed"}
+    assert world.rows("SELECT outcome, billed FROM nightbatch.result") == [("refused", True)]
+    world.judge()

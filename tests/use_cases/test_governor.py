@@ -1,0 +1,105 @@
+"""An account's queue takes only so many tokens: a big night goes in waves, and nothing fails."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nightbatch import governor, recovery
+from nightbatch.errors import Throttled
+from nightbatch.models import ProviderName
+from nightbatch.postgres import plans
+from tests.use_cases.conftest import World
+
+
+def limit_queue(world: World, provider: str, tokens: int | None) -> None:
+    world.emulator.control("POST", "limits", {"provider": provider, "account": world.account, "tokens": tokens})
+
+
+def drain(world: World) -> list[str]:
+    """Runs, as the Dag starts them, until nothing wants another wave; their ids."""
+    runs = ["night"]
+    while True:
+        world.night(runs[-1])
+        recovery.settle_run(world.store, runs[-1])
+        if not plans.wants_another_wave(world.store, runs[-1]):
+            return runs
+        runs.append(f"night~wave{len(runs) + 1}")
+        assert len(runs) < 20, "the waves do not end"
+
+
+def test_a_night_at_twice_the_accounts_limit_drains_in_waves(world: World, provider: ProviderName) -> None:
+    """Nobody said what the limit is: refusals teach it, free of charge, and no job fails."""
+    world.settings = replace(world.settings, max_batch_jobs=10)
+    jobs = 40
+    limit_queue(world, provider, max(tokens_in_lines(world, provider) * jobs // 2, 1))
+    world.insert(provider, jobs)
+    drain(world)
+    assert list(world.states().values()) == ["succeeded"] * jobs
+    assert world.rows("SELECT DISTINCT learned FROM nightbatch.token_limit") == [True]
+    world.judge()
+
+
+def tokens_in_lines(world: World, provider: ProviderName) -> int:
+    """What the emulator counts for one job: a quarter of the bytes of its line."""
+    from nightbatch.job_types import job_types
+    from nightbatch.models import custom_id
+
+    kind = job_types()["creative_scoring"]
+    endpoint = kind.endpoint(provider)
+    request = kind.render_request(b'{"headline": "A headline 10"}')
+    return len(world.provider(provider).render(custom_id(10, 10), kind.models[provider], endpoint, request)) // 4
+
+
+def test_a_known_limit_cuts_the_batches_and_is_never_exceeded(world: World) -> None:
+    world.insert("openai", 40)
+    (whole,) = world.plan("dry", max_jobs=40)
+    (tokens,) = world.rows("SELECT estimated_tokens FROM nightbatch.batch")
+    world.store.free_members(whole.id, counts_as_attempt=False)
+    world.store.close_attempt(whole, "abandoned", "only measured")
+    world.store.connection.execute(
+        "INSERT INTO nightbatch.token_limit (provider, model, tokens, note) VALUES ('openai', 'gpt-6-luna', %s, 'tier 1')",
+        [tokens // 2],
+    )
+    first, *others = world.plan("r1")
+    assert len(others) >= 1
+    assert max(world.rows("SELECT estimated_tokens FROM nightbatch.batch WHERE run_id = 'r1'")) <= tokens // 2
+    world.submit(first)
+    with pytest.raises(Throttled, match=f"of {tokens // 2:,} input tokens are in openai's queue"):
+        world.submit(others[0])
+    assert world.creates("openai") == 1
+    world.load(first.id)
+    world.submit(others[0])
+    assert world.creates("openai") == 2
+
+
+def test_one_request_larger_than_the_limit_still_has_its_turn(world: World) -> None:
+    """What we reckon may be wrong: the provider has the last word, once nothing else is in its queue."""
+    world.insert("openai", 1)
+    world.store.connection.execute(
+        "INSERT INTO nightbatch.token_limit (provider, model, tokens, note) VALUES ('openai', 'gpt-6-luna', 1, 'wrong')"
+    )
+    assert [loaded.succeeded for loaded in world.night("r1")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("message", "full"),
+    [
+        ("token_limit_exceeded: Enqueued token limit reached for gpt-6. Limit: 90,000 enqueued tokens.", True),
+        ("RESOURCE_EXHAUSTED: You exceeded batch_enqueued_tokens", True),
+        ("rate_limit_error: Number of requests in the batch queue exceeds your tier", True),
+        ("rate_limit_exceeded: 50 requests per minute", False),
+    ],
+)
+def test_a_refusal_is_told_by_its_words(message: str, full: bool) -> None:
+    assert governor.is_full(message) is full
+
+
+def test_a_lesson_is_what_the_provider_names(world: World) -> None:
+    world.insert("openai", 3)
+    (batch,) = world.plan()
+    world.store.connection.execute("UPDATE nightbatch.batch SET estimated_tokens = 900000, account_fingerprint = 'a'")
+    assert governor.learn(world.store, batch, "Enqueued token limit reached. Limit: 90,000 enqueued tokens.")
+    assert world.rows("SELECT tokens FROM nightbatch.token_limit") == [90_000]
+    assert not governor.learn(world.store, batch, "too many requests")
