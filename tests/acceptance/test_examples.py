@@ -1,0 +1,87 @@
+"""Every program of docs/examples runs by its own command line, with real nights between its two verbs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nightbatch import fallback
+from nightbatch.emulator.process import EmulatorProcess
+from nightbatch.job_types import job_types
+from tests.samples import mp4, png
+from tests.use_cases.conftest import World, emulator, world
+
+__all__ = ["emulator", "world"]
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+SHOWN = {
+    "council": ["The verdict is in", "by 4 of 4"],
+    "creative_scoring": [
+        "anthropic  Coffee that waits for you",
+        "openai     Your old coat, warm again",
+        "instead of $0.0",
+    ],
+    "embedding_pipeline": ["3 of 3 articles have a vector."],
+    "embeddings": ["a red bicycle", "64"],
+    "fetching_results": ["succeeded", "tokens in"],
+    "historical_reprocessing": ["gpt-6-luna said", "gpt-6-sol says"],
+    "showing_metrics": ["anthropic", "100% succeeded", "back after"],
+    "smart_fallback": ["succeeded by realtime at full price."],
+    "vector_store": ["'a red bicycle' is nearest to"],
+    "video_analysis": ["(gemini) succeeded", "(openai) succeeded"],
+}
+
+
+@pytest.fixture
+def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "summer.mp4").write_bytes(mp4(6))
+    for second in range(2):
+        (tmp_path / f"summer-{second}.png").write_bytes(png(8, 8, seed=second))
+    monkeypatch.setenv("NIGHTBATCH_MEDIA_DIR", str(tmp_path))
+    yield str(tmp_path)
+
+
+def run(world: World, name: str, verb: str) -> str:
+    """The example as a user starts it; what it printed."""
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), verb]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"NIGHTBATCH_DSN": world.dsn},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    return done.stdout
+
+
+def test_all_examples_run_and_show_what_they_promise(world: World, media: str, emulator: EmulatorProcess) -> None:
+    world.settings = replace(world.settings, media_dir=media)
+    names = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+    assert names == sorted(SHOWN)
+    later = "historical_reprocessing"  # its jobs are past ones
+    for name in names:
+        if name != later:
+            run(world, name, "queue")
+    world.night("first")
+    assert "jobs queued" in run(world, later, "queue")
+    world.night("second")
+    fallback.answer_urgent(world.store, world.provider, job_types(), world.settings)
+    for name in names:
+        shown = run(world, name, "show")
+        for words in SHOWN[name]:
+            assert words in shown, f"{name}: {shown}"
+    assert set(world.states().values()) == {"succeeded"}
+
+
+def test_each_example_stands_in_the_readme() -> None:
+    page = (EXAMPLES / "README.md").read_text()
+    assert all(f"[{path.name}]({path.name})" in page for path in EXAMPLES.glob("*.py"))
