@@ -58,6 +58,10 @@ def test_the_queue_is_priced_before_anything_is_sent(run: CliRunner, tmp_path: P
     assert "1,001" in shown.stdout
     assert "unpriced" in shown.stdout
     assert "gemini" not in shown.stdout
+    past = ["estimate", "--from-day", "2026-01-01", "--to-day", "2026-01-07"]
+    assert json.loads(run.invoke(app, [*past, "--to-model", "gpt-6-sol", "--json"]).stdout)["jobs"] == 0
+    done = run.invoke(app, past)
+    assert (done.exit_code, "Say what is to change" in done.stderr) == (1, True)
 
 
 def test_a_file_with_a_bad_line_queues_the_others_and_exits_with_1(run: CliRunner, tmp_path: Path) -> None:

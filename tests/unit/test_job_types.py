@@ -147,3 +147,17 @@ def test_a_broken_file_is_named_and_stops_only_itself(tmp_path: Path, monkeypatc
     assert "no_such_module" in broken[str(tmp_path / "broken.py")]
     assert ConfigurationError.__name__ in broken[str(tmp_path / "same.py")]
     assert "haiku" in broken[str(tmp_path / "same.py")]
+
+
+def test_the_type_in_the_readme_works_as_it_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "README.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 30
+    (tmp_path / "ticket_tagging.py").write_text(code)
+    monkeypatch.setenv("NIGHTBATCH_JOB_TYPES", str(tmp_path))
+    assert not job_types.broken_job_types()
+    kind = job_types.job_types()["ticket_tagging"]
+    request = kind.render_request(json.dumps(kind.example).encode())
+    assert isinstance(request, Prompt)
+    assert "Cannot log in" in request.user
+    assert kind.read_answer(Answer("succeeded", text='{"tag": "login", "urgent": true}')).json

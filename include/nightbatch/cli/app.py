@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -164,25 +165,27 @@ def estimate(
     providers: Annotated[str, typer.Option(help="Comma-separated; all if not given.")] = "",
     job_types: Annotated[str, typer.Option(help="Comma-separated; all if not given.")] = "",
     max_jobs: Annotated[int | None, typer.Option(min=1, help="At most so many jobs, highest priority first.")] = None,
+    from_day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Price past days sent again.")] = None,
+    to_day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last of them, inclusive.")] = None,
+    to_model: Annotated[str | None, typer.Option(help="With --from-day: by this model.")] = None,
+    to_provider: Annotated[str | None, typer.Option(help="With --from-day: by this provider.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """What a run would send now and about what it will cost, within the budgets. Nothing is sent or written.
 
-    From the least to the most: by a tokenizer and the longest answers allowed, then by what earlier nights took.
+    From the least to the most: by a tokenizer and the longest answers allowed, then by what earlier nights took. With
+    --from-day: what the jobs of past days would cost if they were sent again.
     """
-    from typing import cast
-
-    from nightbatch import submission
     from nightbatch.cli import estimate as shown
-    from nightbatch.job_types import job_types as types
-    from nightbatch.ledger import RunParams
-    from nightbatch.settings import Settings
 
-    params = RunParams(
-        providers=cast("tuple[ProviderName, ...]", _parts(providers)), job_types=_parts(job_types), max_jobs=max_jobs
-    )
     with _told(), _store() as store:
-        found = submission.preview(store, types(), Settings.from_env(), params=params)
+        if from_day is None:
+            found = shown.of_the_queue(store, _parts(providers), _parts(job_types), max_jobs)
+        else:
+            found = shown.of_the_past(
+                store, from_day, to_day or from_day, job_types=_parts(job_types), max_jobs=max_jobs, to_model=to_model,
+                to_provider=cast("ProviderName | None", to_provider),
+            )  # fmt: skip
     if as_json:
         _print_json(shown.to_json(found))
     elif found:

@@ -3,15 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from nightbatch.estimating import Estimate
+    from nightbatch.models import ProviderName
+    from nightbatch.postgres.store import Store
 
     _Pair = tuple[Decimal, Decimal] | None
+
+
+def of_the_queue(
+    store: Store, providers: tuple[str, ...], job_types: tuple[str, ...], max_jobs: int | None
+) -> Sequence[Estimate]:
+    """What a run would send now."""
+    from nightbatch import submission
+    from nightbatch.job_types import job_types as types
+    from nightbatch.ledger import RunParams
+    from nightbatch.settings import Settings
+
+    chosen = cast("tuple[ProviderName, ...]", providers)
+    params = RunParams(providers=chosen, job_types=job_types, max_jobs=max_jobs)
+    return submission.preview(store, types(), Settings.from_env(), params=params)
+
+
+def of_the_past(
+    store: Store,
+    first: date,
+    last: date,
+    *,
+    job_types: tuple[str, ...],
+    max_jobs: int | None,
+    to_model: str | None,
+    to_provider: ProviderName | None,
+) -> Sequence[Estimate]:
+    """What the jobs of these days would cost if they were sent again; days are those of the schedule's time zone."""
+    from nightbatch import reprocessing
+    from nightbatch.job_types import job_types as types
+    from nightbatch.settings import Settings
+
+    zone = ZoneInfo(Settings.from_env().timezone)
+    since, until = (datetime(day.year, day.month, day.day, tzinfo=zone) for day in (first, last))
+    wish = reprocessing.Wish(
+        since=since,
+        until=until + timedelta(days=1),
+        job_types=job_types,
+        max_jobs=max_jobs,
+        to_model=to_model,
+        to_provider=to_provider,
+    )
+    return reprocessing.send_again(store, types(), wish, dry_run=True).estimates
 
 
 def to_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
