@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from nightbatch import budgets, cache, estimating, loading, media, planning
+from nightbatch import budgets, cache, doubt, estimating, loading, media, planning
 from nightbatch.errors import (
     AccountRefused,
     NightbatchError,
@@ -128,11 +128,16 @@ def _nothing_was_done(error: Exception) -> bool:
 
 
 def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes) -> Batch:
-    if store.bind_account(batch.id, provider.account) and store.record_hash(batch.id, hashlib.sha256(line).hexdigest()):
+    """Raises `SubmissionInDoubt` when the attempt was moved on, or given up: then its job is queued again."""
+    digest = hashlib.sha256(line).hexdigest()
+    if not (store.bind_account(batch.id, provider.account) and store.record_hash(batch.id, digest)):
+        # Nothing of it was sent, so another prompt or another account may begin anew.
+        doubt.give_up(store, batch, "Its request or its account changed before it was sent.", resend=False)
+    else:
         ready = store.record_upload(batch.id, None)
         if ready is not None and (intent := store.record_intent(ready)):
             return intent
-    raise SubmissionInDoubt(f"Attempt {batch.id} was moved on, or belongs to another account.")
+    raise SubmissionInDoubt(f"Attempt {batch.id} was moved on or given up.")
 
 
 def _elsewhere(store: Store, kind: JobType, batch: Batch, error: NightbatchError) -> Batch | None:

@@ -157,6 +157,18 @@ def test_the_full_price_is_budgeted_beforehand(world: World) -> None:
     assert sum(paid(world)) <= set_aside < 1
 
 
+def test_an_attempt_whose_account_changed_before_it_was_sent_begins_anew(world: World) -> None:
+    (job,) = urgent(world, "openai")
+    world.emulator.fault("openai", "realtime", "refuse", status=503, times=1)
+    answer(world)
+    world.account = f"{world.account}new"
+    answer(world)
+    assert world.states() == {job: "queued"}
+    answer(world)
+    assert world.states() == {job: "succeeded"}
+    assert len(paid(world)) == 1
+
+
 def test_a_request_that_is_refused_costs_nothing_and_says_why(world: World, provider: ProviderName) -> None:
     (job,) = urgent(world, provider, headline="[[emulator:error=400]]")
     (told,) = answer(world)
