@@ -58,10 +58,10 @@ def sql(stack: Stack, query: str, params: Any = None) -> list[tuple[Any, ...]]:
 
 
 def queue(stack: Stack, each: int, *, created_at: datetime | None = None) -> set[int]:
-    """Insert ``each`` jobs per provider by plain SQL, embeddings among them where there are any."""
+    """Insert ``each`` jobs per provider by plain SQL, of every type that is made of text; the demo's night has videos."""
     rows = []
     for provider in ("openai", "anthropic", "gemini"):
-        kinds = [name for name, kind in sorted(job_types().items()) if provider in kind.models and _text_field(name)]
+        kinds = [name for name, kind in sorted(job_types().items()) if provider in kind.models and _is_text(name)]
         rows += [(kinds[number % len(kinds)], provider) for number in range(each)]
     return {
         sql(
@@ -78,6 +78,10 @@ def _input(kind: str) -> dict[str, Any]:
     """The type's own example, with a word in it that must never leave the two databases' payload columns."""
     example, field = dict(job_types()[kind].example), _text_field(kind)
     return {**example, field: f"{example[field]} {PROMPT_CANARY}"} if field else example
+
+
+def _is_text(kind: str) -> bool:
+    return _text_field(kind) is not None and "file" not in job_types()[kind].example
 
 
 def _text_field(kind: str) -> str | None:
