@@ -59,6 +59,7 @@ class RunParams:
 
     providers: tuple[ProviderName, ...] = ()
     job_types: tuple[str, ...] = ()
+    job_ids: tuple[int, ...] = ()
     max_jobs: int | None = None
     dry_run: bool = False
 

@@ -99,9 +99,21 @@ def test_the_dags_survive_serialization(dags: dict[str, DAG]) -> None:
 def test_the_form_takes_everything_by_default_and_only_what_makes_sense(night: DAG) -> None:
     form = night.params
     assert run_params(form.validate()) == RunParams(providers=PROVIDERS)
-    asked = {"providers": ["gemini"], "job_types": sorted(job_types())[:1], "max_jobs": 5, "dry_run": True}
-    assert run_params(_filled(form, asked)) == RunParams(("gemini",), (sorted(job_types())[0],), 5, True)
-    for wrong in ({"providers": ["mistral"]}, {"max_jobs": 0}, {"max_jobs": "all"}, {"dry_run": "maybe"}):
+    asked = {
+        "providers": ["gemini"],
+        "job_types": sorted(job_types())[:1],
+        "job_ids": [7],
+        "max_jobs": 5,
+        "dry_run": True,
+    }
+    assert run_params(_filled(form, asked)) == RunParams(("gemini",), (sorted(job_types())[0],), (7,), 5, True)
+    for wrong in (
+        {"providers": ["mistral"]},
+        {"job_ids": [0]},
+        {"max_jobs": 0},
+        {"max_jobs": "all"},
+        {"dry_run": "maybe"},
+    ):
         with pytest.raises(Exception, match="Invalid input"):
             _filled(form, wrong)
 

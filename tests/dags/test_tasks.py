@@ -17,7 +17,13 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from nightbatch.job_types import job_types
 
 DAGS = Path(__file__).parents[2] / "dags"
-EVERYTHING = {"providers": ["openai", "anthropic", "gemini"], "job_types": [], "max_jobs": None, "dry_run": False}
+EVERYTHING = {
+    "providers": ["openai", "anthropic", "gemini"],
+    "job_types": [],
+    "job_ids": [],
+    "max_jobs": None,
+    "dry_run": False,
+}
 NOTHING: dict[str, list[int]] = {"openai": [], "anthropic": [], "gemini": []}
 
 

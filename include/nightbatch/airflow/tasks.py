@@ -44,6 +44,13 @@ def run_form(job_types: list[str]) -> dict[str, Param]:
             items={"type": "string"},
             examples=job_types,
         ),
+        "job_ids": Param(
+            [],
+            type="array",
+            title="Jobs",
+            description="Which jobs to send, by their ids. Empty sends all that are due.",
+            items={"type": "integer", "minimum": 1},
+        ),
         "max_jobs": Param(
             None,
             type=["null", "integer"],
@@ -65,6 +72,7 @@ def run_params(params: Mapping[str, Any]) -> RunParams:
     return RunParams(
         providers=tuple(params["providers"]),
         job_types=tuple(params["job_types"]),
+        job_ids=tuple(params["job_ids"]),
         max_jobs=params["max_jobs"],
         dry_run=params["dry_run"],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import NamedTuple
 
 from nightbatch.ledger import Lane
@@ -123,3 +124,24 @@ def erase_others(store: Store, retention: Retention, size: int) -> int:
     """Erase a page of the jobs that ended without an attempt of their own; how many."""
     row = store.run("erase_others", {**retention.params, "size": size}, file=_FILE).fetchone()
     return int(row[0]) if row else 0
+
+
+# -- retry
+
+
+class Unanswered(NamedTuple):
+    """A job without a usable answer; ``batch_cost_usd`` is what its request cost, None if not billed or not known."""
+
+    job_id: int
+    billed: bool
+    batch_cost_usd: Decimal | None
+
+
+def unanswered(store: Store, batch_id: int) -> list[Unanswered]:
+    """The jobs of a loaded attempt that ended with it, without a usable answer, and that could be asked again."""
+    return [Unanswered(*row) for row in store.run("unanswered", {"batch_id": batch_id}, file=_FILE)]
+
+
+def reopen(store: Store, batch_id: int, job_ids: Sequence[int]) -> None:
+    """Put them back into the queue, and note that a person wanted it."""
+    store.run("reopen", {"batch_id": batch_id, "job_ids": list(job_ids)}, file=_FILE)

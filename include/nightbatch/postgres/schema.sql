@@ -418,7 +418,7 @@ CREATE TABLE nightbatch.decision (
     decided_by text NOT NULL,
     reason text NOT NULL,
     decided_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT decision_choice_check CHECK ((choice = ANY (ARRAY['resend'::text, 'drop'::text, 'adopt'::text, 'cancel'::text]))),
+    CONSTRAINT decision_choice_check CHECK ((choice = ANY (ARRAY['resend'::text, 'drop'::text, 'adopt'::text, 'cancel'::text, 'retry'::text]))),
     CONSTRAINT decision_decided_by_check CHECK (((length(decided_by) >= 1) AND (length(decided_by) <= 200))),
     CONSTRAINT decision_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 2000))),
     CONSTRAINT only_an_adoption_names_a_batch CHECK (((choice = 'adopt'::text) = (provider_batch_id IS NOT NULL)))
@@ -585,6 +585,49 @@ CREATE VIEW nightbatch.reprocessed AS
      LEFT JOIN answered o ON ((o.job_id = p.id)))
      LEFT JOIN answered a ON ((a.job_id = n.job_id)));
 
+CREATE TABLE nightbatch.retried (
+    batch_id bigint NOT NULL,
+    job_id bigint NOT NULL
+);
+
+CREATE VIEW nightbatch.request AS
+ SELECT m.batch_id,
+    m.job_id,
+    b.run_id,
+    ((b.submitted_at AT TIME ZONE 'UTC'::text))::date AS day,
+    b.provider,
+    b.model,
+    b.mode,
+    j.job_type,
+    j.labels,
+    r.outcome,
+    r.billed,
+    r.input_tokens,
+    r.cached_tokens,
+    r.output_tokens,
+    r.realtime_cost_usd,
+    r.batch_cost_usd,
+        CASE
+            WHEN (r.outcome = ANY (ARRAY['succeeded'::text, 'duplicate'::text])) THEN false
+            ELSE ((NOT (EXISTS ( SELECT
+               FROM nightbatch.retried p
+              WHERE ((p.batch_id = m.batch_id) AND (p.job_id = m.job_id))))) AND ((EXISTS ( SELECT
+               FROM nightbatch.open_job o
+              WHERE (o.job_id = m.job_id))) OR (EXISTS ( SELECT
+               FROM nightbatch.dismissed d
+              WHERE (d.job_id = m.job_id))) OR (EXISTS ( SELECT
+               FROM (nightbatch.result later
+                 JOIN nightbatch.batch l ON ((l.id = later.batch_id)))
+              WHERE ((later.job_id = m.job_id) AND (later.batch_id > m.batch_id) AND (l.duplicate_of IS NULL))))))
+        END AS requeued,
+    (r.billed AND ((r.outcome = 'duplicate'::text) OR (EXISTS ( SELECT
+           FROM nightbatch.result earlier
+          WHERE ((earlier.job_id = m.job_id) AND (earlier.batch_id < m.batch_id) AND earlier.billed AND (earlier.outcome <> 'duplicate'::text)))))) AS paid_again
+   FROM (((nightbatch.batch_job m
+     JOIN nightbatch.batch b ON ((b.id = m.batch_id)))
+     JOIN nightbatch.job j ON ((j.id = m.job_id)))
+     JOIN nightbatch.result r ON (((r.job_id = m.job_id) AND (r.batch_id = m.batch_id))));
+
 CREATE TABLE nightbatch.reserved (
     batch_id bigint NOT NULL,
     budget_id bigint NOT NULL,
@@ -631,6 +674,7 @@ CREATE TABLE nightbatch_report.batch_rollup (
     wasted_cost_usd numeric NOT NULL,
     unpriced integer NOT NULL,
     paid_again integer NOT NULL,
+    realtime_jobs integer DEFAULT 0 NOT NULL,
     CONSTRAINT batch_rollup_check CHECK ((requeued = ((jobs - succeeded) - failed)))
 );
 
@@ -659,6 +703,28 @@ CREATE TABLE nightbatch_report.cache_rollup (
     jobs integer NOT NULL,
     realtime_cost_usd numeric NOT NULL,
     unpriced integer NOT NULL
+);
+
+CREATE TABLE nightbatch_report.label_rollup (
+    batch_id bigint,
+    run_id text NOT NULL,
+    label text NOT NULL,
+    day date NOT NULL,
+    jobs integer NOT NULL,
+    succeeded integer NOT NULL,
+    failed integer NOT NULL,
+    requeued integer NOT NULL,
+    from_cache integer DEFAULT 0 NOT NULL,
+    realtime_jobs integer NOT NULL,
+    paid_again integer NOT NULL,
+    unpriced integer NOT NULL,
+    input_tokens bigint NOT NULL,
+    cached_tokens bigint NOT NULL,
+    output_tokens bigint NOT NULL,
+    realtime_cost_usd numeric NOT NULL,
+    batch_cost_usd numeric NOT NULL,
+    wasted_cost_usd numeric NOT NULL,
+    CONSTRAINT label_rollup_check CHECK ((requeued = ((jobs - succeeded) - failed)))
 );
 
 CREATE VIEW nightbatch_report.queue_depth AS
@@ -737,6 +803,27 @@ CREATE VIEW nightbatch_report.run_summary AS
            FROM nightbatch_report.batch_rollup
           WHERE (batch_rollup.run_id = r.id)) u ON (true));
 
+CREATE VIEW nightbatch_report.savings_by_label AS
+ SELECT day,
+    label,
+    sum(jobs) AS jobs,
+    sum(succeeded) AS succeeded,
+    sum(failed) AS failed,
+    (sum(input_tokens))::bigint AS input_tokens,
+    (sum(cached_tokens))::bigint AS cached_tokens,
+    (sum(output_tokens))::bigint AS output_tokens,
+    sum(realtime_cost_usd) AS realtime_cost_usd,
+    sum(batch_cost_usd) AS batch_cost_usd,
+    sum(wasted_cost_usd) AS wasted_cost_usd,
+    sum(((realtime_cost_usd - batch_cost_usd) - wasted_cost_usd)) AS savings_usd,
+    sum(unpriced) AS unpriced,
+    sum(from_cache) AS from_cache,
+    sum(requeued) AS requeued,
+    sum(paid_again) AS paid_again,
+    sum(realtime_jobs) AS realtime_jobs
+   FROM nightbatch_report.label_rollup
+  GROUP BY day, label;
+
 CREATE VIEW nightbatch_report.savings_daily AS
  SELECT day,
     provider,
@@ -753,7 +840,10 @@ CREATE VIEW nightbatch_report.savings_daily AS
     sum(wasted_cost_usd) AS wasted_cost_usd,
     sum(((realtime_cost_usd - batch_cost_usd) - wasted_cost_usd)) AS savings_usd,
     sum(unpriced) AS unpriced,
-    sum(from_cache) AS from_cache
+    sum(from_cache) AS from_cache,
+    sum(requeued) AS requeued,
+    sum(paid_again) AS paid_again,
+    sum(realtime_jobs) AS realtime_jobs
    FROM ( SELECT batch_rollup.day,
             batch_rollup.provider,
             batch_rollup.model,
@@ -761,6 +851,7 @@ CREATE VIEW nightbatch_report.savings_daily AS
             batch_rollup.jobs,
             batch_rollup.succeeded,
             batch_rollup.failed,
+            batch_rollup.requeued,
             batch_rollup.input_tokens,
             batch_rollup.cached_tokens,
             batch_rollup.output_tokens,
@@ -768,7 +859,9 @@ CREATE VIEW nightbatch_report.savings_daily AS
             batch_rollup.batch_cost_usd,
             batch_rollup.wasted_cost_usd,
             batch_rollup.unpriced,
-            0 AS from_cache
+            0 AS from_cache,
+            batch_rollup.paid_again,
+            batch_rollup.realtime_jobs
            FROM nightbatch_report.batch_rollup
         UNION ALL
          SELECT cache_rollup.day,
@@ -781,11 +874,14 @@ CREATE VIEW nightbatch_report.savings_daily AS
             0,
             0,
             0,
+            0,
             cache_rollup.realtime_cost_usd,
             0,
             0,
             cache_rollup.unpriced,
-            cache_rollup.jobs
+            cache_rollup.jobs,
+            0,
+            0
            FROM nightbatch_report.cache_rollup) parts
   GROUP BY day, provider, model, job_type;
 
@@ -864,6 +960,9 @@ ALTER TABLE ONLY nightbatch.reserved
 ALTER TABLE ONLY nightbatch.result
     ADD CONSTRAINT result_pkey PRIMARY KEY (job_id, batch_id);
 
+ALTER TABLE ONLY nightbatch.retried
+    ADD CONSTRAINT retried_pkey PRIMARY KEY (batch_id, job_id);
+
 ALTER TABLE ONLY nightbatch.run
     ADD CONSTRAINT run_pkey PRIMARY KEY (id);
 
@@ -878,9 +977,13 @@ ALTER TABLE ONLY nightbatch_report.cache_rollup
 
 CREATE UNIQUE INDEX alert_is_raised_once ON nightbatch.alert USING btree (kind, subject) WHERE (resolved_at IS NULL);
 
+CREATE INDEX batch_loaded ON nightbatch.batch USING btree (closed_at) WHERE (state = 'loaded'::text);
+
 CREATE UNIQUE INDEX batch_of_a_run ON nightbatch.batch USING btree (run_id, provider, model, endpoint, part) WHERE ((replaces IS NULL) AND (duplicate_of IS NULL));
 
 CREATE INDEX batch_open ON nightbatch.batch USING btree (provider, state) WHERE (closed_at IS NULL);
+
+CREATE INDEX batch_submitted ON nightbatch.batch USING btree (submitted_at);
 
 CREATE INDEX cache_entry_key ON nightbatch.cache_entry USING btree (key, finished_at);
 
@@ -889,6 +992,8 @@ CREATE INDEX cached_not_erased ON nightbatch.cached USING btree (answered_at) WH
 CREATE INDEX decision_batch ON nightbatch.decision USING btree (batch_id);
 
 CREATE INDEX dismissed_not_erased ON nightbatch.dismissed USING btree (dismissed_at) WHERE (NOT erased);
+
+CREATE INDEX dismissed_rejected ON nightbatch.dismissed USING btree (dismissed_at) WHERE (state = 'rejected'::text);
 
 CREATE INDEX dismissed_run ON nightbatch.dismissed USING btree (run_id);
 
@@ -904,11 +1009,19 @@ CREATE UNIQUE INDEX one_create_in_doubt_per_anthropic_workspace ON nightbatch.ba
 
 CREATE INDEX reserved_budget ON nightbatch.reserved USING btree (budget_id);
 
+CREATE INDEX result_without_success ON nightbatch.result USING btree (batch_id) WHERE (outcome <> 'succeeded'::text);
+
 CREATE INDEX batch_rollup_day ON nightbatch_report.batch_rollup USING btree (day);
 
 CREATE INDEX batch_rollup_run ON nightbatch_report.batch_rollup USING btree (run_id);
 
 CREATE INDEX cache_rollup_day ON nightbatch_report.cache_rollup USING btree (day);
+
+CREATE UNIQUE INDEX label_rollup_batch ON nightbatch_report.label_rollup USING btree (batch_id, label) WHERE (batch_id IS NOT NULL);
+
+CREATE UNIQUE INDEX label_rollup_cache ON nightbatch_report.label_rollup USING btree (run_id, label) WHERE (batch_id IS NULL);
+
+CREATE INDEX label_rollup_day ON nightbatch_report.label_rollup USING btree (day);
 
 CREATE TRIGGER job_is_immutable BEFORE UPDATE ON nightbatch.job FOR EACH ROW EXECUTE FUNCTION nightbatch.allow_erasure();
 
@@ -958,6 +1071,9 @@ ALTER TABLE ONLY nightbatch.reserved
 
 ALTER TABLE ONLY nightbatch.reserved
     ADD CONSTRAINT reserved_budget_id_fkey FOREIGN KEY (budget_id) REFERENCES nightbatch.budget(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY nightbatch.retried
+    ADD CONSTRAINT retried_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
 
 GRANT USAGE ON SCHEMA nightbatch TO nightbatch_producer;
 GRANT USAGE ON SCHEMA nightbatch TO nightbatch_reporter;
@@ -1097,6 +1213,12 @@ GRANT UPDATE(erased_at) ON TABLE nightbatch.reject TO nightbatch_worker;
 GRANT SELECT ON TABLE nightbatch.reprocessed TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.reprocessed TO nightbatch_owner;
 
+GRANT SELECT,INSERT ON TABLE nightbatch.retried TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.retried TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch.request TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.request TO nightbatch_owner;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.reserved TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.reserved TO nightbatch_owner;
 
@@ -1118,6 +1240,10 @@ GRANT SELECT,INSERT ON TABLE nightbatch_report.cache_rollup TO nightbatch_worker
 GRANT SELECT ON TABLE nightbatch_report.cache_rollup TO nightbatch_reporter;
 GRANT ALL ON TABLE nightbatch_report.cache_rollup TO nightbatch_owner;
 
+GRANT SELECT,INSERT ON TABLE nightbatch_report.label_rollup TO nightbatch_worker;
+GRANT SELECT ON TABLE nightbatch_report.label_rollup TO nightbatch_reporter;
+GRANT ALL ON TABLE nightbatch_report.label_rollup TO nightbatch_owner;
+
 GRANT SELECT ON TABLE nightbatch_report.queue_depth TO nightbatch_reporter;
 GRANT SELECT,INSERT ON TABLE nightbatch_report.queue_depth TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch_report.queue_depth TO nightbatch_owner;
@@ -1125,6 +1251,10 @@ GRANT ALL ON TABLE nightbatch_report.queue_depth TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch_report.run_summary TO nightbatch_reporter;
 GRANT SELECT,INSERT ON TABLE nightbatch_report.run_summary TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch_report.run_summary TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch_report.savings_by_label TO nightbatch_reporter;
+GRANT SELECT ON TABLE nightbatch_report.savings_by_label TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch_report.savings_by_label TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch_report.savings_daily TO nightbatch_reporter;
 GRANT SELECT,INSERT ON TABLE nightbatch_report.savings_daily TO nightbatch_worker;

@@ -90,7 +90,8 @@ class Store:
     def start_run(self, run_id: str, queued_before: datetime | None, params: RunParams) -> bool:
         """True for a run that was not planned before. Waits for any other plan to end."""
         self._run("lock_planning")
-        shown = {"providers": params.providers, "job_types": params.job_types, "max_jobs": params.max_jobs}
+        names = ("providers", "job_types", "job_ids", "max_jobs")
+        shown = {name: getattr(params, name) for name in names}
         values = {"run_id": run_id, "queued_before": queued_before, "params": json.dumps(shown)}
         return self._run("start_run", values).fetchone() is not None
 
@@ -116,6 +117,7 @@ class Store:
                 "queued_before": queued_before,
                 "providers": list(params.providers),
                 "job_types": list(params.job_types),
+                "job_ids": list(params.job_ids),
                 "known_types": sorted({lane.job_type for lane in lanes}),
                 "all_types_known": all_types_known,
                 "urgent": urgent,

@@ -24,6 +24,7 @@ SELECT
         AND (j.not_before IS NULL OR j.not_before <= now())
         AND (%(providers)s::text[] = '{}' OR j.provider = ANY (%(providers)s))
         AND (%(job_types)s::text[] = '{}' OR j.job_type = ANY (%(job_types)s))
+        AND (%(job_ids)s::bigint[] = '{}' OR j.id = ANY (%(job_ids)s))
         AND (%(all_types_known)s OR j.job_type = ANY (%(known_types)s))
         AND coalesce(j.deadline IS NOT NULL AND coalesce(j.fallback, lane.fallback)
             AND now() + make_interval(secs => lane.turnaround) > j.deadline, false) = %(urgent)s,

@@ -65,6 +65,19 @@ WITH copied AS (
 ), kept AS (
     INSERT INTO nightbatch.cached (job_id, from_job_id, run_id, realtime_cost_usd)
     SELECT job_id, from_job_id, %(run_id)s, realtime_cost_usd FROM answered
+), labelled AS (
+    SELECT a.realtime_cost_usd, pair.name, pair.name || '=' || (pair.value #>> '{}') AS label
+    FROM answered AS a JOIN nightbatch.job AS j ON j.id = a.job_id
+    CROSS JOIN LATERAL jsonb_each(j.labels) AS pair (name, value)
+    WHERE jsonb_typeof(pair.value) IN ('string', 'number', 'boolean')
+), by_label AS (
+    INSERT INTO nightbatch_report.label_rollup (run_id, label, day, jobs, succeeded, failed, requeued, from_cache, realtime_jobs,
+        paid_again, unpriced, input_tokens, cached_tokens, output_tokens, realtime_cost_usd, batch_cost_usd, wasted_cost_usd)
+    SELECT %(run_id)s, label, (now() AT TIME ZONE 'UTC')::date, count(*), count(*), 0, 0, count(*), 0, 0,
+        count(*) FILTER (WHERE realtime_cost_usd IS NULL), 0, 0, 0, coalesce(sum(realtime_cost_usd), 0), 0, 0
+    FROM labelled
+    WHERE name IN (SELECT name FROM labelled GROUP BY name HAVING count(DISTINCT label) <= 100)
+    GROUP BY label
 )
 INSERT INTO nightbatch_report.cache_rollup (run_id, provider, model, job_type, day, jobs, realtime_cost_usd, unpriced)
 SELECT %(run_id)s, provider, model, job_type, (now() AT TIME ZONE 'UTC')::date, count(*),
@@ -151,3 +164,23 @@ WITH ended AS (
     UPDATE nightbatch.cached AS c SET erased = true FROM due WHERE c.job_id = due.id
 )
 SELECT count(*) FROM due;
+
+-- unanswered: jobs of a loaded attempt whose last word it was, and that have no usable answer. Erased ones cannot be asked again
+SELECT r.job_id, r.billed, r.batch_cost_usd
+FROM nightbatch.batch_job AS m
+JOIN nightbatch.result AS r ON r.job_id = m.job_id AND r.batch_id = m.batch_id
+JOIN nightbatch.job AS j ON j.id = m.job_id
+WHERE m.batch_id = %(batch_id)s AND r.outcome NOT IN ('succeeded', 'duplicate') AND j.erased_at IS NULL
+    AND NOT EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.job_id = m.job_id)
+    AND NOT EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = m.job_id)
+    AND NOT EXISTS (SELECT FROM nightbatch.result AS later JOIN nightbatch.batch AS l ON l.id = later.batch_id
+        WHERE later.job_id = m.job_id AND later.batch_id > m.batch_id AND l.duplicate_of IS NULL);
+
+-- reopen: they are unfinished again, and it is known that a person wanted that
+WITH again AS (
+    INSERT INTO nightbatch.open_job (job_id, attempts)
+    SELECT job_id, (SELECT count(*) FROM nightbatch.result AS r WHERE r.job_id = mine.job_id AND r.outcome <> 'duplicate')
+    FROM unnest(%(job_ids)s::bigint[]) AS mine (job_id)
+    ON CONFLICT DO NOTHING RETURNING job_id
+)
+INSERT INTO nightbatch.retried (batch_id, job_id) SELECT %(batch_id)s, job_id FROM again;

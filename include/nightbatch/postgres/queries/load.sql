@@ -47,25 +47,39 @@ UPDATE nightbatch.batch SET state = 'loaded', closed_at = now(), ended_at = coal
 WHERE id = %(batch_id)s AND state = 'submitted' RETURNING id;
 
 -- roll_up: the figures of one attempt, once. Waste is what was paid for and cannot be used.
-INSERT INTO nightbatch_report.batch_rollup
-SELECT
-    b.id, j.job_type, b.run_id, (b.submitted_at AT TIME ZONE 'UTC')::date, b.provider, b.model,
-    count(*), count(*) FILTER (WHERE r.outcome = 'succeeded'),
-    count(*) FILTER (WHERE r.outcome <> 'succeeded' AND o.job_id IS NULL), count(*) FILTER (WHERE o.job_id IS NOT NULL),
-    coalesce(sum(r.input_tokens), 0), coalesce(sum(r.cached_tokens), 0), coalesce(sum(r.output_tokens), 0),
-    coalesce(sum(r.realtime_cost_usd), 0), coalesce(sum(r.batch_cost_usd), 0),
-    coalesce(sum(r.batch_cost_usd) FILTER (WHERE r.outcome <> 'succeeded'), 0),
-    count(*) FILTER (WHERE r.billed AND r.batch_cost_usd IS NULL),
-    count(*) FILTER (WHERE r.billed AND (r.outcome = 'duplicate' OR EXISTS (
-        SELECT FROM nightbatch.result AS earlier
-        WHERE earlier.job_id = r.job_id AND earlier.batch_id < r.batch_id AND earlier.billed AND earlier.outcome <> 'duplicate')))
-FROM nightbatch.batch_job AS m
-JOIN nightbatch.batch AS b ON b.id = m.batch_id
-JOIN nightbatch.job AS j ON j.id = m.job_id
-JOIN nightbatch.result AS r ON r.job_id = m.job_id AND r.batch_id = m.batch_id
-LEFT JOIN nightbatch.open_job AS o ON o.job_id = m.job_id AND r.outcome <> 'duplicate'
-WHERE m.batch_id = %(batch_id)s
-GROUP BY b.id, j.job_type;
+WITH done AS MATERIALIZED (
+    SELECT * FROM nightbatch.request WHERE batch_id = %(batch_id)s
+), rolled AS (
+    INSERT INTO nightbatch_report.batch_rollup (batch_id, job_type, run_id, day, provider, model, jobs, succeeded, failed,
+        requeued, input_tokens, cached_tokens, output_tokens, realtime_cost_usd, batch_cost_usd, wasted_cost_usd, unpriced,
+        paid_again, realtime_jobs)
+    SELECT batch_id, job_type, run_id, day, provider, model,
+        count(*), count(*) FILTER (WHERE outcome = 'succeeded'),
+        count(*) FILTER (WHERE outcome <> 'succeeded' AND NOT requeued), count(*) FILTER (WHERE requeued),
+        coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(output_tokens), 0),
+        coalesce(sum(realtime_cost_usd), 0), coalesce(sum(batch_cost_usd), 0),
+        coalesce(sum(batch_cost_usd) FILTER (WHERE outcome <> 'succeeded'), 0),
+        count(*) FILTER (WHERE billed AND batch_cost_usd IS NULL), count(*) FILTER (WHERE paid_again),
+        count(*) FILTER (WHERE mode = 'realtime')
+    FROM done GROUP BY batch_id, job_type, run_id, day, provider, model
+), labelled AS (
+    SELECT done.*, pair.name, pair.name || '=' || (pair.value #>> '{}') AS label
+    FROM done CROSS JOIN LATERAL jsonb_each(labels) AS pair (name, value)
+    WHERE labels <> '{}' AND jsonb_typeof(pair.value) IN ('string', 'number', 'boolean')
+)
+INSERT INTO nightbatch_report.label_rollup (batch_id, run_id, label, day, jobs, succeeded, failed, requeued, realtime_jobs,
+    paid_again, unpriced, input_tokens, cached_tokens, output_tokens, realtime_cost_usd, batch_cost_usd, wasted_cost_usd)
+SELECT batch_id, run_id, label, day,
+    count(*), count(*) FILTER (WHERE outcome = 'succeeded'),
+    count(*) FILTER (WHERE outcome <> 'succeeded' AND NOT requeued), count(*) FILTER (WHERE requeued),
+    count(*) FILTER (WHERE mode = 'realtime'), count(*) FILTER (WHERE paid_again),
+    count(*) FILTER (WHERE billed AND batch_cost_usd IS NULL),
+    coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(output_tokens), 0),
+    coalesce(sum(realtime_cost_usd), 0), coalesce(sum(batch_cost_usd), 0),
+    coalesce(sum(batch_cost_usd) FILTER (WHERE outcome <> 'succeeded'), 0)
+FROM labelled
+WHERE name IN (SELECT name FROM labelled GROUP BY name HAVING count(DISTINCT label) <= 100)
+GROUP BY batch_id, run_id, label, day;
 
 -- loaded_figures: what an earlier load wrote
 SELECT coalesce(sum(jobs), 0)::integer, coalesce(sum(succeeded), 0)::integer, coalesce(sum(failed), 0)::integer,

@@ -1,0 +1,43 @@
+"""What is under way, and what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nightbatch.postgres import sums
+from nightbatch.postgres.store import Store
+from nightbatch.postgres.sums import Progress, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """The latest run, and the attempts that are its own or still open, the oldest first.
+
+    ``jobs_sent`` are the jobs in these attempts, ``jobs_back`` those of them whose batch was loaded. An attempt that was
+    refused or abandoned counts in neither: its jobs moved on, or came to nothing.
+    """
+
+    run: Run | None
+    jobs_sent: int
+    jobs_back: int
+    batches: Sequence[Progress]
+
+
+def night(store: Store) -> Night:
+    """As far as it has come."""
+    run = latest_run(store)
+    batches = sums.progress(store, run.run_id if run else None)
+    live = [batch for batch in batches if batch.state not in ("refused", "abandoned")]
+    return Night(
+        run=run,
+        jobs_sent=sum(batch.jobs for batch in live),
+        jobs_back=sum(batch.jobs for batch in live if batch.state == "loaded"),
+        batches=batches,
+    )
+
+
+def latest_run(store: Store) -> Run | None:
+    """The run that was planned last."""
+    found = sums.runs(store, 1)
+    return found[0] if found else None
