@@ -75,7 +75,7 @@ def test_a_night_at_twice_the_limit_goes_in_waves_and_no_job_fails(stack: Stack)
         control(stack, "POST", "turnaround", {"seconds": 1})
         for provider in ("openai", "gemini"):
             control(stack, "POST", "limits", {"provider": provider, "account": "local", "tokens": None})
-    assert [run["dag_run_id"] for run in runs(stack)][1].startswith("wave2_of_")
+    assert any(run["dag_run_id"].startswith("wave2_of_") for run in runs(stack))
     assert {row[0] for row in sql(stack, "SELECT provider FROM nightbatch.token_limit WHERE learned")} >= {"openai"}
     assert Counter(line["custom_id"].partition("_")[0] for line in bill(stack)).most_common(1)[0][1] == 1
 
