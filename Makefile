@@ -6,7 +6,7 @@ MINUTES ?= 20
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint up down status crash-test soak crash-peers bench lock schema clean
+.PHONY: help demo test chromium lint up down status crash-test soak crash-peers bench bench-api lock schema clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -14,8 +14,12 @@ help: ## what there is
 demo: .venv/.runtime ## a whole night on embedded parts, ending with the savings report
 	@$(BIN)/python -m nightbatch.demo
 
-test: .venv/.dev lint ## lint, types, import contracts and all tests
+test: .venv/.dev lint chromium ## lint, types, import contracts and all tests
 	$(BIN)/python -m pytest
+
+chromium: ## the browser that tests click with: installed on Debian by root; without it those tests are skipped
+	@command -v chromium >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || \
+	  { apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium >/dev/null; }
 
 lint: .venv/.dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
@@ -40,6 +44,9 @@ soak: .venv/.dev ## real Airflow for MINUTES=20 while its processes, Postgres an
 
 crash-peers: .venv/.dev ## the same crash for nightbatch and for Airflow's own batch operators: jobs billed
 	$(BIN)/python -m tests.bench.crash_peers
+
+bench-api: .venv/.dev ## 50 clients on the REST API while a night runs: errors, and how long answers take
+	$(BIN)/python -m tests.bench.api_clients
 
 bench: .venv/.dev ## 10,000 jobs, beside Airflow's own LLMBatchOperator: time and peak memory
 	$(BIN)/python -m tests.bench.peers

@@ -9,8 +9,10 @@ worker, loads every result, and reports what was paid and what was saved.
 - **submit, wait, load** run for each batch by itself: one that ends early is loaded early, and a provider that is down
   stops nobody else.
 - **settle** puts jobs that were never sent back into the queue; **next_wave** starts the Dag once more if the provider's
-  queue had no room for all of them. **report** writes the figures and updates the asset
-  `nightbatch://results`. **watch** fails the run, in words, if anything of it needs a person.
+  queue had no room for all of them. **report** writes the figures, updates the asset
+  `nightbatch://results`, and sends alerts. **watch** fails the run, in words, if anything of it needs a person.
+
+A run that is not through 24 hours after it was queued raises the alert `night_late`.
 
 Every task may be cleared and run again at any time: what was sent stands in the ledger, and nothing is paid for twice.
 Clearing, marking or stopping a run never cancels a batch; `nightbatch_recover` loads what no run takes care of.
@@ -28,10 +30,20 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, TriggerRule, dag, task, task_group
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from nightbatch.airflow.deadlines import within_a_day
 from nightbatch.airflow.hooks import provider_for, store
 from nightbatch.airflow.retries import by_error
 from nightbatch.airflow.sensor import BatchSensor
-from nightbatch.airflow.tasks import RESULTS, counts, failed_tasks, keep_report, queued_before, run_form, run_params
+from nightbatch.airflow.tasks import (
+    RESULTS,
+    counts,
+    failed_tasks,
+    keep_report,
+    queued_before,
+    run_form,
+    run_params,
+    tell_metrics,
+)
 from nightbatch.airflow.waves import NextWaveOperator
 from nightbatch.job_types import job_types
 from nightbatch.models import PROVIDERS, ProviderName
@@ -47,6 +59,7 @@ settings = Settings.from_env()
     catchup=False,
     max_active_runs=8,  # a run that you start need not wait for the night; the ledger keeps runs apart
     params=run_form(sorted(job_types())),
+    deadline=within_a_day(),
     default_args=by_error(settings, retries=5),
     doc_md=__doc__,
     tags=["nightbatch"],
@@ -133,17 +146,21 @@ def settle(*, ti: Any = None) -> None:
 
 @task(trigger_rule=TriggerRule.ALL_DONE, outlets=[RESULTS])
 def report(*, ti: Any = None, params: Any = None, outlet_events: Any = None) -> None:
-    """Write down what the run sent, paid and saved, and tell the Dags that follow."""
+    """Write down what the run sent, paid and saved; tell the Dags that follow, and send alerts."""
     from nightbatch import reporting
+    from nightbatch.airflow.notifiers import tell
 
     if params["dry_run"]:
         raise AirflowSkipException("A dry run has nothing to report.")
     with store() as ledger:
         figures = reporting.run_report(ledger, ti.run_id)
-    page, values = reporting.render_markdown(figures), reporting.to_json(figures)
-    log.info("%s", page)
-    keep_report(settings.report_dir, ti.run_id, page, values)
+    log.info("%s", reporting.render_markdown(figures))
+    keep_report(settings.report_dir, ti.run_id, figures)
+    values = reporting.to_json(figures)
+    tell_metrics(values)
     outlet_events[RESULTS].extra = counts(values)
+    with store() as ledger:
+        tell(ledger, settings)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)

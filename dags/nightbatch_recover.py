@@ -5,9 +5,10 @@ Every hour: settles submissions whose outcome is in doubt, loads ended batches t
 raises or resolves alerts about batches that are overdue, held, or bound to another account.
 
 Then it answers, by the realtime API and at full price, the jobs that may go there and that no batch would serve by their
-deadline.
+deadline; and sends the alerts that are new to the notifiers of `NIGHTBATCH_NOTIFIERS`.
 
-What it found stands in the logs of its tasks and in the table `nightbatch.alert`. It fails only if its own work did.
+What it found stands in the logs of its tasks and in the table `nightbatch.alert`. It fails, in **watch**, only if its own
+work did.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from __future__ import annotations
 import functools
 import logging
 from datetime import timedelta
+from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, TriggerRule, dag, task
+from airflow.sdk.exceptions import AirflowFailException
 
 from nightbatch.airflow.hooks import provider_for, store
 from nightbatch.airflow.retries import by_error
+from nightbatch.airflow.tasks import failed_tasks
 from nightbatch.job_types import job_types
 from nightbatch.settings import Settings
 
@@ -38,7 +42,7 @@ settings = Settings.from_env()
     tags=["nightbatch"],
 )
 def nightbatch_recover() -> None:
-    recover() >> fall_back()
+    recover() >> [fall_back(), alert()] >> watch()
 
 
 @task
@@ -59,6 +63,22 @@ def fall_back() -> None:
     with store() as ledger:
         for sentence in fallback.answer_urgent(ledger, functools.cache(provider_for), job_types(), settings):
             log.info("%s", sentence)
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE)
+def alert() -> None:
+    """Raise and resolve alerts, and send those that are new."""
+    from nightbatch.airflow.notifiers import tell
+
+    with store() as ledger:
+        tell(ledger, settings)
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE)
+def watch(*, ti: Any = None) -> None:
+    """Fail the run if one of its tasks did: those that follow it run all the same."""
+    if told := failed_tasks(ti):
+        raise AirflowFailException("\n".join(told))
 
 
 nightbatch_recover()

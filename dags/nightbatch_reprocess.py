@@ -5,7 +5,8 @@ Sends a past interval's jobs again: to another model, another provider, or with 
 results stand side by side in the view `nightbatch.reprocessed`.
 
 - **From the UI:** *Trigger*, and say what is to change, and which days (else the day before).
-- **As a backfill** over past days: each day's run sends what was answered on that day. Give the same params.
+- **As a backfill** over past days: each day's run sends what was answered on that day. In the form, say what is to change
+  **and tick *Override parameters on existing runs***: without it Airflow 3.3 leaves all parameters of a backfill out.
 
 **choose** queues the jobs, once for each past job, target and prompt version: the same day reprocessed twice adds none. With
 *dry run* it only logs what they would cost. **send** then starts the Dag `nightbatch` for them, and waits for it.

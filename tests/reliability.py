@@ -60,6 +60,15 @@ FAULTS = {
     47: "The disk is full: nothing is sent, and a load is rolled back",
     48: "A result does not fit the job type: failed, with the reason and the raw text, paid and counted as waste",
     49: "The model refuses, stops short, or answers with nothing: an outcome of its own, not a success",
+    50: "No login gets 401 and a viewer who writes 403, on every route",
+    51: "A huge body is refused with 413 before it is parsed",
+    52: "A prompt is found in no log, XCom, rendered template, trigger row or exception, and where only figures may be seen",
+    53: "A key is found in none of them either, and the SDKs' and HTTP clients' loggers stay at WARNING",
+    54: "A URL that points at a private or metadata address is refused unless allowed; nothing is fetched for a user",
+    55: "Script in a model's name, a label or an output is shown as text, and the page's policy would not run it",
+    56: "A CSV cell that begins like a formula is quoted, and Markdown is escaped",
+    57: "A budget is reached: nothing more is sent, the lowest priority waits",
+    58: "The producer role inserts jobs and nothing else, the reporter sees no payload",
 }
 
 _INTRO = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ def convene(
     members: Sequence[tuple[ProviderName, str | None]],
     *,
     priority: int = 5,
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Insert a scoring job for each member, a provider with a model or None for its default; the council's name.
 
@@ -38,9 +40,9 @@ def convene(
     except UnicodeEncodeError:
         raise Rejected("the creative holds half a character (a lone surrogate)") from None
     name = f"council-{uuid4().hex[:12]}"
-    labels = json.dumps({"council": name})
+    marked = json.dumps({**labels, "council": name})
     rows: list[Row] = [
-        (JOB_TYPE, provider, model, priority, text, f"{name}:{provider}:{model or ''}", labels, None, None, None, None)
+        (JOB_TYPE, provider, model, priority, text, f"{name}:{provider}:{model or ''}", marked, None, None, None, None)
         for provider, model in members
     ]
     insert_rows(store, rows)

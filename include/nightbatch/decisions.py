@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, assert_never
 
 from nightbatch import doubt, loading
-from nightbatch.errors import NightbatchError
+from nightbatch.errors import NightbatchError, NotFound
 from nightbatch.ledger import Batch
 from nightbatch.postgres.store import Store
 
@@ -57,9 +57,8 @@ def release(
     ``adopt`` needs the ``provider_batch_id`` that the person found. Raises `NightbatchError` where the attempt leaves no
     such choice, or when it moved on meanwhile.
     """
-    batch = _batch(store, batch_id)
-    if choice not in choices(batch):
-        raise NightbatchError(_no_choice(batch, choice))
+    batch = find(store, batch_id)
+    check(batch, choice)
     if (choice == "adopt") != (provider_batch_id is not None):
         raise NightbatchError(
             "To adopt a batch, name the id that the provider's console shows; no other choice needs one."
@@ -71,11 +70,18 @@ def release(
     return told
 
 
-def _batch(store: Store, batch_id: int) -> Batch:
+def find(store: Store, batch_id: int) -> Batch:
+    """Raises `NotFound` when there is no such batch."""
     try:
         return store.batch(batch_id)
     except LookupError as error:
-        raise NightbatchError(str(error)) from None
+        raise NotFound(str(error)) from None
+
+
+def check(batch: Batch, choice: Choice) -> None:
+    """Raises `NightbatchError`, with what is open instead, for a choice that the attempt does not leave."""
+    if choice not in choices(batch):
+        raise NightbatchError(_no_choice(batch, choice))
 
 
 def _carry_out(store: Store, batch: Batch, choice: Choice, why: str, provider_batch_id: str | None) -> str:
@@ -128,9 +134,11 @@ def ask_to_cancel(store: Store, batch_id: int, *, by: str, reason: str) -> str:
     """
     with store.transaction():
         if not store.want_cancel(batch_id):
-            batch = _batch(store, batch_id)
-            raise NightbatchError(
-                f"Batch {batch_id} is {batch.state}: only one that is with its provider can be cancelled."
-            )
+            raise NightbatchError(not_with_a_provider(find(store, batch_id)))
         store.record_decision(batch_id, "cancel", by, reason)
     return f"Batch {batch_id} is cancelled by the next run of nightbatch_recover; what has finished by then is loaded."
+
+
+def not_with_a_provider(batch: Batch) -> str:
+    """Why it cannot be cancelled."""
+    return f"Batch {batch.id} is {batch.state}: only one that is with its provider can be cancelled."

@@ -11,6 +11,10 @@ class ConfigurationError(NightbatchError):
     """A setting, connection or file is missing or wrong; a person has to mend it."""
 
 
+class NotFound(NightbatchError):
+    """There is no batch, job or alert of that number."""
+
+
 class ProviderError(NightbatchError):
     """A provider answered with an error, or not at all.
 

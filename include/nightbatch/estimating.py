@@ -161,12 +161,17 @@ def _measured(store: Store, types: Types, lanes: set[int]) -> dict[int, tuple[fl
     longest: dict[int, int] = defaultdict(int)
     for number, size, job in plans.samples(store, sorted(lanes)):
         with suppress(Rejected):  # it is told when it is rendered
-            request = _request(types, job)
-            text, answer = _words(request)
-            tokens[number] += count_tokens(text) + _media_tokens(request)
+            asked, answer = of_one(_request(types, job))
+            tokens[number] += asked
             sizes[number] += size
             longest[number] = max(longest[number], answer)
     return {number: (tokens[number] / sizes[number], longest[number]) for number in sizes}
+
+
+def of_one(request: Request) -> tuple[int, int]:
+    """Tokens: a request's input, by OpenAI's tokenizer, and the longest answer that it allows."""
+    text, answer = _words(request)
+    return count_tokens(text) + _media_tokens(request), answer
 
 
 def _request(types: Types, job: JobRow) -> Request:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from nightbatch import decisions
 from nightbatch.errors import NightbatchError
 from nightbatch.postgres import lifecycle
 from nightbatch.postgres.lifecycle import Unanswered
@@ -69,10 +70,7 @@ def retry(store: Store, batch_id: int, *, by: str, reason: str) -> str:
 
 
 def _unanswered(store: Store, batch_id: int) -> list[Unanswered]:
-    try:
-        batch = store.batch(batch_id)
-    except LookupError as error:
-        raise NightbatchError(str(error)) from None
+    batch = decisions.find(store, batch_id)
     if batch.state != "loaded" or batch.duplicate_of is not None:
         raise NightbatchError(
             f"Batch {batch_id} is {batch.state}: only the jobs of a batch whose results are loaded can be sent again."

@@ -38,6 +38,16 @@ class Settings:
     """When inputs and outputs of ended jobs are erased, where the job type does not say. 0: they are kept for ever."""
     report_dir: str = ""
     """Where the JSON and Markdown reports go; empty writes none."""
+    milestone_usd: float = 1000.0
+    """Tell of the savings at each multiple of this, in USD. 0: never."""
+    min_success_rate: float = 0.95
+    """Tell when fewer of a run's jobs succeeded: 0 (never) to 1."""
+    backlog_hours: float = 26.0
+    """Tell when jobs wait for longer than this after they were due; the night takes each within 24."""
+    notifiers: str = ""
+    """Who sends alerts, as JSON; see docs/alerts.md. Empty: nobody, they only stand in the table."""
+    allowed_hosts: str = ""
+    """Hosts at private or local addresses that may be called, with commas between them."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -79,6 +89,12 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError("NIGHTBATCH_MAX_BATCH_JOBS must be at least 1.")
     if settings.retention_days < 0:
         raise ConfigurationError("NIGHTBATCH_RETENTION_DAYS must be 0, for ever, or more.")
-    for name in ("settle_seconds", "create_seconds", "poll_seconds", "poll_max_seconds", "wait_hours"):
+    if not settings.milestone_usd >= 0:
+        raise ConfigurationError("NIGHTBATCH_MILESTONE_USD must be 0, for never, or more.")
+    if not 0 <= settings.min_success_rate <= 1:
+        raise ConfigurationError("NIGHTBATCH_MIN_SUCCESS_RATE must be from 0 to 1, like 0.95.")
+    for name in (
+        "settle_seconds", "create_seconds", "poll_seconds", "poll_max_seconds", "wait_hours", "backlog_hours",
+    ):  # fmt: skip
         if not getattr(settings, name) > 0:
             raise ConfigurationError(f"NIGHTBATCH_{name.upper()} must be more than 0.")

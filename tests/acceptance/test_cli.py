@@ -174,7 +174,10 @@ def test_what_cannot_be_decided_is_told(run: CliRunner, held: int) -> None:
     assert run.invoke(app, ["release", "999", "--drop", "--reason", "?"]).exit_code == 1
 
 
-@pytest.mark.parametrize("command", [["migrate"], ["status"], ["results"], ["report"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command",
+    [["migrate"], ["status"], ["status", "--watch"], ["results"], ["report"], ["doctor"], ["alerts"], ["estimate"]],
+)
 def test_without_a_database_every_command_says_what_to_set(command: list[str]) -> None:
     done = CliRunner(env={"NIGHTBATCH_DSN": ""}).invoke(app, command)
     assert done.exit_code == 1

@@ -17,7 +17,7 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
 
-from nightbatch.airflow.tasks import counts, failed_tasks, keep_report, queued_before, run_params
+from nightbatch.airflow.tasks import counts, failed_tasks, queued_before, run_params
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
 from nightbatch.models import PROVIDERS
@@ -193,21 +193,6 @@ def test_a_change_of_the_clocks_neither_skips_nor_doubles_a_night(eve: datetime)
         pass
     ends = [night.end for night in _nights(dag, eve, 4)]
     assert [end.date() for end in ends] == [(eve + timedelta(days=day)).date() for day in (1, 2, 3, 4)]
-
-
-def test_a_report_is_kept_under_a_name_that_every_disk_takes(tmp_path: Path) -> None:
-    keep_report(str(tmp_path / "new"), "manual__2026-11-23T02:00:00+00:00", "# Night\n", {"jobs": 3})
-    name = "manual__2026-11-23T02_00_00_00_00"
-    assert {path.name: path.read_text() for path in (tmp_path / "new").iterdir()} == {
-        f"{name}.md": "# Night\n",
-        f"{name}.json": '{\n  "jobs": 3\n}\n',
-    }
-
-
-def test_no_report_is_kept_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    keep_report("", "manual__1", "# Night\n", {})
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_asset_event_carries_the_totals_alone() -> None:

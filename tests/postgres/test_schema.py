@@ -87,6 +87,7 @@ def test_a_job_row_never_changes(connection: Connection, statement: str) -> None
         connection.execute(statement)
 
 
+@pytest.mark.fault(58)
 def test_a_producer_can_insert_jobs_and_nothing_else(connection: Connection) -> None:
     connection.execute("SET ROLE nightbatch_producer")
     assert connection.execute(JOB + " RETURNING id").fetchone() == (1,)
@@ -105,6 +106,7 @@ def test_a_producer_can_insert_jobs_and_nothing_else(connection: Connection) -> 
             connection.execute(statement)
 
 
+@pytest.mark.fault(58)
 def test_a_reporter_sees_states_and_figures_but_no_payload(connection: Connection) -> None:
     connection.execute(JOB)
     connection.execute("SET ROLE nightbatch_reporter")

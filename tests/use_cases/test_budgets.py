@@ -80,6 +80,7 @@ def test_a_preview_sends_and_writes_nothing(world: World) -> None:
     assert world.rows("SELECT count(*) FROM nightbatch.open_job") == [0]
 
 
+@pytest.mark.fault(57)
 def test_a_night_over_budget_sends_exactly_what_fits_by_priority(world: World, provider: ProviderName) -> None:
     low, high = world.insert(provider, 6, priority=2), world.insert(provider, 6, priority=8)
     each = most(preview(world)) / 12

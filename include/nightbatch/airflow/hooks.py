@@ -14,8 +14,10 @@ from urllib.parse import quote, urlencode
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from nightbatch import addresses
 from nightbatch.errors import ConfigurationError, NightbatchError, Transient
 from nightbatch.models import ProviderName
+from nightbatch.settings import Settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -75,19 +77,25 @@ def provider_for(name: ProviderName) -> BatchProvider:
 
 
 def provider_of(name: ProviderName, connection: Connection) -> BatchProvider:
-    """The adapter for one connection: password is the key, host the base URL, extra ``account`` names who pays."""
+    """The adapter for one connection: password is the key, host the base URL, extra ``account`` names who pays.
+
+    Raises `ConfigurationError` for a base URL at a private address, unless its host is in ``NIGHTBATCH_ALLOWED_HOSTS``.
+    """
     extra = connection.extra_dejson
     # The official hooks take key and base URL from here too, so a connection that works there works here.
     client: dict[str, Any] = extra.get(f"{name}_client_kwargs") or {}
     key = client.get("api_key") or connection.password
     if not key:
         raise ConfigurationError(f"The Airflow connection {connection.conn_id!r} has no key: put it into the password.")
+    base_url = client.get("base_url") or connection.host or None
+    if base_url:
+        addresses.check_base_url(base_url, addresses.hosts(Settings.from_env().allowed_hosts))
     from nightbatch.providers import build
 
     return build(
         name,
         api_key=key,
-        base_url=client.get("base_url") or connection.host or None,
+        base_url=base_url,
         account=extra.get("account") or None,
     )
 

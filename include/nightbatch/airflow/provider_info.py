@@ -1,4 +1,4 @@
-"""What Airflow's provider discovery reads: the Gemini connection type and its form."""
+"""What Airflow's provider discovery reads: the Gemini connection type and its form, and the webhook for alerts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Nightly LLM batches from Postgres at about half the price.",
         "versions": [version("nightbatch")],
         "connection-types": [GEMINI],
+        "notifications": ["nightbatch.airflow.notifiers.WebhookNotifier"],
     }
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
@@ -19,7 +18,15 @@ from nightbatch.models import PROVIDERS
 from nightbatch.settings import Settings
 
 if TYPE_CHECKING:
+    from nightbatch.reporting import AnyReport
     from nightbatch.reprocessing import Wish
+
+log = logging.getLogger("nightbatch")
+
+_GAUGES = (
+    "jobs", "succeeded", "failed", "requeued", "rejected", "unpriced", "paid_again", "from_cache",
+    "realtime_cost_usd", "batch_cost_usd", "wasted_cost_usd", "savings_usd",
+)  # fmt: skip
 
 RESULTS = Asset("nightbatch://results")
 """Updated once a night, after the report: schedule a Dag on it to follow."""
@@ -119,9 +126,14 @@ def reprocessing_form(job_types: list[str]) -> dict[str, Param]:
 
 
 def reprocessing_wish(dag_run: Any, params: Mapping[str, Any], settings: Settings) -> Wish:
-    """The form as a value; the days are those of the schedule's time zone."""
+    """The form as a value; the days are those of the schedule's time zone. Raises `ConfigurationError` for an empty one."""
     from nightbatch.reprocessing import Wish
 
+    if not (params["to_model"] or params["to_provider"] or params["prompt_version"]):
+        raise ConfigurationError(
+            "Say what is to change: the model, the provider or the prompt version. For a backfill from the UI, tick"
+            " 'Override parameters on existing runs' too: Airflow leaves its parameters out otherwise."
+        )
     since, until = dag_run.data_interval_start, dag_run.data_interval_end
     if params["from_day"]:
         zone = ZoneInfo(settings.timezone)
@@ -148,19 +160,33 @@ def queued_before(dag_run: Any) -> datetime | None:
     return end
 
 
-def keep_report(folder: str, run_id: str, page: str, values: Mapping[str, Any]) -> None:
-    """Write the report as ``<run id>.md`` and ``<run id>.json``; an empty ``folder`` keeps none."""
+def keep_report(folder: str, run_id: str, report: AnyReport) -> None:
+    """Write the report as ``<run id>.md``, .json, .csv and .html; an empty ``folder`` keeps none.
+
+    A folder that cannot be written to is logged and no more: the figures stand in the database and in the log, and the Dags
+    that follow need not wait for a disk.
+    """
+    from nightbatch import reporting
+
     if not folder:
         return
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^\w.-]", "_", run_id)
-    Path(folder, f"{name}.md").write_text(page, encoding="utf-8")
-    Path(folder, f"{name}.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    try:
+        reporting.keep(Path(folder), run_id, report)
+    except OSError as error:
+        log.error("The report is in no file: %s. Make room or mend NIGHTBATCH_REPORT_DIR, and clear this task.", error)
 
 
 def counts(values: Mapping[str, Any]) -> dict[str, Any]:
     """The report's totals, for the asset event: what stands below them may be long."""
     return {name: value for name, value in values.items() if not isinstance(value, (dict, list))}
+
+
+def tell_metrics(values: Mapping[str, Any]) -> None:
+    """The report's totals as gauges ``nightbatch.<name>``, where Airflow's own metrics go: OpenTelemetry or StatsD, if any."""
+    from airflow.sdk.observability import stats
+
+    for name in _GAUGES:
+        stats.gauge(f"nightbatch.{name}", float(values[name]))
 
 
 def failed_tasks(task_instance: Any) -> list[str]:

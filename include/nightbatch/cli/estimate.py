@@ -98,7 +98,7 @@ def _sum(pairs: Sequence[_Pair]) -> tuple[Decimal, Decimal]:
 
 
 def _money(pair: _Pair) -> str:
-    from nightbatch.reporting import usd
+    from nightbatch.amounts import usd
 
     if pair is None:
         return "unpriced"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nightbatch.insights.attempts import Attempt, attempts, other_alerts
 from nightbatch.insights.dashboard import Dashboard, dashboard
-from nightbatch.insights.night import Night, latest_run, night
+from nightbatch.insights.night import Night, latest_run, night, progress_of
 from nightbatch.insights.savings import Days, Savings, last_days, savings
 from nightbatch.postgres.figures import Price, Reason, Waiting, queue
 from nightbatch.postgres.sums import Figures, Outcome, Progress, Run, Slice, Turnaround
@@ -30,6 +30,7 @@ __all__ = [
     "latest_run",
     "night",
     "other_alerts",
+    "progress_of",
     "queue",
     "savings",
 ]

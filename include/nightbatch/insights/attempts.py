@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from nightbatch import decisions
+from nightbatch.alerts import GOOD_NEWS
 from nightbatch.ledger import Batch
 from nightbatch.postgres.store import Alert, Store
 from nightbatch.settings import Settings
@@ -49,9 +50,13 @@ def attempts(store: Store, settings: Settings) -> list[Attempt]:
 
 
 def other_alerts(store: Store) -> list[Alert]:
-    """Open alerts that no attempt of `attempts` stands for."""
+    """Open alerts that no attempt of `attempts` stands for, and that ask for something."""
     shown = {str(batch.id) for batch in store.open_attempts() if batch.state in ("submitting", "held", "submitted")}
-    return [alert for alert in store.open_alerts() if alert.kind not in _ABOUT_ATTEMPTS or alert.subject not in shown]
+    return [
+        alert
+        for alert in store.open_alerts()
+        if alert.kind not in GOOD_NEWS and (alert.kind not in _ABOUT_ATTEMPTS or alert.subject not in shown)
+    ]
 
 
 def _attempt(batch: Batch, alert: Alert | None, settings: Settings, now: datetime) -> Attempt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nightbatch.ledger import Batch
 from nightbatch.postgres import sums
 from nightbatch.postgres.store import Store
 from nightbatch.postgres.sums import Progress, Run
@@ -41,3 +42,8 @@ def latest_run(store: Store) -> Run | None:
     """The run that was planned last."""
     found = sums.runs(store, 1)
     return found[0] if found else None
+
+
+def progress_of(store: Store, batch: Batch) -> Progress:
+    """One attempt."""
+    return next(one for one in sums.progress(store, batch.run_id) if one.batch_id == batch.id)

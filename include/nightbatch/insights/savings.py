@@ -13,10 +13,12 @@ from nightbatch.postgres.figures import Price, Reason
 from nightbatch.postgres.store import Store
 from nightbatch.postgres.sums import Figures, Slice, Turnaround
 
+_EARLIEST, _MOST_DAYS = date(2000, 1, 1), 3_660
+
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """A range of days in UTC, both inclusive. A batch belongs to the day on which it was sent."""
+    """A range of days in UTC, both inclusive, of ten years at most. A batch belongs to the day on which it was sent."""
 
     since: date
     until: date
@@ -24,6 +26,10 @@ class Days:
     def __post_init__(self) -> None:
         if self.since > self.until:
             raise ConfigurationError(f"{self.since} is after {self.until}: give the first day first.")
+        if self.since < _EARLIEST or (self.until - self.since).days >= _MOST_DAYS:
+            raise ConfigurationError(
+                f"{self.since} to {self.until}: give days since {_EARLIEST}, {_MOST_DAYS:,} at most."
+            )
 
     def __len__(self) -> int:
         return (self.until - self.since).days + 1

@@ -138,6 +138,12 @@ ALTER TABLE nightbatch.alert ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE nightbatch.alert_sent (
+    alert_id bigint NOT NULL,
+    notifier text NOT NULL,
+    sent_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE nightbatch.batch (
     id bigint NOT NULL,
     run_id text NOT NULL,
@@ -888,6 +894,9 @@ CREATE VIEW nightbatch_report.savings_daily AS
 ALTER TABLE ONLY nightbatch.alert
     ADD CONSTRAINT alert_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY nightbatch.alert_sent
+    ADD CONSTRAINT alert_sent_pkey PRIMARY KEY (alert_id, notifier);
+
 ALTER TABLE ONLY nightbatch.batch_erased
     ADD CONSTRAINT batch_erased_pkey PRIMARY KEY (batch_id, job_type);
 
@@ -1027,6 +1036,9 @@ CREATE TRIGGER job_is_immutable BEFORE UPDATE ON nightbatch.job FOR EACH ROW EXE
 
 CREATE TRIGGER job_is_not_deleted BEFORE DELETE ON nightbatch.job FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.refuse_change();
 
+ALTER TABLE ONLY nightbatch.alert_sent
+    ADD CONSTRAINT alert_sent_alert_id_fkey FOREIGN KEY (alert_id) REFERENCES nightbatch.alert(id);
+
 ALTER TABLE ONLY nightbatch.batch
     ADD CONSTRAINT batch_duplicate_of_fkey FOREIGN KEY (duplicate_of) REFERENCES nightbatch.batch(id);
 
@@ -1105,6 +1117,9 @@ GRANT ALL ON FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer) TO
 
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.alert TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.alert TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch.alert_sent TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.alert_sent TO nightbatch_owner;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.batch TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.batch TO nightbatch_owner;

@@ -112,13 +112,14 @@ class Progress:
     submitted_at: datetime | None
     ended_at: datetime | None
     closed_at: datetime | None
+    cancel_wanted_at: datetime | None
     error: str | None
     typical_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A result without its payload; costs in USD, None where it was not billed or has no known price."""
+    """A result without its payload; costs in USD, None where it was not ``billed`` or has no known price."""
 
     job_id: int
     batch_id: int
@@ -126,6 +127,7 @@ class Outcome:
     provider: str
     model: str
     outcome: str
+    billed: bool
     batch_cost_usd: Decimal | None
     realtime_cost_usd: Decimal | None
     finished_at: datetime

@@ -94,6 +94,7 @@ def airflow_environment(
         "NIGHTBATCH_REPORT_DIR": str(root / "reports"),
         **_connections(ports, nightbatch_dsn, settings),
         **{name: value for name, value in settings.items() if name not in KEYS.values()},
+        **_allowed_hosts(settings),
     }
 
 
@@ -136,6 +137,12 @@ def _connections(ports: Ports, nightbatch_dsn: str, settings: Mapping[str, str])
     }
     connections = {"nightbatch_db": database} | {f"{name}_default": _provider(name, ports, settings) for name in KEYS}
     return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}
+
+
+def _allowed_hosts(settings: Mapping[str, str]) -> dict[str, str]:
+    """The emulator's address is a local one, which a base URL may not lead to unless it is named."""
+    name = "NIGHTBATCH_ALLOWED_HOSTS"
+    return {name: ",".join(filter(None, ["127.0.0.1", settings.get(name)]))} if emulated(settings) else {}
 
 
 def _provider(name: str, ports: Ports, settings: Mapping[str, str]) -> dict[str, object]:

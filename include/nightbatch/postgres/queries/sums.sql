@@ -91,12 +91,14 @@ WITH shown AS (
 SELECT b.id, b.run_id, b.provider, b.model, b.state, b.mode, b.job_count,
     (SELECT coalesce(sum(u.succeeded), 0)::bigint FROM nightbatch_report.batch_rollup AS u WHERE u.batch_id = b.id),
     (SELECT coalesce(sum(u.failed), 0)::bigint FROM nightbatch_report.batch_rollup AS u WHERE u.batch_id = b.id),
-    b.provider_batch_id, b.planned_at, b.submitted_at, b.ended_at, b.closed_at, b.error, typical.seconds::double precision
+    b.provider_batch_id, b.planned_at, b.submitted_at, b.ended_at, b.closed_at, b.cancel_wanted_at, b.error,
+    typical.seconds::double precision
 FROM shown AS b LEFT JOIN typical ON typical.provider = b.provider AND typical.model = b.model
 ORDER BY b.id;
 
 -- outcomes: the latest results, without their payload
-SELECT r.job_id, r.batch_id, j.job_type, b.provider, b.model, r.outcome, r.batch_cost_usd, r.realtime_cost_usd, r.finished_at
+SELECT r.job_id, r.batch_id, j.job_type, b.provider, b.model, r.outcome, r.billed, r.batch_cost_usd, r.realtime_cost_usd,
+    r.finished_at
 FROM (
     SELECT id, provider, model, closed_at FROM nightbatch.batch WHERE state = 'loaded' ORDER BY closed_at DESC LIMIT %(limit)s
 ) AS b

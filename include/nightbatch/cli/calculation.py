@@ -1,0 +1,58 @@
+"""`nightbatch calculate`: a year of calls in figures and in words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from nightbatch.cli.output import fields, opened, say, show_table
+
+if TYPE_CHECKING:
+    from nightbatch.calculator import Calculation
+    from nightbatch.postgres.store import Store
+
+_MONTHS = 12
+
+
+@contextmanager
+def database_if_any() -> Iterator[Store | None]:
+    """None where NIGHTBATCH_DSN is not set."""
+    if not os.environ.get("NIGHTBATCH_DSN"):
+        yield None
+        return
+    with opened() as store:
+        yield store
+
+
+def to_json(found: Calculation) -> dict[str, Any]:
+    """Money in USD as decimal strings, for a year of 365 days; null without a price."""
+    return {**fields(found), "savings_usd": found.savings_usd}
+
+
+def tell(found: Calculation) -> None:
+    """Per day, month and year, and where tokens and prices come from."""
+    say(f"{found.calls_a_day:,} calls a day of {found.job_type}, by {found.model} of {found.provider}:")
+    if found.realtime_usd is None or found.batch_usd is None or found.savings_usd is None:
+        say(f"The price of {found.model} is not known. Give it in nightbatch.price_override.")
+    else:
+        rows = [
+            _row("in realtime", found.realtime_usd),
+            _row("in batches", found.batch_usd),
+            _row("saved", found.savings_usd),
+        ]
+        periods = ("a day", "a month", "a year")
+        show_table("", ("", *periods), rows, figures=periods)
+    cached = f", {found.cached_tokens:,} of them from the cache" if found.cached_tokens else ""
+    say(f"Tokens a call: {found.input_tokens:,} in{cached}, {found.output_tokens:,} out ({found.tokens_from}).")
+    if found.price_source:
+        say(f"Prices: {found.price_source}.")
+
+
+def _row(name: str, year: Decimal) -> tuple[str, ...]:
+    from nightbatch.amounts import usd
+    from nightbatch.calculator import DAYS
+
+    return name, usd(year / DAYS), usd(year / _MONTHS), usd(year)

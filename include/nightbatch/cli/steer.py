@@ -1,0 +1,178 @@
+"""What a person decides: a run now, an attempt that is held, answers to ask for again, an alert that was seen."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nightbatch.cli.options import AsJson, By, JobTypes, MaxJobs, Providers, Why, Yes, job_ids, login, provider_names
+from nightbatch.cli.output import (
+    NEEDS_A_PERSON,
+    Misuse,
+    asked,
+    fields,
+    minute,
+    opened,
+    parts,
+    print_json,
+    say,
+    show_table,
+    told,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nightbatch.decisions import Choice
+    from nightbatch.postgres.browsing import AlertRow
+    from nightbatch.postgres.store import Alert
+    from nightbatch.retrying import Retry
+
+
+def run(
+    providers: Providers = "",
+    job_types: JobTypes = "",
+    jobs: Annotated[str, typer.Option("--job-ids", help="Comma-separated; all that are due if not given.")] = "",
+    max_jobs: MaxJobs = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say, in the log of plan, what would be sent.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start the Dag now.
+
+    Through the `airflow` command of this environment.
+    """
+    from nightbatch.cli import dag
+
+    with told(as_json):
+        wanted = {"providers": provider_names(providers), "job_types": parts(job_types), "job_ids": job_ids(jobs)}
+        conf = {name: list(values) for name, values in wanted.items() if values}
+        started = dag.start({**conf, "max_jobs": max_jobs, "dry_run": dry_run})
+    if as_json:
+        print_json(started)
+    else:
+        say(f"Run {started['run_id']} is {started['state']}: nightbatch status --watch")
+
+
+def release(
+    batch: Annotated[int, typer.Argument(metavar="BATCH", help="The attempt, as `nightbatch doctor` numbers it.")],
+    adopt: Annotated[
+        str | None, typer.Option(metavar="ID", help="You found it: the id in the provider's console.")
+    ] = None,
+    resend: Annotated[bool, typer.Option("--resend", help="It is not there: its jobs go with the next run.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Its jobs end here and are never sent again.")] = False,
+    reason: Why = "",
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Decide about an attempt that is held. Look into the provider's console before: see `nightbatch doctor`."""
+    from nightbatch import decisions
+
+    with told(as_json):
+        choice = _choice(adopt=adopt is not None, resend=resend, drop=drop)
+        why = asked(reason, "Why", "--reason")
+        with opened() as store:
+            done = decisions.release(store, batch, choice=choice, by=by or login(), reason=why, provider_batch_id=adopt)
+    if as_json:
+        print_json({"batch_id": batch, "choice": choice, "told": done})
+    else:
+        say(done)
+
+
+def _choice(**given: bool) -> Choice:
+    """The one that was given. Raises `Misuse`, with what each does, for none or several."""
+    from nightbatch.decisions import MEANINGS
+
+    chosen: list[Choice] = [choice for choice in ("adopt", "resend", "drop") if given[choice]]
+    if len(chosen) != 1:
+        raise Misuse("Choose one:\n" + "\n".join(f"  --{choice}: {meaning}" for choice, meaning in MEANINGS.items()))
+    return chosen[0]
+
+
+def retry(
+    batch: Annotated[int, typer.Argument(metavar="BATCH", help="A batch whose results are loaded.")],
+    reason: Why = "",
+    by: By = "",
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask again for what a batch did not answer usably.
+
+    Its jobs go with the next run. The price is told first, since some of them may have been billed before.
+    """
+    from nightbatch import retrying
+    from nightbatch.errors import NightbatchError
+
+    with told(as_json):
+        with opened() as store:
+            offer = retrying.preview(store, batch)
+        if not offer.jobs:
+            raise NightbatchError(str(offer))
+        why = asked(reason, "Why", "--reason")
+        if not _agreed(offer, yes):
+            say("Nothing is sent again.", error=True)
+            raise typer.Exit(NEEDS_A_PERSON)
+        with opened() as store:
+            done = retrying.retry(store, batch, by=by or login(), reason=why)
+    if as_json:
+        print_json({**fields(offer), "told": done})
+    else:
+        say(done)
+
+
+def _agreed(offer: Retry, yes: bool) -> bool:
+    """Whether a person takes the price. Raises `Misuse` where nobody is there to ask."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise Misuse(f"{offer} There is nobody to ask: agree with --yes.")
+    say(str(offer), error=True)
+    return typer.confirm("Send them again?", err=True)
+
+
+def alerts(
+    every: Annotated[bool, typer.Option("--all", help="Those that are resolved too; the last 1,000.")] = False,
+    acknowledge: Annotated[
+        int | None, typer.Option(metavar="ID", help="Say that you have seen this one; it is kept with your name.")
+    ] = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """What a person should know of, and who has seen it.
+
+    Open alerts, the newest first; with --acknowledge ID it is kept that you have seen that one.
+    """
+    from nightbatch.postgres import browsing
+
+    with told(as_json):
+        if acknowledge is not None:
+            _acknowledge(acknowledge, by, as_json)
+            return
+        with opened() as store:
+            found: Sequence[Alert | AlertRow] = browsing.alerts(store, limit=1_000) if every else store.open_alerts()
+    if as_json:
+        print_json({"alerts": [fields(alert) for alert in found]})
+        return
+    rows = [(row.id, minute(row.raised_at), row.kind, row.subject, _stands(row), row.message) for row in found]
+    show_table("Alerts", ("alert", "since", "kind", "about", "state", "message"), rows, figures=("alert",))
+
+
+def _stands(alert: Alert | AlertRow) -> str:
+    resolved = getattr(alert, "resolved_at", None)
+    if resolved is not None:
+        return f"resolved {minute(resolved)}"
+    return f"seen by {alert.acknowledged_by}" if alert.acknowledged_by else "open"
+
+
+def _acknowledge(alert: int, by: str, as_json: bool) -> None:
+    from nightbatch import alerts as told_of
+
+    with opened() as store:
+        done = told_of.acknowledge(store, alert, by=by or login())
+    if as_json:
+        print_json({"alert_id": alert, "told": done})
+    else:
+        say(done)

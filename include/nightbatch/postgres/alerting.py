@@ -1,0 +1,116 @@
+"""What alerts are made of, and what has become of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from nightbatch.models import ProviderName
+from nightbatch.postgres.store import Alert, Store
+
+
+class Rate(NamedTuple):
+    """How the jobs of a run ended."""
+
+    run_id: str
+    succeeded: int
+    failed: int
+
+
+class Backlog(NamedTuple):
+    """Jobs that wait for longer than they should; ``since`` is when the first of them was due."""
+
+    provider: ProviderName
+    jobs: int
+    since: datetime
+
+
+class Unpriced(NamedTuple):
+    """A model whose price is not known, its last batch, and how many requests of it are in no sum of money."""
+
+    provider: ProviderName
+    model: str
+    batch_id: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of an alert."""
+
+    kind: str
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    resolved_at: datetime | None
+
+
+def lock_checks(store: Store) -> None:
+    """One check at a time, until the transaction ends."""
+    store.run("lock_checks", file="alerting")
+
+
+def raise_milestone(store: Store, amount: Decimal, message: str) -> bool:
+    """False when this milestone, or a higher one, was told of before."""
+    values = {"subject": f"{amount:f}", "message": message}
+    if store.run("raise_milestone", values, file="alerting").fetchone() is None:
+        return False
+    store.run("outdo_milestones", values, file="alerting")
+    return True
+
+
+def last_rate(store: Store, at_least: int) -> Rate | None:
+    """Of the last complete run in which so many jobs ended."""
+    row = store.run("last_rate", {"at_least": at_least}, file="alerting").fetchone()
+    return Rate(*row) if row else None
+
+
+def backlog(store: Store, hours: float) -> list[Backlog]:
+    """What has been due for more than so many hours, by provider."""
+    return [Backlog(*row) for row in store.run("backlog", {"seconds": hours * 3600}, file="alerting")]
+
+
+def unpriced(store: Store) -> list[Unpriced]:
+    """Models that were used in the last 30 days."""
+    return [Unpriced(*row) for row in store.run("unpriced", file="alerting")]
+
+
+def resolve_priced(store: Store, unpriced: Sequence[str]) -> None:
+    """Of all models but these, as ``provider/model``."""
+    store.run("resolve_priced", {"unpriced": list(unpriced)}, file="alerting")
+
+
+def resolve_settled(store: Store) -> None:
+    """What was told of a run, a budget or an account that is no trouble any more."""
+    store.run("resolve_settled", file="alerting")
+
+
+def night(store: Store, run_id: str) -> tuple[bool, int, int]:
+    """Whether a run was planned, its open attempts, and the jobs in them."""
+    planned, batches, jobs = store.run("night", {"run_id": run_id}, file="alerting").fetchone()  # type: ignore[misc]
+    return planned, batches, jobs
+
+
+def acknowledge(store: Store, alert_id: int, by: str, *, over: Collection[str]) -> bool:
+    """False when it is not there, resolved, or acknowledged already. Kinds that are ``over`` with it are resolved too."""
+    values = {"alert_id": alert_id, "by": by, "over": list(over)}
+    return store.run("acknowledge", values, file="alerting").fetchone() is not None
+
+
+def fate(store: Store, alert_id: int) -> Fate | None:
+    """None for an alert that there never was."""
+    row = store.run("alert", {"alert_id": alert_id}, file="alerting").fetchone()
+    return Fate(*row) if row else None
+
+
+def to_send(store: Store, notifier: str) -> list[Alert]:
+    """Open alerts that nobody acknowledged and that this notifier has not sent, the oldest first."""
+    return [Alert(*row) for row in store.run("to_send", {"notifier": notifier}, file="alerting")]
+
+
+def claim(store: Store, alert_id: int, notifier: str) -> bool:
+    """Mark it as sent, in the transaction that sends it; False when it was sent, resolved or acknowledged meanwhile."""
+    values = {"alert_id": alert_id, "notifier": notifier}
+    return store.run("claim", values, file="alerting").fetchone() is not None

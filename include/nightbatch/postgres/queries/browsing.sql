@@ -1,0 +1,33 @@
+-- batch_results: a page of what came back for one attempt, in the order of the jobs
+SELECT r.job_id, r.batch_id, b.run_id, j.job_type, b.provider, b.model, r.outcome, r.output, r.finish_reason,
+    r.input_tokens, r.cached_tokens, r.output_tokens, r.realtime_cost_usd, r.batch_cost_usd, r.error, r.finished_at
+FROM nightbatch.batch_job AS m
+JOIN nightbatch.batch AS b ON b.id = m.batch_id
+JOIN nightbatch.result AS r ON r.job_id = m.job_id AND r.batch_id = m.batch_id
+JOIN nightbatch.job AS j ON j.id = m.job_id
+WHERE m.batch_id = %(batch_id)s AND m.job_id > %(after)s
+ORDER BY m.job_id LIMIT %(limit)s;
+
+-- job: a job as it was inserted, and where it stands
+SELECT j.id, j.job_type, j.provider, j.model, j.priority, j.input, j.dedup_key, j.labels, j.not_before, j.deadline,
+    j.created_at, s.state, s.attempts, s.batch_id, s.error, s.updated_at
+FROM nightbatch.job AS j JOIN nightbatch.job_status AS s ON s.job_id = j.id WHERE j.id = %(job_id)s;
+
+-- job_results: every answer that a job ever had, the newest first
+SELECT r.job_id, r.batch_id, b.run_id, j.job_type, b.provider, b.model, r.outcome, r.output, r.finish_reason,
+    r.input_tokens, r.cached_tokens, r.output_tokens, r.realtime_cost_usd, r.batch_cost_usd, r.error, r.finished_at
+FROM nightbatch.result AS r
+JOIN nightbatch.batch AS b ON b.id = r.batch_id
+JOIN nightbatch.job AS j ON j.id = r.job_id
+WHERE r.job_id = %(job_id)s ORDER BY r.batch_id DESC;
+
+-- job_types_of: what an attempt is made of
+SELECT j.job_type, count(*) FROM nightbatch.batch_job AS m JOIN nightbatch.job AS j ON j.id = m.job_id
+WHERE m.batch_id = %(batch_id)s GROUP BY j.job_type ORDER BY j.job_type;
+
+-- alerts: newest first
+SELECT id, kind, subject, message, raised_at, acknowledged_at, acknowledged_by, resolved_at FROM nightbatch.alert
+WHERE id < %(before)s AND (%(resolved)s OR resolved_at IS NULL) ORDER BY id DESC LIMIT %(limit)s;
+
+-- models: those that were asked in the last 30 days
+SELECT DISTINCT provider, model FROM nightbatch.batch WHERE planned_at > now() - interval '30 days' ORDER BY provider, model;

@@ -1,0 +1,96 @@
+"""The figures of a report, before they are put into words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from itertools import accumulate
+
+from nightbatch import insights
+from nightbatch.errors import ConfigurationError
+from nightbatch.insights import Days, Savings
+from nightbatch.postgres import figures, sums
+from nightbatch.postgres.figures import Part, Price, Reason, Totals
+from nightbatch.postgres.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run, or several together, whole and in parts."""
+
+    totals: Totals
+    parts: tuple[Part, ...]
+    reasons: tuple[Reason, ...]
+    prices: tuple[Price, ...]
+
+    @property
+    def jobs(self) -> int:
+        """All that the run took: what was sent, and what was rejected before."""
+        return self.totals.sent + self.totals.rejected
+
+    @property
+    def unpriced_models(self) -> list[str]:
+        """Models whose price is not known."""
+        return unpriced(self.prices)
+
+
+@dataclass(frozen=True, slots=True)
+class RangeReport:
+    """A range of days.
+
+    ``first_day`` is the first on which anything was sent, or None; ``saved_so_far_usd`` is what was saved from then to the
+    end of the range.
+    """
+
+    savings: Savings
+    first_day: date | None
+    saved_so_far_usd: Decimal
+
+    @property
+    def jobs(self) -> int:
+        """All that was taken: what was sent, and what was rejected before."""
+        return self.savings.total.jobs + self.savings.rejected
+
+    @property
+    def unpriced_models(self) -> list[str]:
+        """Models whose price is not known."""
+        return unpriced(self.savings.prices)
+
+    @property
+    def running_totals(self) -> list[Decimal]:
+        """For each of ``savings.by_day``: USD saved since the first day, that day included."""
+        earned = [part.figures.savings_usd for part in self.savings.by_day]
+        return list(accumulate(earned, initial=self.saved_so_far_usd - sum(earned, Decimal(0))))[1:]
+
+
+AnyReport = Report | RangeReport
+
+
+def run_report(store: Store, *run_ids: str) -> Report:
+    """The report of these runs, or of the latest one. Raises `ConfigurationError` when there is no such run."""
+    latest = None if run_ids else figures.latest_run(store)
+    found = run_ids or ((latest,) if latest else ())
+    totals = figures.totals(store, *found)
+    if totals is None:
+        raise ConfigurationError(f"There is no run {', '.join(run_ids)} yet." if run_ids else "No run was planned yet.")
+    return Report(
+        totals,
+        tuple(figures.parts(store, *found)),
+        tuple(figures.reasons(store, *found)),
+        tuple(figures.prices(store, *found)),
+    )
+
+
+def range_report(store: Store, days: Days) -> RangeReport:
+    """The report of these days; days on which nothing was sent count as nothing."""
+    first = sums.first_day(store)
+    begun = first is not None and first <= days.until
+    so_far = sums.total(store, first, days.until).savings_usd if first and begun else Decimal(0)
+    return RangeReport(insights.savings(store, days), first if begun else None, so_far)
+
+
+def unpriced(prices: Sequence[Price]) -> list[str]:
+    """``provider/model`` of those without a price, each once."""
+    return list(dict.fromkeys(f"{price.provider}/{price.model}" for price in prices if price.source is None))

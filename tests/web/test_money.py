@@ -1,0 +1,170 @@
+"""The figures: the same on the page, in the report, from the API, in the CLI and in SQL; and no payload among them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+from prometheus_client.parser import text_string_to_metric_families
+
+from nightbatch.amounts import usd
+from nightbatch.pricing import rates_for
+from tests.web.conftest import Client, World
+from tests.web.test_login import ROUTES
+
+CANARY = "canary-in-a-prompt"
+
+
+def a_night(world: World) -> None:
+    world.insert("openai", 4, headline=CANARY, labels=json.dumps({"team": "ads"}))
+    world.insert("anthropic", 3, headline=f"{CANARY} [[emulator:misfit]]")
+    world.insert("gemini", 2, headline=CANARY)
+    world.insert("openai", 1, model="emulator-preview-1")
+    world.night("r1")
+
+
+def test_all_five_ways_to_ask_give_the_same_figures(client: Client, world: World) -> None:
+    a_night(world)
+    today = datetime.now(UTC).date().isoformat()
+    days = {"from_day": today, "to_day": today}
+    ((saved, paid, jobs),) = world.rows(
+        "SELECT sum(savings_usd), sum(batch_cost_usd), sum(jobs)::bigint FROM nightbatch_report.savings_daily WHERE day = %s",
+        today,
+    )
+    api = client.get("savings", params=days).json()["total"]
+    report = client.get("report", params=days).json()
+    table = csv.DictReader(io.StringIO(client.get("report", params={**days, "format": "csv"}).text))
+    (total,) = [row for row in table if row["by"] == "total"]
+    command = [sys.executable, "-m", "nightbatch.cli", "report", "--from-day", today, "--to-day", today, "--json"]
+    told = json.loads(
+        subprocess.run(command, check=True, capture_output=True, env={"NIGHTBATCH_DSN": world.dsn}).stdout
+    )
+    for found in (api, report, total, told):
+        assert (Decimal(found["savings_usd"]), Decimal(found["batch_cost_usd"]), int(found["jobs"])) == (
+            saved,
+            paid,
+            jobs,
+        )
+    page = client.get("dashboard", headers={"Accept": "text/html"}).text
+    assert f'<dd id="saved-total">{usd(saved)}</dd>' in page and f'<dd id="saved-month">{usd(saved)}</dd>' in page
+    assert Decimal(client.get("dashboard").json()["saved_usd"]) == saved
+    for format_ in ("markdown", "html"):
+        assert usd(saved) in client.get("report", params={**days, "format": format_}).text
+    assert client.get("report", params={"run_id": "r1"}).json()["savings_usd"] == told["savings_usd"]
+    assert client.get("report", params={"run_id": "no such run"}).status_code == 404
+    assert client.get("savings", params={"from_day": "2026-11-24", "to_day": "2026-11-23"}).status_code == 422
+
+
+def test_prometheus_reads_the_same(client: Client, world: World) -> None:
+    a_night(world)
+    world.insert("openai", 2)
+    text = client.get("metrics", headers={"Accept": "text/plain;version=0.0.4"})
+    assert text.headers["content-type"].startswith("text/plain")
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text.text)
+        for sample in family.samples
+    }
+    found = client.get("metrics").json()
+    for part in found["by_provider"]:
+        assert samples["nightbatch_saved_usd", part["key"]] == pytest.approx(float(part["figures"]["savings_usd"]))
+        assert samples["nightbatch_jobs_total", part["key"], "succeeded"] == part["figures"]["succeeded"]
+    assert sum(value for key, value in samples.items() if key[0] == "nightbatch_queue_jobs") == 2
+    assert "# EOF" in client.get("metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"}).text
+
+
+def test_prices_are_those_that_results_are_booked_with(client: Client, world: World) -> None:
+    world.rows(
+        "INSERT INTO nightbatch.price_override"
+        " (provider, model, valid_from, input_usd, output_usd, batch_input_usd, batch_output_usd, note)"
+        " VALUES ('openai', 'our-model', '2026-01-01', 4, 8, 1, 2, 'a contract') RETURNING id"
+    )
+    prices = {(row["provider"], row["model"]): row for row in client.get("prices").json()}
+    ours = prices["openai", "our-model"]
+    assert (ours["batch_input"], ours["realtime_output"], ours["source"]) == ("1", "8", "a contract")
+    rates = rates_for("openai", "gpt-6-luna", at=datetime.now(UTC))
+    assert rates and Decimal(prices["openai", "gpt-6-luna"]["batch_output"]) == rates.batch.output.base
+
+
+def test_the_estimate_sends_and_writes_nothing(client: Client, world: World) -> None:
+    world.insert("openai", 5)
+    (one,) = client.post("estimate", json={}).json()
+    assert one["jobs"] == 5 and Decimal(one["batch_usd"][0]) < Decimal(one["batch_usd"][1])
+    assert client.post("estimate", json={"providers": ["gemini"]}).json() == []
+    past = client.post("estimate", json={"from_day": "2026-11-01", "to_model": "gpt-6-luna"})
+    assert past.json() == []
+    assert "5 jobs for" in client.post("dashboard/estimate").text
+    assert world.rows("SELECT count(*) FROM nightbatch.batch") == [0] and client.post("estimate", json={}).json() == [
+        one
+    ]
+
+
+GETS = [path for method, path in ROUTES if method == "GET" and path not in ("jobs/1", "results/1", "health")]
+
+
+@pytest.mark.fault(52)
+def test_who_sees_figures_only_sees_no_payload_on_any_route(
+    client: Client, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow's own permissions tell the two apart: figures for who reads the Dag, payloads for who reads its XComs."""
+    a_night(world)
+    everything = SimpleAuthManager.is_authorized_dag
+
+    def figures_only(self, *, method, user, access_entity=None, details=None):  # type: ignore[no-untyped-def]
+        reads = method == "GET" and access_entity is not DagAccessEntity.XCOM
+        return reads and everything(self, method=method, user=user, access_entity=access_entity, details=details)
+
+    assert CANARY in client.get("jobs/1").text
+    monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", figures_only)
+    for path in GETS:
+        for accept in ("application/json", "text/html", "text/plain"):
+            answer = client.get(path, headers={"Accept": accept})
+            assert answer.status_code == 200, path
+            assert CANARY not in answer.text, path
+    for path in ("jobs/1", "results/1", "results/1?format=jsonl", "results/1?format=csv"):
+        answer = client.get(path)
+        assert answer.status_code == 403 and CANARY not in answer.text
+
+
+@pytest.mark.fault(55)
+def test_script_from_outside_is_shown_as_text(client: Client, world: World) -> None:
+    script = "<script>alert(1)</script>"
+    world.insert("openai", 1, model=script, labels=json.dumps({script: script}))
+    world.insert("gemini", 1, headline=f"{script} [[emulator:error=400]]")
+    world.store.raise_alert("held", script, f"{script} happened")
+    world.night("r1")
+    world.insert("openai", 1, model=script)
+    for path, accept in (
+        ("dashboard", "text/html"),
+        ("dashboard/live", "text/html"),
+        ("report?format=html", "text/html"),
+    ):
+        answer = client.get(path, headers={"Accept": accept})
+        assert script not in answer.text and "&lt;script&gt;" in answer.text
+    assert script not in client.get("report?format=markdown").text
+    assert client.get("dashboard").headers["content-type"] == "application/json"
+
+
+@pytest.mark.fault(55)
+def test_every_answer_forbids_what_it_does_not_need(client: Client) -> None:
+    for method, path in ROUTES:
+        policy = client.request(method, path).headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy
+        assert client.request(method, path).headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.fault(56)
+def test_a_cell_that_looks_like_a_formula_is_quoted(client: Client, world: World) -> None:
+    world.insert("openai", 1, model="=cmd|' /C calc'!A0")
+    (loaded,) = world.night("r1")
+    for path in (f"results/{loaded.batch_id}?format=csv", "report?format=csv"):
+        cells = [cell for row in csv.reader(io.StringIO(client.get(path).text)) for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "\t"))]
