@@ -8,6 +8,7 @@ returns None when there is nothing to draw. Text from outside becomes text, what
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
@@ -21,6 +22,9 @@ from pygal.style import Style
 from nightbatch.amounts import duration, percent, usd
 from nightbatch.insights import Days
 from nightbatch.postgres.sums import Figures, Slice, Turnaround
+
+# Its finder for map plugins, which we have none of, is of a kind that Python 3.12 dropped: whoever asks each finder stumbles.
+sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 CHART_CSS = Path(__file__).with_name("charts.css").read_text(encoding="utf-8")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from datetime import date, timedelta
 from decimal import Decimal
@@ -235,3 +236,7 @@ def test_batches_that_took_no_time_and_days_at_a_loss_can_be_drawn() -> None:
     )
     for chart in made:
         assert chart and titles(chart) and "nan" not in chart and "inf" not in chart
+
+
+def test_what_pygal_hangs_into_pythons_imports_is_taken_out_again() -> None:
+    assert [finder for finder in sys.meta_path if not hasattr(finder, "find_spec")] == []
