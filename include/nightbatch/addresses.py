@@ -16,9 +16,15 @@ _OFFICIAL = ("api.openai.com", "api.anthropic.com", "generativelanguage.googleap
 
 _UNICAST = IPv6Network("2000::/3")  # all that is ever routed: iana.org/assignments/ipv6-address-space
 _NAT64 = IPv6Network("64:ff9b::/96")
-_PLATFORM = ip_network("168.63.129.16/32")
-"""Azure's platform address, which answers inside every machine there, and looks like a public one:
-learn.microsoft.com/en-us/azure/virtual-network/what-is-ip-address-168-63-129-16."""
+_INSIDE = [
+    # Azure's platform address, which answers inside every machine there, and looks like a public one:
+    # learn.microsoft.com/en-us/azure/virtual-network/what-is-ip-address-168-63-129-16
+    ip_network("168.63.129.16/32"),
+    # Special by iana.org/assignments/iana-ipv4-special-registry, and public to Python before 3.11.10 (gh-113171):
+    ip_network("192.0.0.0/24"),
+    # 6to4 leads to whatever IPv4 address it holds, and is public to the same Pythons: RFC 3056
+    ip_network("2002::/16"),
+]
 
 
 def hosts(setting: str) -> frozenset[str]:
@@ -33,8 +39,11 @@ def is_public(address: Address) -> bool:
             return is_public(address.ipv4_mapped)
         if address in _NAT64:  # how a network without IPv4 reaches the rest of the world
             return is_public(IPv4Address(int(address) & 0xFFFF_FFFF))
-        return address in _UNICAST and address.is_global
-    return address.is_global and not address.is_multicast and address not in _PLATFORM
+        if address not in _UNICAST:
+            return False
+    elif address.is_multicast:
+        return False
+    return address.is_global and not any(address in network for network in _INSIDE)
 
 
 def check_base_url(url: str, allowed: Collection[str]) -> None:

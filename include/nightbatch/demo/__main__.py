@@ -84,8 +84,7 @@ def _demo(console: Console, root: Path) -> int:
             report = reporting.run_report(store, run_id, again)
             told = highlights(store)
             queued += told.reprocessed
-    (root / "report.json").write_text(json.dumps(reporting.to_json(report), indent=2) + "\n", encoding="utf-8")
-    (root / "report.md").write_text(reporting.render_markdown(report), encoding="utf-8")
+    reporting.keep(root, "report", report)
     console.print()
     console.print(reporting.render_terminal(report))
     console.print(told.sentences, highlight=False)
@@ -165,7 +164,7 @@ def _say_goodbye(console: Console, problems: list[str], seconds: float) -> None:
             "The providers' bill ([cyan]var/demo/billing.jsonl[/cyan]) agrees to the last digit; no job was paid twice."
         )
     console.print(
-        f"Done in {seconds:.0f} s; nothing is left running. The report: [cyan]var/demo/report.md[/cyan], report.json.\n"
+        f"Done in {seconds:.0f} s; nothing is left running. The report: [cyan]var/demo/report.html[/cyan], .md, .csv and .json.\n"
         "Next: [cyan]make up[/cyan] keeps the stack running with Airflow's UI; docs/getting-started.md inserts your own rows."
     )
 

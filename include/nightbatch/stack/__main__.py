@@ -81,6 +81,7 @@ def _how_to_use(stack: Stack) -> str:
     emulated = ", ".join(stack.emulated) or "nobody"
     return f"""
 Airflow       {stack.api_url}   user admin, password {stack.password()}
+The page      {stack.api_url}/plugin/nightbatch
 Database      {stack.dsn}
 Emulator      stands in for: {emulated} (a key in .env, such as {KEYS["openai"]}=..., makes it the real provider)
 Insert a job  {binaries() / "psql"} '{stack.dsn}' -c \\

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from nightbatch.airflow import hooks
 from nightbatch.web.auth import READ
 from nightbatch.web.bounds import BoundedBodies, SafeAnswers
-from nightbatch.web.problems import tell_problems
+from nightbatch.web.problems import ANY_PROBLEM, tell_problems
 from nightbatch.web.routes import alerts, batches, dashboard, jobs, money, queue, runs
 
 _DESCRIPTION = """
@@ -30,6 +30,7 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        responses=ANY_PROBLEM,
     )
     app.add_middleware(BoundedBodies)
     app.add_middleware(SafeAnswers)

@@ -19,6 +19,27 @@ from nightbatch.postgres.troubles import DatabaseError, in_words
 log = logging.getLogger("nightbatch")
 
 _SHOWN = 100
+_TEXT = {"type": "string"}
+_WHERE = {"type": "object", "properties": {"where": _TEXT, "what": _TEXT}, "required": ["where", "what"]}
+_PROBLEM = {
+    "type": "object",
+    "properties": {
+        "type": _TEXT,
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "detail": _TEXT,
+        "errors": {"type": "array", "items": _WHERE},
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+ANY_PROBLEM: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "What happened, and what to do: 401 no login, 403 no right, 404 not there, 409 not as things stand,"
+        " 413 too large, 415 another content type, 422 does not fit, 503 no database.",
+        "content": {"application/problem+json": {"schema": _PROBLEM}},
+    }
+}
+"""For the OpenAPI document, of every route."""
 _LOG_IN = "Log in to Airflow, or send a token of POST /auth/token as: Authorization: Bearer <token>."
 
 
