@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -63,7 +64,7 @@ def enqueue_file(
     done = Enqueued()
     good = _good_rows(read(path, progress), types, done.bad)
     with store.transaction():
-        while chunk := list(islice(good, _CHUNK)):
+        for chunk in _read_ahead(good):
             for accepted, new in _insert(store, insert_rows, chunk, done.bad):
                 done.new += new
                 done.known += len(accepted) - new
@@ -94,6 +95,15 @@ def enqueue_rows(
 
 _Placed = list[tuple[int, Row]]
 """Rows with where they stand."""
+
+
+def _read_ahead(rows: Iterator[tuple[int, Row]]) -> Iterator[_Placed]:
+    """Chunks of rows; the next one is read and checked while Postgres takes this one."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = reader.submit(lambda: list(islice(rows, _CHUNK)))
+        while chunk := coming.result():
+            coming = reader.submit(lambda: list(islice(rows, _CHUNK)))
+            yield chunk
 
 
 def _good_rows(

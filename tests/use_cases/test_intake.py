@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from nightbatch.errors import ConfigurationError
@@ -107,6 +110,29 @@ def test_the_same_dedup_key_is_one_job_within_and_across_files(store: Store, tmp
     assert enqueue(store, tmp_path / "one.jsonl", "\n".join(first)) == Enqueued(new=3, known=1)
     assert enqueue(store, tmp_path / "two.jsonl", "\n".join(first)) == Enqueued(new=1, known=3)
     assert store.connection.execute("SELECT priority FROM nightbatch.job WHERE dedup_key = 'a'").fetchall() == [(1,)]
+
+
+def test_a_key_that_another_producer_commits_meanwhile_is_no_second_job(store: Store, dsn: str, tmp_path: Path) -> None:
+    """The keys were looked up before his commit, so the COPY runs into the unique index, and none of its rows is lost."""
+    text = "\n".join([line(dedup_key="a"), line(dedup_key="his"), GOOD, line(dedup_key="b"), line(dedup_key="a")])
+    with psycopg.connect(dsn) as other, ThreadPoolExecutor() as pool:
+        other.execute(
+            "INSERT INTO nightbatch.job (job_type, provider, input, dedup_key) VALUES ('raw', 'gemini', '{}', 'his')"
+        )
+        ours = pool.submit(enqueue, store, tmp_path / "jobs.jsonl", text)
+        wait_for_lock(dsn)
+        other.commit()
+        assert ours.result(timeout=30) == Enqueued(new=3, known=2)
+    assert sorted(map(str, jobs(store, "dedup_key"))) == ["None", "a", "b", "his"]
+    assert enqueue(store, tmp_path / "jobs.jsonl", text) == Enqueued(new=1, known=4)
+
+
+def wait_for_lock(dsn: str) -> None:
+    """Until some other session waits for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with psycopg.connect(dsn, autocommit=True) as watch:
+        while watch.execute(waiting).fetchone() == (0,):
+            time.sleep(0.02)
 
 
 def test_a_csv_file_says_the_same(store: Store, tmp_path: Path) -> None:

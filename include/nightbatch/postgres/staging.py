@@ -23,10 +23,32 @@ class RowsRefused(Exception):
 
 def insert_rows(store: Store, rows: Sequence[Row]) -> int:
     """Insert rows, all or none of them; how many are new jobs. Raises `RowsRefused`."""
-    with _all_or_none(store):
-        plain = [row for row in rows if row[_KEY] is None]
-        keyed = [row for row in rows if row[_KEY] is not None]
-        return _copy(store, "copy_jobs", plain) + (_insert_keyed(store, keyed) if keyed else 0)
+    fresh = _without_known(store, rows)
+    try:
+        with _all_or_none(store):
+            return _copy(store, "copy_jobs", fresh)
+    except psycopg.errors.UniqueViolation:  # another producer was quicker with one of the keys
+        with _all_or_none(store):
+            _set_down(store, fresh)
+            new = sum(store.run(name, file="intake").rowcount for name in ("insert_plain", "insert_incoming"))
+            store.run("clear_incoming", file="intake")
+            return new
+
+
+def _without_known(store: Store, rows: Sequence[Row]) -> Sequence[Row]:
+    """The first row of each key that no job has: a COPY cannot pass over the others."""
+    keys = {row[_KEY] for row in rows if row[_KEY] is not None}
+    if not keys:
+        return rows
+    known = {row[0] for row in store.run("known_keys", {"keys": list(keys)}, file="intake")}
+    fresh = []
+    for row in rows:
+        key = row[_KEY]
+        if key not in known:
+            fresh.append(row)
+        if key is not None:
+            known.add(key)
+    return fresh
 
 
 def insert_for_ids(store: Store, rows: Sequence[Row]) -> list[int]:
@@ -48,17 +70,12 @@ def _all_or_none(store: Store) -> Iterator[None]:
     try:
         with store.transaction():
             yield
+    except psycopg.errors.UniqueViolation:
+        raise  # no fault of the rows: a dedup key was taken in this moment
     except psycopg.DataError as error:
         raise RowsRefused(error.diag.message_primary or type(error).__name__) from None
     except (psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex) as error:
         raise RowsRefused(error.diag.message_primary or type(error).__name__) from None
-
-
-def _insert_keyed(store: Store, rows: Sequence[Row]) -> int:
-    _set_down(store, rows)
-    inserted = store.run("insert_incoming", file="intake").rowcount
-    store.run("clear_incoming", file="intake")
-    return inserted
 
 
 def _set_down(store: Store, rows: Sequence[Row]) -> None:

@@ -109,7 +109,9 @@ class Store:
         Without ``all_types_known`` jobs of unknown types are left alone instead of being dismissed. ``urgent``: only those
         that no batch can serve in time, which are left alone otherwise.
         """
+        self._run("plan_in_memory")
         self._run("make_candidates")
+        shortcut = self._run("shortcut").fetchone()
         self._run(
             "gather",
             {
@@ -121,10 +123,12 @@ class Store:
                 "known_types": sorted({lane.job_type for lane in lanes}),
                 "all_types_known": all_types_known,
                 "urgent": urgent,
+                "shortcut": shortcut[0] if shortcut else 0,
             },
         )
         if params.max_jobs is not None:
             self._run("limit_candidates", {"max_jobs": params.max_jobs})
+        self._run("analyze_candidates")
 
     def claim(
         self, run_id: str, lanes: Sequence[Lane], up_to: int | None, *, mode: Literal["batch", "realtime"] = "batch"
@@ -132,8 +136,12 @@ class Store:
         """Turn what was gathered into planned attempts; jobs that can never be sent are dismissed."""
         columns = _lane_columns(lanes)
         self._run("dismiss_candidates", {"run_id": run_id})
-        self._run("cut_batches", columns)
-        claimed = self._run("insert_batches", {**columns, "run_id": run_id, "mode": mode}).rowcount
+        self._run("make_kinds", columns)
+        self._run("place", columns)
+        self._run("insert_batches", {"run_id": run_id, "mode": mode})
+        self._run("make_cuts", {"run_id": run_id})
+        self._run("insert_members")
+        claimed = self._run("claim_new").rowcount + self._run("claim_known").rowcount
         batches = self.run_batches(run_id)
         if claimed != sum(batch.job_count for batch in batches):
             raise AssertionError("a job was claimed by another plan despite the planning lock")

@@ -1,7 +1,7 @@
 -- insert_job: one job, as a producer's plain SQL would insert it
 INSERT INTO nightbatch.job (job_type, provider, input) VALUES (%(job_type)s, %(provider)s, %(input)s) RETURNING id;
 
--- copy_jobs: the quick way in, for rows without a dedup key
+-- copy_jobs: the quick way in, for rows whose keys are new
 COPY nightbatch.job (job_type, provider, model, priority, input, dedup_key, labels, not_before, deadline, cache_days, fallback)
 FROM STDIN;
 
@@ -27,6 +27,9 @@ INSERT INTO nightbatch.job (job_type, provider, model, priority, input, dedup_ke
 SELECT job_type, provider, model, priority, input, dedup_key, labels, not_before, deadline, cache_days, fallback
 FROM incoming WHERE dedup_key IS NOT NULL ORDER BY line
 ON CONFLICT DO NOTHING;
+
+-- known_keys: of these keys, those that some job has already
+SELECT dedup_key FROM nightbatch.jobs_of_keys(%(keys)s);
 
 -- incoming_ids: the jobs of these keys, whoever inserted them
 SELECT dedup_key, job_id FROM nightbatch.jobs_of_keys(ARRAY(SELECT dedup_key FROM incoming WHERE dedup_key IS NOT NULL));

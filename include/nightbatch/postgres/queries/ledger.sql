@@ -8,13 +8,20 @@ ON CONFLICT (id) DO NOTHING RETURNING id;
 -- settled_job_id: before the snapshot that gathers, so that the gathering sees everything up to it
 SELECT nightbatch.settled_job_id();
 
+-- plan_in_memory: a plan sorts and joins all that is queued; there is only one at a time
+SELECT set_config('work_mem', '64MB', true) WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB');
+
+-- shortcut: every job up to this id has a row elsewhere
+SELECT up_to FROM nightbatch.gathered;
+
 -- make_candidates: what this plan looks at; gone with the transaction
 CREATE TEMPORARY TABLE candidate (
     job_id bigint NOT NULL, known boolean NOT NULL, due boolean NOT NULL, lane integer, model text, priority smallint,
-    bytes integer, reason text, batch integer
+    bytes integer, reason text
 ) ON COMMIT DROP;
 
--- gather: new jobs stand behind the shortcut and in no other table; known ones wait in open_job without an attempt.
+-- gather: new jobs stand behind the shortcut and in no other table; known ones wait in open_job without an attempt. The other
+-- tables are told of the shortcut too: they hold the jobs of all nights.
 -- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's. A job is urgent when it may
 -- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it
 INSERT INTO candidate (job_id, known, due, lane, model, priority, bytes, reason)
@@ -38,10 +45,10 @@ SELECT
     END
 FROM (
     SELECT job.*, false AS known FROM nightbatch.job
-    WHERE job.id > (SELECT up_to FROM nightbatch.gathered)
-        AND NOT EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.job_id = job.id)
-        AND NOT EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = job.id)
-        AND NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = job.id)
+    WHERE job.id > %(shortcut)s
+        AND NOT EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.job_id = job.id AND o.job_id > %(shortcut)s)
+        AND NOT EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = job.id AND d.job_id > %(shortcut)s)
+        AND NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = job.id AND r.job_id > %(shortcut)s)
     UNION ALL
     SELECT job.*, true FROM nightbatch.open_job AS o JOIN nightbatch.job ON job.id = o.job_id WHERE o.batch_id IS NULL
 ) AS j
@@ -71,58 +78,66 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone;
 
--- cut_batches: one pass. A request weighs its bytes, or its share of the provider's limits of requests or of enqueued tokens
--- if that is more, so one running sum holds all three. The largest request is set aside from the capacity: a batch may begin its last request
--- anywhere below it. Integer arithmetic: a numeric sum would not floor.
-UPDATE candidate SET batch = cut.batch
-FROM (
-    SELECT job_id, dense_rank() OVER (ORDER BY provider, model, endpoint, part)::integer AS batch
-    FROM (
-        SELECT c.job_id, c.model, g.provider, g.endpoint,
-            (sum(request.weight) OVER w - request.weight)::bigint / g.room AS part
-        FROM candidate AS c
-        JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_endpoints)s::text[],
-                %(lane_capacities)s::bigint[], %(lane_requests)s::bigint[])
-            AS lane (number, provider, endpoint, capacity, max_requests) ON lane.number = c.lane
-        JOIN (
-            SELECT l.provider, l.endpoint, x.model, greatest(min(l.capacity) - max(x.bytes), 1) AS room,
-                (greatest(min(l.capacity) - max(x.bytes), 1) + min(l.max_requests) - 1) / min(l.max_requests) AS share
-            FROM candidate AS x
-            JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_endpoints)s::text[],
-                    %(lane_capacities)s::bigint[], %(lane_requests)s::bigint[])
-                AS l (number, provider, endpoint, capacity, max_requests) ON l.number = x.lane
-            WHERE x.due AND x.reason IS NULL
-            GROUP BY l.provider, l.endpoint, x.model
-        ) AS g ON g.provider = lane.provider AND g.endpoint = lane.endpoint AND g.model = c.model
-        LEFT JOIN yardstick AS y ON y.lane = c.lane AND y.model = c.model AND y.token_room IS NOT NULL
-        CROSS JOIN LATERAL (SELECT greatest(c.bytes, g.share,
-            CASE WHEN y.lane IS NOT NULL
-                THEN least(g.room, ceil(c.bytes * y.tokens_per_byte * g.room / y.token_room)) END)::bigint AS weight) AS request
-        WHERE c.due AND c.reason IS NULL
-        WINDOW w AS (PARTITION BY g.provider, c.model, g.endpoint ORDER BY c.priority DESC, c.job_id ROWS UNBOUNDED PRECEDING)
-    ) AS placed
-) AS cut
-WHERE candidate.job_id = cut.job_id;
+-- analyze_candidates: Postgres takes a new table for a small one, and would join it row by row
+ANALYZE candidate;
 
--- insert_batches: the attempts of a run, numbered as they were cut, and their members in the same statement
-WITH cut AS (
-    SELECT c.batch, min(lane.provider) AS provider, min(c.model) AS model, min(lane.endpoint) AS endpoint,
-        count(*)::integer AS job_count
-    FROM candidate AS c
-    JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_endpoints)s::text[])
-        AS lane (number, provider, endpoint) ON lane.number = c.lane
-    WHERE c.batch IS NOT NULL GROUP BY c.batch
-), made AS (
-    INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, mode)
-    SELECT %(run_id)s, provider, model, endpoint, batch, job_count, %(mode)s FROM cut ORDER BY batch
-    RETURNING id, part
-), members AS (
-    INSERT INTO nightbatch.batch_job (batch_id, job_id)
-    SELECT made.id, c.job_id FROM candidate AS c JOIN made ON made.part = c.batch
-)
-INSERT INTO nightbatch.open_job AS o (job_id, batch_id, attempts)
-SELECT c.job_id, made.id, 1 FROM candidate AS c JOIN made ON made.part = c.batch
-ON CONFLICT (job_id) DO UPDATE SET batch_id = excluded.batch_id, attempts = o.attempts + 1 WHERE o.batch_id IS NULL;
+-- make_kinds: each lane and model, with what it shares a batch with (its number), and that batch's room in bytes. The largest
+-- request is set aside from the capacity: a batch may begin its last request anywhere below it. All in 32 bits (a file has at
+-- most 2 GB), so that the running sum is one of 64: a sum of those would be numeric, which is slow and does not floor
+CREATE TEMPORARY TABLE kind ON COMMIT DROP AS
+SELECT dense_rank() OVER (ORDER BY provider, model, endpoint)::integer AS number, lane, model, provider, endpoint, room,
+    ((room::bigint + max_requests - 1) / max_requests)::integer AS share,
+    coalesce(tokens_per_byte * room / token_room, 0) AS per_byte
+FROM (
+    SELECT x.lane, x.model, l.provider, l.endpoint, y.tokens_per_byte, y.token_room,
+        greatest(min(l.capacity) OVER alike - max(x.largest) OVER alike, 1)::integer AS room,
+        min(l.max_requests) OVER alike AS max_requests
+    FROM (SELECT lane, model, max(bytes) AS largest FROM candidate WHERE due AND reason IS NULL GROUP BY lane, model) AS x
+    JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_endpoints)s::text[],
+            %(lane_capacities)s::bigint[], %(lane_requests)s::bigint[])
+        AS l (number, provider, endpoint, capacity, max_requests) ON l.number = x.lane
+    LEFT JOIN yardstick AS y ON y.lane = x.lane AND y.model = x.model AND y.token_room IS NOT NULL
+    WINDOW alike AS (PARTITION BY l.provider, x.model, l.endpoint)
+) AS lanes;
+
+-- place: one pass, highest priority first. A request weighs its bytes, or its share of the provider's limits of requests or of
+-- enqueued tokens if that is more, so one running sum holds all three
+CREATE TEMPORARY TABLE placed ON COMMIT DROP AS
+SELECT job_id, known, lane, bytes, kind, ((sum(weight) OVER up_to_here - weight) / room)::integer AS part
+FROM (
+    SELECT c.job_id, c.known, c.lane, c.bytes, c.priority, k.number AS kind, k.room,
+        greatest(c.bytes, k.share, least(k.room, ceil(c.bytes * k.per_byte)))::integer AS weight
+    FROM candidate AS c JOIN kind AS k ON k.lane = c.lane AND k.model = c.model
+    WHERE c.due AND c.reason IS NULL
+) AS weighed
+WINDOW up_to_here AS (PARTITION BY kind ORDER BY priority DESC, job_id ROWS UNBOUNDED PRECEDING);
+
+-- insert_batches: the attempts of a run, numbered as they were cut
+INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, mode)
+SELECT %(run_id)s, k.provider, k.model, k.endpoint, cut.part, cut.job_count, %(mode)s
+FROM (
+    SELECT kind, row_number() OVER (ORDER BY kind, part) AS part, count(*) AS job_count FROM placed GROUP BY kind, part
+) AS cut
+JOIN (SELECT DISTINCT number, provider, model, endpoint FROM kind) AS k ON k.number = cut.kind
+ORDER BY cut.part;
+
+-- make_cuts: the attempt of each part
+CREATE TEMPORARY TABLE cut ON COMMIT DROP AS
+SELECT placed.kind, placed.part, b.id AS batch_id
+FROM (SELECT kind, part, row_number() OVER (ORDER BY kind, part) AS number FROM placed GROUP BY kind, part) AS placed
+JOIN nightbatch.batch AS b ON b.run_id = %(run_id)s AND b.part = placed.number AND b.replaces IS NULL AND b.duplicate_of IS NULL;
+
+-- insert_members: what each attempt is made of
+INSERT INTO nightbatch.batch_job (batch_id, job_id)
+SELECT cut.batch_id, placed.job_id FROM placed JOIN cut USING (kind, part) ORDER BY cut.batch_id, placed.job_id;
+
+-- claim_new: the primary key refuses a job that another attempt holds
+INSERT INTO nightbatch.open_job (job_id, batch_id, attempts)
+SELECT placed.job_id, cut.batch_id, 1 FROM placed JOIN cut USING (kind, part) WHERE NOT placed.known;
+
+-- claim_known: jobs that waited in open_job, and that no attempt holds
+UPDATE nightbatch.open_job AS o SET batch_id = cut.batch_id, attempts = o.attempts + 1
+FROM placed JOIN cut USING (kind, part) WHERE placed.known AND o.job_id = placed.job_id AND o.batch_id IS NULL;
 
 -- keep_waiting: jobs that this run leaves alone must be known before the shortcut may pass them
 INSERT INTO nightbatch.open_job (job_id)

@@ -71,13 +71,16 @@ RETURNING ranked.unpriced;
 
 -- insert_estimates: what is expected of the attempts just planned
 WITH expected AS (
-    SELECT b.id AS batch_id, j.job_type, count(*)::integer AS jobs, sum(c.bytes * y.reckoned_per_byte) AS reckoned,
-        sum(c.bytes * y.tokens_per_byte) AS tokens
-    FROM candidate AS c
-    JOIN nightbatch.batch AS b ON b.run_id = %(run_id)s AND b.part = c.batch AND b.replaces IS NULL AND b.duplicate_of IS NULL
-    JOIN yardstick AS y ON y.lane = c.lane AND y.model = c.model
-    JOIN unnest(%(lane_numbers)s::integer[], %(lane_types)s::text[]) AS j (number, job_type) ON j.number = c.lane
-    GROUP BY b.id, j.job_type
+    SELECT x.batch_id, l.job_type, sum(x.jobs)::integer AS jobs, sum(x.bytes * y.reckoned_per_byte) AS reckoned,
+        sum(x.bytes * y.tokens_per_byte) AS tokens
+    FROM (
+        SELECT cut.batch_id, placed.kind, placed.lane, count(*) AS jobs, sum(placed.bytes) AS bytes
+        FROM placed JOIN cut USING (kind, part) GROUP BY cut.batch_id, placed.kind, placed.lane
+    ) AS x
+    JOIN kind AS k ON k.number = x.kind AND k.lane = x.lane
+    JOIN yardstick AS y ON y.lane = k.lane AND y.model = k.model
+    JOIN unnest(%(lane_numbers)s::integer[], %(lane_types)s::text[]) AS l (number, job_type) ON l.number = x.lane
+    GROUP BY x.batch_id, l.job_type
 ), kept AS (
     INSERT INTO nightbatch.batch_estimate (batch_id, job_type, jobs, input_tokens)
     SELECT batch_id, job_type, jobs, reckoned FROM expected
@@ -87,14 +90,15 @@ FROM (SELECT batch_id, ceil(sum(tokens))::bigint AS tokens FROM expected GROUP B
 
 -- reserve: what the attempts just planned may cost, set aside of every budget that they fall under
 INSERT INTO nightbatch.reserved (batch_id, budget_id, usd)
-SELECT b.id, g.id, sum(c.bytes * y.usd_per_byte + y.usd_per_job)
-FROM candidate AS c
-JOIN nightbatch.batch AS b ON b.run_id = %(run_id)s AND b.part = c.batch AND b.replaces IS NULL AND b.duplicate_of IS NULL
-JOIN yardstick AS y ON y.lane = c.lane AND y.model = c.model
-JOIN nightbatch.job AS j ON j.id = c.job_id
-JOIN nightbatch.budget AS g ON (g.job_type IS NULL OR g.job_type = j.job_type) AND (g.model IS NULL OR g.model = c.model)
+SELECT cut.batch_id, g.id, sum(p.bytes * y.usd_per_byte + y.usd_per_job)
+FROM placed AS p
+JOIN cut USING (kind, part)
+JOIN kind AS k ON k.number = p.kind AND k.lane = p.lane
+JOIN yardstick AS y ON y.lane = k.lane AND y.model = k.model
+JOIN nightbatch.job AS j ON j.id = p.job_id
+JOIN nightbatch.budget AS g ON (g.job_type IS NULL OR g.job_type = j.job_type) AND (g.model IS NULL OR g.model = k.model)
     AND (g.label IS NULL OR nightbatch.has_label(j.labels, g.label))
-GROUP BY b.id, g.id;
+GROUP BY cut.batch_id, g.id;
 
 -- room: what the account takes at once (nothing: nobody knows), what of it other attempts hold, and what this one needs
 SELECT
