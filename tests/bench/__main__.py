@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psycopg
-
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
+from tests.bench.server import database, server
 from tests.bench.stages import STAGES, Place, Stage
 
 REPORT = Path(__file__).parents[2] / "var" / "bench" / "report.json"
@@ -59,28 +54,12 @@ def main() -> None:
     REPORT.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
-@contextmanager
-def server() -> Iterator[EmbeddedPostgres]:
-    """Postgres as it comes, with fsync, in a folder that it can read as its own user."""
-    folder = Path(tempfile.mkdtemp(prefix="nb-bench-"))
-    folder.chmod(0o755)
-    try:
-        with EmbeddedPostgres(folder / "data", die_with_parent=True) as running:
-            yield running
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def measured(postgres: EmbeddedPostgres, stage: Stage, jobs: int, rounds: int) -> Row:
     """One stage at one size: how many times the reference's speed, by round."""
-    name = f"bench_{stage.module}"
-    place = Place(postgres.create_database(name), postgres.data_dir.parent / name, jobs)
-    place.folder.mkdir()
-    place.folder.chmod(0o755)
-    try:
+    ratios, seconds, memory = [], [], []
+    with database(postgres, stage.module, jobs) as place:
         migrate(place.dsn)
         child(stage, "prepare", place)
-        ratios, seconds, memory = [], [], []
         for _ in range(rounds):
             child(stage, "reset", place)
             reference = child(stage, "reference", place)
@@ -90,10 +69,6 @@ def measured(postgres: EmbeddedPostgres, stage: Stage, jobs: int, rounds: int) -
             ratios.append(reference["seconds"] / ours["seconds"])
             seconds.append(ours["seconds"])
             memory.append(ours["memory_mb"])
-    finally:
-        shutil.rmtree(place.folder)
-        with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     figure = statistics.median(ratios)
     return Row(
         stage=stage.name,
