@@ -110,7 +110,6 @@ class Store:
         that no batch can serve in time, which are left alone otherwise.
         """
         self._run("plan_in_memory")
-        self._run("make_candidates")
         shortcut = self._run("shortcut").fetchone()
         self._run(
             "gather",

@@ -14,19 +14,13 @@ SELECT set_config('work_mem', '64MB', true) WHERE pg_size_bytes(current_setting(
 -- shortcut: every job up to this id has a row elsewhere
 SELECT up_to FROM nightbatch.gathered;
 
--- make_candidates: what this plan looks at; gone with the transaction
-CREATE TEMPORARY TABLE candidate (
-    job_id bigint NOT NULL, known boolean NOT NULL, due boolean NOT NULL, lane integer, model text, priority smallint,
-    bytes integer, reason text
-) ON COMMIT DROP;
-
--- gather: new jobs stand behind the shortcut and in no other table; known ones wait in open_job without an attempt. The other
--- tables are told of the shortcut too: they hold the jobs of all nights.
+-- gather: what this plan looks at; gone with the transaction. New jobs stand behind the shortcut and in no other table (which
+-- are told of the shortcut too: they hold the jobs of all nights); known ones wait in open_job without an attempt.
 -- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's. A job is urgent when it may
 -- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it
-INSERT INTO candidate (job_id, known, due, lane, model, priority, bytes, reason)
+CREATE TEMPORARY TABLE candidate ON COMMIT DROP AS
 SELECT
-    j.id, j.known,
+    j.id AS job_id, j.known,
     (%(queued_before)s::timestamptz IS NULL OR j.created_at < %(queued_before)s)
         AND (j.not_before IS NULL OR j.not_before <= now())
         AND (%(providers)s::text[] = '{}' OR j.provider = ANY (%(providers)s))
@@ -34,15 +28,15 @@ SELECT
         AND (%(job_ids)s::bigint[] = '{}' OR j.id = ANY (%(job_ids)s))
         AND (%(all_types_known)s OR j.job_type = ANY (%(known_types)s))
         AND coalesce(j.deadline IS NOT NULL AND coalesce(j.fallback, lane.fallback)
-            AND now() + make_interval(secs => lane.turnaround) > j.deadline, false) = %(urgent)s,
-    lane.number, coalesce(j.model, lane.default_model), j.priority, size.bytes,
+            AND now() + make_interval(secs => lane.turnaround) > j.deadline, false) = %(urgent)s AS due,
+    lane.number AS lane, coalesce(j.model, lane.default_model) AS model, j.priority, size.bytes::integer,
     CASE
         WHEN lane.number IS NULL AND j.job_type = ANY (%(known_types)s)
             THEN format('%%s cannot do %%s jobs', j.provider, left(j.job_type, 100))
         WHEN lane.number IS NULL THEN format('there is no job type %%s', left(j.job_type, 100))
         WHEN size.bytes > lane.max_request_bytes
             THEN format('the request would have about %%s bytes; %%s takes %%s', size.bytes, j.provider, lane.max_request_bytes)
-    END
+    END AS reason
 FROM (
     SELECT job.*, false AS known FROM nightbatch.job
     WHERE job.id > %(shortcut)s
