@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -71,8 +71,10 @@ class BatchProvider(Protocol):
         """Where the batch stands. `Rejected` with status 404: this account does not know it."""
         ...
 
-    def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
+    def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         """The results of an ended batch, unordered, streamed. Raises `Transient` when the download was cut short.
+
+        Lines whose ``hash`` is ``known`` were read before, and are left out unread.
 
         `Rejected` with status 410: the provider has the results no more; with 404: this account does not know the batch.
         """

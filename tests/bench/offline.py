@@ -6,7 +6,7 @@ Everything but the transport is the adapter's own.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -42,9 +42,9 @@ class OfflineOpenAI(openai.OpenAIBatches):
         counts = Counts(*orjson.loads((self._folder / f"{provider_batch_id}.counts").read_bytes()))
         return ProviderState(provider_batch_id, "ended", "completed", counts)
 
-    def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
+    def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         with (self._folder / f"{provider_batch_id}.answers").open("rb") as file:
-            for line in lines(iter(lambda: file.read(_CHUNK), b"")):
+            for line in lines(iter(lambda: file.read(_CHUNK), b""), known):
                 yield openai._read(line)
 
     def delete_files(self, submission: Submission, provider_batch_id: str | None) -> None:

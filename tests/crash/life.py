@@ -213,9 +213,9 @@ class _Provider:
         with self.watch.calling("get_state"):
             return await self._provider.get_state(provider_batch_id)
 
-    def _iter_results(self, provider_batch_id: str) -> Iterator[Any]:
+    def _iter_results(self, *args: Any) -> Iterator[Any]:
         with self.watch.calling("iter_results"):
-            for line in self._provider.iter_results(provider_batch_id):
+            for line in self._provider.iter_results(*args):
                 yield line
                 self.watch.reach("result line read")
 

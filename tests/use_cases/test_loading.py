@@ -14,6 +14,7 @@ from nightbatch.job_types import job_types
 from nightbatch.models import ProviderName
 from nightbatch.postgres.store import open_store
 from tests.use_cases.conftest import World
+from tests.use_cases.steps import wait_for_end
 
 
 def sent(world: World, provider: str, count: int = 4, **columns: Any) -> int:
@@ -91,6 +92,28 @@ def test_a_line_lost_on_the_way_is_there_in_the_second_download(
     batch_id = sent(world, provider)
     world.emulator.fault(provider, "file_download", fault, times=1)
     assert world.load(batch_id).succeeded == 4
+    world.judge()
+
+
+@pytest.mark.fault(30)
+@pytest.mark.parametrize(("fault", "read"), [("corrupt", [4, 1]), ("missing_line", [3, 1])])
+def test_a_second_download_is_read_only_where_it_is_new(
+    world: World, provider: ProviderName, fault: str, read: list[int]
+) -> None:
+    """What it brings is kept, and what the first one garbled is not quarantined."""
+    batch_id = sent(world, provider)
+    wait_for_end(world, batch_id)
+    world.emulator.fault(provider, "file_download", fault, times=1)
+    adapter, downloads = world.provider(provider), []
+
+    def counted(*args: Any) -> list[Any]:
+        downloads.append(list(type(adapter).iter_results(adapter, *args)))
+        return downloads[-1]
+
+    adapter.iter_results = counted  # type: ignore[method-assign, assignment]
+    loaded = loading.load_batch(world.store, adapter, job_types(), batch_id)
+    assert [len(lines) for lines in downloads] == read
+    assert (loaded.succeeded, loaded.quarantined) == (4, 0)
     world.judge()
 
 

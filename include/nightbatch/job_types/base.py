@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import msgspec
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from nightbatch.canonical import canonical_json
 from nightbatch.errors import NightbatchError, Rejected
 from nightbatch.models import Answer, EmbeddingInput, Endpoint, ProviderName, Request
 
@@ -27,8 +28,7 @@ class Misfit(NightbatchError):
     """A paid answer that does not fit the job type's output: the job fails, and its cost is waste."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True, gc=False):
     """What a job came to: JSON for ``result.output``, and vectors for ``nightbatch.embedding``."""
 
     json: bytes
@@ -113,8 +113,14 @@ class JobType(ABC):
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """The validated output. Raises `Misfit` with a reason that names the field, never its value."""
+        text = answer.text or ""
         try:
-            return Read(self.Output.model_validate_json(answer.text or "").model_dump_json().encode())
+            if self._canonical:
+                return Read(self._canonical(text))
+        except (ValueError, TypeError):
+            pass  # the model itself has the last word, and the reason
+        try:
+            return Read(self.Output.model_validate_json(text).model_dump_json().encode())
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"])) or "answer"
@@ -123,6 +129,10 @@ class JobType(ABC):
             raise Misfit("the answer does not fit: it holds half a character") from None
 
     _version: str | None = None
+
+    @cached_property
+    def _canonical(self) -> Callable[[str], bytes] | None:
+        return canonical_json(self.Output)
 
     @cached_property
     def schema(self) -> dict[str, Any]:

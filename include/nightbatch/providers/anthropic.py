@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +32,7 @@ from nightbatch.models import (
     UnreadableLine,
     Usage,
 )
+from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
@@ -139,7 +140,7 @@ class AnthropicBatches:
         with self._errors():
             return _state(await self._async.client().messages.batches.retrieve(provider_batch_id))
 
-    def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
+    def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         """Raw lines: the SDK's objects take a result of an unknown type for one that succeeded."""
         with self._errors():
             batch = self._client.messages.batches.retrieve(provider_batch_id)
@@ -150,7 +151,7 @@ class AnthropicBatches:
             self._errors(),
             self._client.messages.batches.with_streaming_response.results(provider_batch_id) as response,
         ):
-            for line in lines(response.iter_bytes()):
+            for line in lines(response.iter_bytes(), known):
                 yield _read(line)
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
@@ -267,6 +268,10 @@ def _state(batch: MessageBatch) -> ProviderState:
 
 
 def _read(line: bytes) -> ResultLine | UnreadableLine:
+    return plain.anthropic_line(line) or _read_any(line)
+
+
+def _read_any(line: bytes) -> ResultLine | UnreadableLine:
     found = read_object(line)
     if isinstance(found, UnreadableLine):
         return found

@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +40,7 @@ from nightbatch.models import (
     UploadedMedia,
     Usage,
 )
+from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
@@ -214,7 +215,7 @@ class GeminiBatches:
         with self._errors():
             return _state(_object(await self._async.client().get(provider_batch_id)))
 
-    def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
+    def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         """An expired or cancelled batch has nothing to fetch.
 
         The download alone follows redirects, as the SDK does; the key stays with its host.
@@ -230,7 +231,7 @@ class GeminiBatches:
         download = self._http.stream("GET", f"{name}:download", params={"alt": "media"}, follow_redirects=True)
         with still_kept(), self._errors(), download as response:
             genai_errors.APIError.raise_for_response(response)
-            for line in lines(response.iter_bytes()):
+            for line in lines(response.iter_bytes(), known):
                 yield _read(line)
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
@@ -473,6 +474,10 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _read(line: bytes) -> ResultLine | UnreadableLine:
+    return plain.gemini_line(line) or _read_any(line)
+
+
+def _read_any(line: bytes) -> ResultLine | UnreadableLine:
     found = read_object(line)
     if isinstance(found, UnreadableLine):
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from nightbatch.models import (
     UnreadableLine,
     Usage,
 )
+from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
@@ -156,7 +157,7 @@ class OpenAIBatches:
         with self._errors():
             return _state(await self._async.client().batches.retrieve(provider_batch_id))
 
-    def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
+    def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         """Successes stand in the output file and failures in the error file; either may be missing, also as ``""``."""
         with self._errors():
             batch = self._client.batches.retrieve(provider_batch_id)
@@ -170,7 +171,7 @@ class OpenAIBatches:
                 self._errors(),
                 self._client.files.with_streaming_response.content(file_id) as response,
             ):
-                for line in lines(response.iter_bytes()):
+                for line in lines(response.iter_bytes(), known):
                     yield _read(line)
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
@@ -314,6 +315,10 @@ def _time(seconds: int | None) -> datetime | None:
 
 
 def _read(line: bytes) -> ResultLine | UnreadableLine:
+    return plain.openai_line(line) or _read_any(line)
+
+
+def _read_any(line: bytes) -> ResultLine | UnreadableLine:
     found = read_object(line)
     if isinstance(found, UnreadableLine):
         return found

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -165,18 +165,24 @@ def gone_is_fine() -> Iterator[None]:
             raise
 
 
-def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of a stream, without line breaks. Raises `Transient` when the last one was cut short."""
+def lines(chunks: Iterable[bytes], known: Container[int] = ()) -> Iterator[bytes]:
+    """The lines of a stream, without line breaks and those whose hash is ``known``.
+
+    Raises `Transient` when the last one was cut short.
+    """
     parts: list[bytes] = []  # of one line: a line of embeddings may be as long as a thousand chunks
     for chunk in chunks:
-        first, *others = chunk.split(b"\n")
+        first, *whole = chunk.split(b"\n")
         parts.append(first)
-        for other in others:
-            line, parts = b"".join(parts), [other]
-            if line.strip():
+        if not whole:
+            continue
+        whole.insert(0, b"".join(parts))
+        parts = [whole.pop()]
+        for line in whole:
+            if line.strip() and hash(line) not in known:
                 yield line
     rest = b"".join(parts)
-    if rest.strip():
+    if rest.strip() and hash(rest) not in known:
         if isinstance(read_object(rest), UnreadableLine):
             raise Transient("The download ended in the middle of a line.")
         yield rest

@@ -190,12 +190,13 @@ LEFT JOIN nightbatch.job AS p
 WHERE m.batch_id = %(batch_id)s AND (%(job_types)s::text[] IS NULL OR coalesce(p.job_type, j.job_type) = ANY (%(job_types)s))
 ORDER BY m.job_id;
 
--- members: the jobs of an attempt with their types, a reprocessing with that of the past job
-SELECT j.id, coalesce(p.job_type, j.job_type) FROM nightbatch.batch_job AS m
-JOIN nightbatch.job AS j ON j.id = m.job_id
-LEFT JOIN nightbatch.job AS p
-    ON p.id = CASE WHEN j.job_type = 'historical_reprocessing' THEN nightbatch.past_job(j.input) END
-WHERE m.batch_id = %(batch_id)s;
+-- members: the jobs of an attempt by their types, a reprocessing with that of the past job
+SELECT coalesce(
+        CASE WHEN j.job_type = 'historical_reprocessing'
+            THEN (SELECT p.job_type FROM nightbatch.job AS p WHERE p.id = nightbatch.past_job(j.input)) END,
+        j.job_type) AS kind, array_agg(j.id)
+FROM nightbatch.batch_job AS m JOIN nightbatch.job AS j ON j.id = m.job_id
+WHERE m.batch_id = %(batch_id)s GROUP BY kind;
 
 -- record_prompts: which version of its prompt each type was asked with; the first rendering counts, as for the hash
 INSERT INTO nightbatch.batch_prompt (batch_id, job_type, prompt_version)
