@@ -35,6 +35,7 @@ from nightbatch.models import (
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
+    LineWriter,
     PerLoop,
     added,
     brief,
@@ -45,7 +46,6 @@ from nightbatch.providers.wire import (
     named,
     quiet,
     read_object,
-    render_line,
     require_fit,
     still_kept,
     tls,
@@ -92,11 +92,7 @@ class AnthropicBatches:
         return planning.limits("anthropic")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
-        if isinstance(request, EmbeddingInput):
-            raise Rejected("Anthropic has no embeddings")
-        require_fit(endpoint, request)
-        params = request.body | {"model": model} if isinstance(request, ReadyBody) else _params(model, request)
-        return render_line({"custom_id": custom_id, "params": params})
+        return _LINES.write(custom_id, model, endpoint, request)
 
     def upload(self, submission: Submission, path: Path) -> None:
         """There are no files: the create carries the requests."""
@@ -195,6 +191,17 @@ class AnthropicBatches:
         except (anthropic.AnthropicError, ValueError, TypeError, KeyError, AttributeError) as error:
             # Status 200 with something else in it, as from a login page on the way; or results that are not there yet.
             raise Transient(f"Anthropic's answer could not be read: {type(error).__name__}") from None
+
+
+def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
+    if isinstance(request, EmbeddingInput):
+        raise Rejected("Anthropic has no embeddings")
+    require_fit(endpoint, request)
+    params = request.body | {"model": model} if isinstance(request, ReadyBody) else _params(model, request)
+    return {"custom_id": custom_id, "params": params}
+
+
+_LINES = LineWriter(_line)
 
 
 def _params(model: str, prompt: Prompt) -> dict[str, Any]:
