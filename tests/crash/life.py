@@ -150,13 +150,11 @@ def _watch_statements(connection: psycopg.Connection[Any], reach: Reach) -> None
                 yield copy
                 reach(f"sql {_name(statement)} written")
 
-    class ServerCursor(psycopg.ServerCursor[Any]):
-        def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        def stream(self, query: Any, *args: Any, **kwargs: Any) -> Any:
             with _around(reach, f"sql {_name(query)}"):
-                return super().execute(query, *args, **kwargs)
+                yield from super().stream(query, *args, **kwargs)
 
     connection.cursor_factory = Cursor
-    connection.server_cursor_factory = ServerCursor
 
 
 def _name(query: Any) -> str:

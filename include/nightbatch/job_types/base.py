@@ -83,7 +83,8 @@ class JobType(ABC):
     @property
     def system(self) -> str | None:
         """The system prompt of the version in use."""
-        return self.prompts[self.prompt_version] if self.prompt_version else None
+        version = self.prompt_version
+        return self.prompts[version] if version else None
 
     def at_version(self, version: str | None) -> JobType:
         """This type with another version of its prompt. Raises `Rejected` for one that it does not have."""

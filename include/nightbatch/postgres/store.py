@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, LiteralString, cast
 
 import psycopg
 from psycopg import Connection, Cursor
 from psycopg.rows import tuple_row
+from psycopg.types.string import ByteaBinaryLoader
 
 from nightbatch.errors import ConfigurationError, SubmissionInDoubt
 from nightbatch.ledger import Batch, JobRow, Lane, RunParams
@@ -25,6 +26,7 @@ from nightbatch.postgres.queries import queries
 from nightbatch.pricing import PriceOverride
 
 _MESSAGE_BYTES = 100_000
+_ROWS = 100  # of a stream, in memory at once: inputs may be large
 _BATCH_FIELDS = tuple(field.name for field in fields(Batch))
 
 
@@ -34,11 +36,15 @@ def _batch_row(cursor: Cursor[Any]) -> Callable[[Sequence[Any]], Batch]:
     return lambda row: Batch(*(row[place] for place in places))
 
 
+def _job_row(cursor: Cursor[Any]) -> Callable[[Sequence[Any]], JobRow]:
+    return partial(tuple.__new__, JobRow)  # the quickest way to a named tuple
+
+
 @contextmanager
 def open_store(dsn: str) -> Iterator[Store]:
     """A store on one connection. Raises `ConfigurationError` when the server cannot be reached."""
     try:
-        connection = psycopg.connect(dsn, autocommit=True, application_name="nightbatch")
+        connection = psycopg.connect(dsn, autocommit=True, application_name="nightbatch", client_encoding="utf8")
     except psycopg.OperationalError as error:
         raise ConfigurationError(f"The nightbatch database cannot be reached: {str(error).strip()}") from None
     with connection:
@@ -206,16 +212,14 @@ class Store:
         return bool(self._run("another_in_doubt", {"batch_id": batch_id}).fetchone()[0])  # type: ignore[index]
 
     def batch_inputs(self, batch_id: int, job_types: Sequence[str] | None = None) -> Iterator[JobRow]:
-        """The members' inputs by job id, of these types or of all, streamed through a server-side cursor."""
-        with (
-            self.transaction(),
-            self.connection.cursor(name="batch_inputs", binary=True, row_factory=tuple_row) as cursor,
-        ):
-            cursor.itersize = 500
-            types = None if job_types is None else list(job_types)
-            cursor.execute(queries("ledger")["batch_inputs"], {"batch_id": batch_id, "job_types": types})
-            for job_id, job_type, text, version in cursor:
-                yield JobRow(job_id, job_type, text.encode(), version)
+        """The members' inputs by job id, of these types or of all, streamed: ask this connection nothing else meanwhile.
+
+        The server reads ahead while the rows before are worked on. JSON comes as the bytes that the server keeps.
+        """
+        values = {"batch_id": batch_id, "job_types": None if job_types is None else list(job_types)}
+        cursor = self.connection.cursor(row_factory=_job_row)
+        cursor.adapters.register_loader("json", ByteaBinaryLoader)
+        return cursor.stream(queries("ledger")["batch_inputs"], values, binary=True, size=_ROWS)
 
     def record_prompts(self, batch_id: int, versions: Mapping[str, str]) -> None:
         """Which version of its prompt each job type of an attempt is asked with."""

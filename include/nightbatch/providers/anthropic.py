@@ -36,6 +36,7 @@ from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
+    LineWriter,
     PerLoop,
     added,
     brief,
@@ -46,7 +47,6 @@ from nightbatch.providers.wire import (
     named,
     quiet,
     read_object,
-    render_line,
     require_fit,
     still_kept,
     tls,
@@ -93,11 +93,7 @@ class AnthropicBatches:
         return planning.limits("anthropic")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
-        if isinstance(request, EmbeddingInput):
-            raise Rejected("Anthropic has no embeddings")
-        require_fit(endpoint, request)
-        params = request.body | {"model": model} if isinstance(request, ReadyBody) else _params(model, request)
-        return render_line({"custom_id": custom_id, "params": params})
+        return _LINES.write(custom_id, model, endpoint, request)
 
     def upload(self, submission: Submission, path: Path) -> None:
         """There are no files: the create carries the requests."""
@@ -196,6 +192,17 @@ class AnthropicBatches:
         except (anthropic.AnthropicError, ValueError, TypeError, KeyError, AttributeError) as error:
             # Status 200 with something else in it, as from a login page on the way; or results that are not there yet.
             raise Transient(f"Anthropic's answer could not be read: {type(error).__name__}") from None
+
+
+def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
+    if isinstance(request, EmbeddingInput):
+        raise Rejected("Anthropic has no embeddings")
+    require_fit(endpoint, request)
+    params = request.body | {"model": model} if isinstance(request, ReadyBody) else _params(model, request)
+    return {"custom_id": custom_id, "params": params}
+
+
+_LINES = LineWriter(_line)
 
 
 def _params(model: str, prompt: Prompt) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
+    LineWriter,
     PerLoop,
     added,
     brief,
@@ -54,7 +55,6 @@ from nightbatch.providers.wire import (
     named,
     quiet,
     read_object,
-    render_line,
     require_fit,
     still_kept,
     tls,
@@ -131,10 +131,7 @@ class GeminiBatches:
         return planning.limits("gemini")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
-        """The model stands in the create's URL."""
-        require_fit(endpoint, request)
-        body = _request_body(request)
-        return render_line({"key": custom_id, "request": body})
+        return _LINES.write(custom_id, model, endpoint, request)
 
     def upload(self, submission: Submission, path: Path) -> str:
         """Named after the tag, and never twice the same: an upload that arrives late must not bring a fenced file back.
@@ -328,6 +325,15 @@ def _object(response: httpx2.Response) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise TypeError
     return found
+
+
+def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
+    """The model stands in the create's URL."""
+    require_fit(endpoint, request)
+    return {"key": custom_id, "request": _request_body(request)}
+
+
+_LINES = LineWriter(_line)
 
 
 def _request_body(request: Request) -> dict[str, Any]:

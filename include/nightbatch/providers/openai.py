@@ -35,6 +35,7 @@ from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
+    LineWriter,
     PerLoop,
     brief,
     counted,
@@ -45,7 +46,6 @@ from nightbatch.providers.wire import (
     named,
     quiet,
     read_object,
-    render_line,
     require_fit,
     still_kept,
     tls,
@@ -103,10 +103,7 @@ class OpenAIBatches:
         return planning.limits("openai")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
-        require_fit(endpoint, request)
-        return render_line(
-            {"custom_id": custom_id, "method": "POST", "url": _URLS[endpoint], "body": _body(model, endpoint, request)}
-        )
+        return _LINES.write(custom_id, model, endpoint, request)
 
     def upload(self, submission: Submission, path: Path) -> str:
         """An upload costs nothing and expires: one that is repeated only leaves a file behind."""
@@ -223,6 +220,15 @@ class OpenAIBatches:
         except (openai.OpenAIError, ValueError, TypeError, KeyError, AttributeError) as error:
             # Status 200 with something else in it, as from a login page on the way.
             raise Transient(f"OpenAI's answer could not be read: {type(error).__name__}") from None
+
+
+def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
+    require_fit(endpoint, request)
+    body = _body(model, endpoint, request)
+    return {"custom_id": custom_id, "method": "POST", "url": _URLS[endpoint], "body": body}
+
+
+_LINES = LineWriter(_line)
 
 
 def _body(model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:

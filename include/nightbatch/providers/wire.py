@@ -7,8 +7,11 @@ import base64
 import hashlib
 import json
 import logging
+import re
+import secrets
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -28,6 +31,7 @@ from nightbatch.models import (
     EmbeddingInput,
     Endpoint,
     Media,
+    Prompt,
     Request,
     ResultLine,
     UnreadableLine,
@@ -38,6 +42,11 @@ from nightbatch.models import (
 TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
 # An idle connection would outlive the event loop that opened it, and nobody could close it.
 NO_IDLE_CONNECTIONS = httpx2.Limits(max_keepalive_connections=0)
+
+# They stand for an id and a text, and are found in no prompt.
+_ID, _TEXT = secrets.token_hex(), secrets.token_hex()
+_PLACES = re.compile(b'"(?:%b|%b)"' % (_ID.encode(), _TEXT.encode()))
+_MOST_FRAMES = 32
 
 _MESSAGE_CHARACTERS = 300
 _LOGGERS = ("openai", "anthropic", "google_genai", "httpx", "httpx2", "httpcore", "httpcore2")
@@ -251,12 +260,40 @@ def require_fit(endpoint: Endpoint, request: Request) -> None:
         raise Rejected(f"the endpoint {endpoint} does not take a {type(request).__name__}")
 
 
-def render_line(value: dict[str, Any]) -> bytes:
-    """One line of an input file. Raises `Rejected` for text that is no Unicode."""
-    try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        raise Rejected("the request holds half a character (a lone surrogate)") from None
+class LineWriter:
+    """The lines of input files, from an adapter's own ``line``: one as a dictionary.
+
+    Prompts without media that differ in their text only have all else in common, the schema above all, which some
+    providers want translated: it is made once.
+    """
+
+    def __init__(self, line: Callable[[str, str, Endpoint, Request], dict[str, Any]]) -> None:
+        self._line = line
+        self._frames: dict[bytes, list[bytes]] = {}
+        self._last, self._last_frame = b"", [b"", b"", b""]
+
+    def write(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
+        """One line, without a line break. Raises `Rejected` as the adapter does, and for text that is no Unicode."""
+        try:
+            if not isinstance(request, Prompt) or request.media:
+                return orjson.dumps(self._line(custom_id, model, endpoint, request))
+            before, between, after = self._frame(model, endpoint, request)
+            return b"".join((before, orjson.dumps(custom_id), between, orjson.dumps(request.user), after))
+        except orjson.JSONEncodeError:
+            raise Rejected("the request holds half a character (a lone surrogate)") from None
+
+    def _frame(self, model: str, endpoint: Endpoint, prompt: Prompt) -> list[bytes]:
+        rest = (model, endpoint, prompt.system, prompt.schema, prompt.schema_name, prompt.max_tokens)
+        key = orjson.dumps(rest)  # not the schema's identity: a type may change it in place
+        if key != self._last:  # compared sooner than hashed
+            frame = self._frames.get(key)
+            if frame is None:
+                line = orjson.dumps(self._line(_ID, model, endpoint, replace(prompt, user=_TEXT)))
+                if len(self._frames) == _MOST_FRAMES:
+                    self._frames.clear()
+                self._frames[key] = frame = _PLACES.split(line)
+            self._last, self._last_frame = key, frame
+        return self._last_frame
 
 
 def in_base64(media: Media) -> str:

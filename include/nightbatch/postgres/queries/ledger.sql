@@ -180,11 +180,12 @@ SELECT EXISTS (
     WHERE b.id <> mine.id AND b.provider = mine.provider AND b.account_fingerprint = mine.account_fingerprint
         AND b.mode = 'batch' AND b.state IN ('submitting', 'held'));
 
--- batch_inputs: what a file is rendered from, in the order of the job ids so that it is the same each time
-SELECT j.id, coalesce(p.job_type, j.job_type), coalesce(p.input, j.input)::text,
+-- batch_inputs: what a file is rendered from, in the order of the job ids so that it is the same each time. Each job is
+-- looked up (OFFSET 0 keeps it so): merging would read, for every batch, all the jobs that lie between its own
+SELECT j.id, coalesce(p.job_type, j.job_type), coalesce(p.input, j.input),
     CASE WHEN p.id IS NOT NULL THEN j.input ->> 'prompt_version' END
 FROM nightbatch.batch_job AS m
-JOIN nightbatch.job AS j ON j.id = m.job_id
+CROSS JOIN LATERAL (SELECT id, job_type, input FROM nightbatch.job WHERE id = m.job_id OFFSET 0) AS j
 LEFT JOIN nightbatch.job AS p
     ON p.id = CASE WHEN j.job_type = 'historical_reprocessing' THEN nightbatch.past_job(j.input) END
 WHERE m.batch_id = %(batch_id)s AND (%(job_types)s::text[] IS NULL OR coalesce(p.job_type, j.job_type) = ANY (%(job_types)s))
