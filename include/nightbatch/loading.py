@@ -284,8 +284,8 @@ class _Sheet:
         if output is None and answer is not None:
             output = _raw_text(answer)
         return (
-            job_id, self.batch.id, outcome, line.billed, output, answer.finish_reason if answer else None,
-            *self._money(line), error.replace("\0", "") if error else None,
+            job_id, self.batch.id, outcome, line.billed, output, _storable(answer.finish_reason if answer else None),
+            *self._money(line), _storable(error),
         )  # fmt: skip
 
     def attempts(self, job_id: int) -> int:
@@ -311,6 +311,11 @@ class _Sheet:
         for position, vector in enumerate(vectors):
             numbers = orjson.dumps(vector)[1:-1]
             self.vectors.write(b"%d\t%d\t%d\t%b%b%b\n" % (job_id, position, self.batch.id, left, numbers, right))
+
+
+def _storable(text: str | None) -> str | None:
+    """Without the one character that Postgres does not keep: a paid batch is not lost for it."""
+    return text.replace("\0", "") if text else text
 
 
 def _raw_text(answer: Answer) -> bytes | None:

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from nightbatch import loading
 from nightbatch.errors import ReconciliationError, Transient
@@ -276,6 +277,24 @@ def test_a_load_that_fails_in_the_middle_leaves_no_row(
             world.load(batch_id)
     assert outcomes(world) == []
     assert world.load(batch_id).succeeded == 4
+    world.judge()
+
+
+@pytest.mark.fault(39)
+def test_a_zero_byte_in_a_providers_word_costs_no_batch(
+    world: World, provider: ProviderName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres keeps every character but that one."""
+    batch_id = sent(world, provider)
+    read = loading._Sheet._read
+
+    def with_zero(sheet: Any, job_id: int, kind: Any, line: Any) -> Any:
+        answer = structs.replace(line.answer, finish_reason="st\0op")
+        return read(sheet, job_id, kind, structs.replace(line, answer=answer))
+
+    monkeypatch.setattr(loading._Sheet, "_read", with_zero)
+    assert world.load(batch_id).succeeded == 4
+    assert world.rows("SELECT DISTINCT finish_reason FROM nightbatch.result") == ["stop"]
     world.judge()
 
 
