@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from nightbatch.job_types.base import JobType, Read
+from nightbatch.job_types.base import JobType, Read, writable
 from nightbatch.models import Answer, Endpoint, ProviderName, ReadyBody
 
 
@@ -26,7 +26,7 @@ class Raw(JobType):
     class Input(BaseModel):
         """The job's model is put into the body; what else stands there is the provider's to judge."""
 
-        body: Annotated[dict[str, Any], Field(min_length=1)]
+        body: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(writable)]
 
     class Output(BaseModel):
         """The answer's text."""
