@@ -41,9 +41,9 @@ def earlier(world: World, *, days: int) -> None:
     """The nights so far once more, so many days ago."""
     world.store.connection.execute(
         "INSERT INTO nightbatch_report.batch_rollup"
-        " SELECT batch_id + 1000 * %(days)s, job_type, run_id, day - %(days)s, provider, model, jobs, succeeded, failed, requeued,"
-        " input_tokens, cached_tokens, output_tokens, realtime_cost_usd, batch_cost_usd, wasted_cost_usd, unpriced, paid_again,"
-        " realtime_jobs FROM nightbatch_report.batch_rollup WHERE run_id = 'r1' AND batch_id < 1000",
+        " SELECT batch_id + 1000 * %(days)s, job_type, run_id, day - %(days)s, provider, model, jobs, succeeded, failed,"
+        " requeued, input_tokens, cached_tokens, output_tokens, realtime_cost_usd, batch_cost_usd, wasted_cost_usd, unpriced,"
+        " paid_again, realtime_jobs FROM nightbatch_report.batch_rollup WHERE run_id = 'r1' AND batch_id < 1000",
         {"days": days},
     )
 
