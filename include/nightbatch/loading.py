@@ -96,7 +96,7 @@ def _contexts(store: Store, sheet: _Sheet) -> dict[int, bytes]:
     contexts = {}
     for job in store.batch_inputs(sheet.batch.id, asking) if asking else ():
         kind = sheet.types[job.job_type]
-        with suppress(Rejected):  # its type has become stricter since it was sent: it is read without
+        with suppress(Exception):  # its type has become stricter since it was sent, or fails: it is read without
             context = kind.context(kind.read_input(job.input))
             contexts[job.id] = kept.setdefault(context, context)
     return contexts
@@ -268,11 +268,16 @@ class _Sheet:
         elif kind is not None and outcome == "succeeded" and line.answer is not None:
             try:
                 read = kind.read_answer(line.answer, self.contexts.get(job_id, b""))
+            except Misfit as misfit:
+                outcome, reason = "failed", str(misfit)
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001  a team's own type may fail in any way: nobody else's answers wait
+                outcome, reason = "failed", f"The job type {kind.name} failed with {type(error).__name__} on it."
+            else:
                 output = read.json
                 if read.vectors:
                     self._keep_vectors(job_id, read.vectors)
-            except Misfit as misfit:
-                outcome, reason = "failed", str(misfit)
         if kind is not None and outcome != "succeeded" and (line.billed or line.retryable):
             self.again[job_id] = kind.paid_attempts if line.billed else kind.attempts
         return self._row(job_id, line, outcome, output, reason)

@@ -99,6 +99,7 @@ def test_from_the_first_job_to_its_savings(page: Page, stack: Stack) -> None:
     expect(frame.locator("#estimate")).to_contain_text("2 jobs for")
     frame.get_by_role("button", name="Run now").click()
     expect(frame.locator("#state")).to_contain_text("Started manual__")
+    expect(frame.locator("#state")).to_be_in_viewport()  # the button stands far below the page's head
     expect(frame.locator("#night-words")).to_contain_text("0 of 2 jobs are back", timeout=60 * SECONDS)
     expect(frame.locator(".batch.submitted")).to_have_count(2, timeout=60 * SECONDS)
     control(stack, "POST", "turnaround", {"seconds": 6})

@@ -262,6 +262,24 @@ def test_vectors_land_in_pgvector(world: World) -> None:
     world.judge()
 
 
+def test_without_pgvector_vectors_land_as_arrays(world: World) -> None:
+    """With the column as migration 0003 makes it on such a server."""
+    world.store.connection.execute(
+        "ALTER TABLE nightbatch.embedding ALTER embedding TYPE real[] USING embedding::real[]"
+    )
+    for name in ("openai", "gemini"):
+        world.store.insert_job("embedding_generation", name, '{"text": "a red bicycle", "dimensions": 64}')
+    world.night("r1")
+    assert world.rows("SELECT cardinality(embedding) FROM nightbatch.embedding") == [64] * 2
+    assert world.rows(
+        "SELECT abs(1 - (SELECT sum(x * x) FROM unnest(embedding) AS x)) < 0.001 FROM nightbatch.embedding"
+    ) == [
+        True,
+        True,
+    ]
+    world.judge()
+
+
 @pytest.mark.fault(47)
 def test_a_load_that_fails_in_the_middle_leaves_no_row(
     world: World, provider: ProviderName, monkeypatch: pytest.MonkeyPatch

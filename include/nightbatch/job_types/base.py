@@ -109,8 +109,13 @@ class JobType(ABC):
             raise Rejected(f"{where}: {first['msg']}") from None
 
     def render_request(self, raw: bytes) -> Request:
-        """The request for a job's JSON input. Raises `Rejected` as `read_input` does."""
-        return self.request(self.read_input(raw))
+        """The request for a job's JSON input. Raises `Rejected` as `read_input` does, and for whatever fails in a team's type."""
+        try:
+            return self.request(self.read_input(raw))
+        except Rejected:
+            raise
+        except Exception as error:  # it costs this job only, not the night
+            raise Rejected(f"the job type {self.name} failed with {type(error).__name__} on it") from error
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """The validated output. Raises `Misfit` with a reason that names the field, never its value."""
@@ -178,6 +183,15 @@ class EmbeddingType(JobType):
         if not all(math.isfinite(sum(v)) and min(v) >= -_FLOAT4 and max(v) <= _FLOAT4 for v in vectors):
             raise Misfit("the answer does not fit: a vector holds something that is no number, or one too large")
         return Read(orjson.dumps({"count": len(vectors), "dimensions": sizes.pop()}), vectors)
+
+
+def writable(value: dict[str, Any]) -> dict[str, Any]:
+    """The same. Raises `ValueError` for what JSON can hold and no request can: a whole number of more than 64 bits."""
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        raise ValueError("it holds a whole number of more than 64 bits, or is nested too deep") from None
+    return value
 
 
 def strict(node: Any) -> Any:

@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from nightbatch.job_types.base import JobType, Read
+from nightbatch.job_types.base import JobType, Read, writable
 from nightbatch.models import Answer, Endpoint, ProviderName, ReadyBody, Request
 
 
@@ -34,7 +34,7 @@ class Raw(JobType):
     class Input(BaseModel):
         """The job's model is put into the body; what else stands there is the provider's to judge."""
 
-        body: Annotated[dict[str, Any], Field(min_length=1)]
+        body: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(writable)]
 
     class Output(BaseModel):
         """The answer's text."""
@@ -45,8 +45,8 @@ class Raw(JobType):
         """As ever; the quick way, which builds no model, takes nothing that the other would not."""
         if type(self) is Raw:  # not a team's own type made from it, which may ask for more
             try:
-                return ReadyBody(_ready.decode(raw).body)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return ReadyBody(writable(_ready.decode(raw).body))
+            except (ValueError, RecursionError):
                 pass  # for the reason
         return super().render_request(raw)
 
