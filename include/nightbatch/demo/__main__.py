@@ -79,9 +79,7 @@ def _demo(console: Console, root: Path) -> int:
         states = [watch(stack, run_id, console, deadline=deadline)]
         _ask_others(stack)
         again = f"again_of_{stack.trigger('nightbatch_reprocess', _AGAIN | _today())}"
-        console.print(
-            "\nSome of its answers once more, from other models: the Dag [cyan]nightbatch_reprocess[/cyan]\n"
-        )
+        console.print("\nSome of its answers once more, from other models: the Dag [cyan]nightbatch_reprocess[/cyan]\n")
         states.append(watch(stack, again, console, deadline=deadline))
         with open_store(stack.dsn) as store:
             report = reporting.run_report(store, run_id, again)
