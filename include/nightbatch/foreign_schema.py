@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
+import orjson
 from jsonschema import Draft202012Validator, FormatChecker, SchemaError, ValidationError
 from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
@@ -35,6 +36,12 @@ class Endless(Exception):
 
 def require_usable(schema: dict[str, Any]) -> None:
     """Raises `ValueError` with the reason for what is no schema, or one that answers cannot be checked against."""
+    _require_usable(orjson.dumps(schema))
+
+
+@lru_cache(maxsize=64)  # the jobs of a night share a few
+def _require_usable(text: bytes) -> None:
+    schema = orjson.loads(text)
     try:
         Draft202012Validator.check_schema(schema, format_checker=FormatChecker(formats=()))
         _check(schema, schema)
