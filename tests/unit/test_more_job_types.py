@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -174,6 +175,19 @@ def test_a_schema_without_an_end_is_rejected_or_read_as_a_misfit() -> None:
     predict("$text", {"text": "x"}, inner)
     with pytest.raises(Misfit, match="without end"):
         PREDICTIONS.read_answer(answer({"complaint": True}), json.dumps(inner).encode())
+
+
+def test_a_schema_that_names_itself_too_often_ends_all_the_same() -> None:
+    """Thirty definitions, each naming the next one twice: a thousand million ways to its end."""
+    chain = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(30)} | {"d30": {}}
+    began = time.process_time()
+    with pytest.raises(Rejected, match="it refers to itself without end, or too often"):
+        predict("$text", {"text": "x"}, {"type": "object", "allOf": [{"$ref": "#/$defs/d0"}], "$defs": chain})
+    deep = {"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": chain}
+    predict("$text", {"text": "x"}, deep)
+    with pytest.raises(Misfit, match="without end"):
+        PREDICTIONS.read_answer(answer({"a": 1}), json.dumps(deep).encode())
+    assert time.process_time() - began < 60
 
 
 def test_a_tree_of_nodes_is_read_as_its_schema_says() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -93,6 +94,17 @@ def test_a_job_waits_for_its_not_before(world: World) -> None:
     world.insert("openai", 1, not_before=datetime.now(UTC) + timedelta(hours=1))
     assert world.plan("r1") == []
     assert set(world.states().values()) == {"queued"}
+
+
+def test_a_job_that_is_for_later_waits_until_then(world: World) -> None:
+    due = world.insert("openai", 1, not_before=world.store.now() - timedelta(hours=1))
+    later = world.insert("openai", 1, not_before=world.store.now() + timedelta(seconds=2), priority=10)
+    (batch,) = world.plan("r1")
+    assert (batch.job_count, world.states()) == (1, {due[0]: "batched", later[0]: "queued"})
+    assert world.plan("r2") == []
+    while world.store.now() < world.rows("SELECT not_before FROM nightbatch.job WHERE id = %s", later[0])[0]:
+        time.sleep(0.2)
+    assert [batch.job_count for batch in world.plan("r3")] == [1]
 
 
 @pytest.mark.fault(41)
