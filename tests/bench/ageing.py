@@ -15,8 +15,8 @@ from pathlib import Path
 from nightbatch.postgres.migrate import migrate
 from tests.bench.server import database, server
 from tests.bench.stages import Place
+from tests.bench.tables import markdown
 
-REPORT = Path(__file__).parents[2] / "var" / "bench" / "ageing.json"
 NIGHTS = 30
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     if options.night:
         _one(options.night, options.jobs)
     else:
-        keep(aged(options.jobs, options.nights))
+        print(render(aged(options.jobs, options.nights), options.jobs))
 
 
 def _one(where: list[str], jobs: int) -> None:
@@ -56,10 +56,16 @@ def aged(jobs: int, nights: int) -> list[dict[str, float]]:
     return found
 
 
-def keep(nights: list[dict[str, float]]) -> None:
-    """As JSON, for the report."""
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(nights, indent=2) + "\n")
+def render(nights: list[dict[str, float]], jobs: int) -> str:
+    """Some of the nights as a Markdown table."""
+    steps = list(nights[0])
+    chosen = sorted({1, 2, len(nights) // 3, 2 * len(nights) // 3, len(nights)} - {0})
+    rows = [
+        [f"night {number}", *(f"{nights[number - 1][step]:.2f}" for step in steps), f"{sum(nights[number - 1].values()):.2f}"]
+        for number in chosen
+    ]
+    table = markdown([f"{jobs:,} jobs a night, in one database", *(f"{step} s" for step in steps), "all s"], rows)
+    return f"{table}\n\nThe last three take {slowdown(nights):.2f} times as long as the second to fourth."
 
 
 def slowdown(nights: list[dict[str, float]]) -> float:
