@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -69,6 +70,14 @@ class BatchProvider(Protocol):
 
     async def get_state(self, provider_batch_id: str) -> ProviderState:
         """Where the batch stands. `Rejected` with status 404: this account does not know it."""
+        ...
+
+    async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
+        """Where those of ``ids`` stand that the provider's list of batches shows: one call answers for many.
+
+        It is read until it has shown them all, is past ``since``, or for so many ``pages``. A list may lag behind: a batch
+        that it leaves out is not gone, and is to be asked for by `get_state`. Raises when a page could not be read.
+        """
         ...
 
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:

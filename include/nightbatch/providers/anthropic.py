@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -135,6 +135,18 @@ class AnthropicBatches:
     async def get_state(self, provider_batch_id: str) -> ProviderState:
         with self._errors():
             return _state(await self._async.client().messages.batches.retrieve(provider_batch_id))
+
+    async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
+        found: dict[str, ProviderState] = {}
+        with self._errors():
+            page = await self._async.client().messages.batches.list(limit=min(1000, 100 * pages))
+            for left in reversed(range(pages)):
+                found |= {batch.id: _state(batch) for batch in page.data if batch.id in ids}
+                past = bool(page.data) and all(batch.created_at < since for batch in page.data)
+                if not left or past or len(found) == len(ids) or not page.has_next_page():
+                    break
+                page = await page.get_next_page()
+        return found
 
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         """Raw lines: the SDK's objects take a result of an unknown type for one that succeeded."""

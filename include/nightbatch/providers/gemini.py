@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -211,6 +211,21 @@ class GeminiBatches:
     async def get_state(self, provider_batch_id: str) -> ProviderState:
         with self._errors():
             return _state(_object(await self._async.client().get(provider_batch_id)))
+
+    async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
+        """Nothing says in which order batches are listed, so ``since`` ends nothing."""
+        found: dict[str, ProviderState] = {}
+        token = ""
+        with self._errors():
+            for _ in range(pages):
+                asked = {"pageSize": "100", "pageToken": token}
+                page = _object(await self._async.client().get("batches", params=asked))
+                operations = page.get("operations") or ()
+                found |= {operation["name"]: _state(operation) for operation in operations if operation["name"] in ids}
+                token = page.get("nextPageToken") or ""
+                if not token or len(found) == len(ids):
+                    break
+        return found
 
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         """An expired or cancelled batch has nothing to fetch.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,6 +153,18 @@ class OpenAIBatches:
     async def get_state(self, provider_batch_id: str) -> ProviderState:
         with self._errors():
             return _state(await self._async.client().batches.retrieve(provider_batch_id))
+
+    async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
+        found: dict[str, ProviderState] = {}
+        with self._errors():
+            page = await self._async.client().batches.list(limit=100)
+            for left in reversed(range(pages)):
+                found |= {batch.id: _state(batch) for batch in page.data if batch.id in ids}
+                past = bool(page.data) and all(batch.created_at < since.timestamp() for batch in page.data)
+                if not left or past or len(found) == len(ids) or not page.has_next_page():
+                    break
+                page = await page.get_next_page()
+        return found
 
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         """Successes stand in the output file and failures in the error file; either may be missing, also as ``""``."""
