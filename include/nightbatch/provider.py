@@ -81,8 +81,9 @@ class BatchProvider(Protocol):
         ...
 
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
-        """The results of an ended batch, unordered, streamed. Raises `Transient` when the download was cut short.
+        """The results of an ended batch, unordered, streamed.
 
+        Raises `Transient` when the download was cut short and the provider did not send the rest alone.
         Lines whose ``hash`` is ``known`` were read before, and are left out unread.
 
         `Rejected` with status 410: the provider has the results no more; with 404: this account does not know the batch.

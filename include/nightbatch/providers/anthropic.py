@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Container, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,7 @@ from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
+    Download,
     LineWriter,
     PerLoop,
     added,
@@ -54,6 +56,7 @@ from nightbatch.providers.wire import (
     unanswered,
     usage,
     well_formed,
+    whole,
     why_unusable,
 )
 
@@ -154,13 +157,12 @@ class AnthropicBatches:
             batch = self._client.messages.batches.retrieve(provider_batch_id)
             if batch.archived_at:
                 raise Rejected("Anthropic does not keep the results any more: they are archived.", status=410)
-        with (
-            still_kept(),
-            self._errors(),
-            self._client.messages.batches.with_streaming_response.results(provider_batch_id) as response,
-        ):
-            for line in lines(response.iter_bytes(), known):
+        with still_kept(), self._errors():
+            for line in lines(whole(partial(self._download, provider_batch_id)), known):
                 yield _read(line)
+
+    def _download(self, provider_batch_id: str, headers: dict[str, str]) -> AbstractContextManager[Download]:
+        return self._client.messages.batches.with_streaming_response.results(provider_batch_id, extra_headers=headers)
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))
