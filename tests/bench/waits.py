@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ import psycopg
 from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
+from tests.bench.stages.child import peak_mb
 from tests.bench.tables import markdown
 
 MODES = {"merged": "one list answers for many", "singly": "a look at each batch"}
@@ -232,17 +232,13 @@ async def _wait_for_all(mode: str, batches: int) -> None:
             cpu.append((time.time(), time.process_time() - bare_cpu))
             await asyncio.sleep(1)
 
-    bare_mb, bare_cpu = _peak_mb(), time.process_time()
+    bare_mb, bare_cpu = peak_mb(), time.process_time()
     print(time.time(), flush=True)
     watching = asyncio.create_task(watch())
     await asyncio.gather(*map(wait, range(1, batches + 1)))
     watching.cancel()
     cpu.append((time.time(), time.process_time() - bare_cpu))
-    print(json.dumps({"events": events, "cpu": cpu, "peak_mb": _peak_mb(), "bare_mb": bare_mb}))
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"events": events, "cpu": cpu, "peak_mb": peak_mb(), "bare_mb": bare_mb}))
 
 
 if __name__ == "__main__":
