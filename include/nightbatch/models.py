@@ -188,6 +188,8 @@ class ProviderState:
     expires_at: datetime | None = None
     rejected_requests: dict[int, str] = field(default_factory=dict)
     """For a ``failed`` batch: reasons by line (1 is the first), where the provider names lines."""
+    listed: bool = False
+    """Read off a list, together with others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,13 @@ from nightbatch.settings import Settings
 SETTINGS = Settings(max_batch_jobs=100, settle_seconds=0.3, create_seconds=0.1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_waits_before_a_transfer_goes_on() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nightbatch.providers.wire.RESUME_AFTER", 0.001)
+        yield
+
+
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
     with EmulatorProcess(tmp_path_factory.mktemp("emulator"), turnaround=0.2) as running:

@@ -167,6 +167,10 @@ class Store:
             raise LookupError(f"There is no batch {batch_id} in the ledger.")
         return found
 
+    def batches(self, ids: Iterable[int]) -> list[Batch]:
+        """Those of these attempts that the ledger has, in no order."""
+        return self._batches("batches", ids=list(ids))
+
     def run_batches(self, run_id: str) -> list[Batch]:
         """The attempts that a run planned, without their successors."""
         return self._batches("run_batches", run_id=run_id)

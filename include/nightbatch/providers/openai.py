@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Container, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
+    Download,
     LineWriter,
     PerLoop,
     brief,
@@ -54,6 +56,7 @@ from nightbatch.providers.wire import (
     usage,
     vector,
     well_formed,
+    whole,
     why_unusable,
 )
 
@@ -154,6 +157,18 @@ class OpenAIBatches:
         with self._errors():
             return _state(await self._async.client().batches.retrieve(provider_batch_id))
 
+    async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
+        found: dict[str, ProviderState] = {}
+        with self._errors():
+            page = await self._async.client().batches.list(limit=100)
+            for left in reversed(range(pages)):
+                found |= {batch.id: _state(batch) for batch in page.data if batch.id in ids}
+                past = bool(page.data) and all(batch.created_at < since.timestamp() for batch in page.data)
+                if not left or past or len(found) == len(ids) or not page.has_next_page():
+                    break
+                page = await page.get_next_page()
+        return found
+
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         """Successes stand in the output file and failures in the error file; either may be missing, also as ``""``."""
         with self._errors():
@@ -163,13 +178,13 @@ class OpenAIBatches:
             if batch.request_counts and batch.request_counts.completed and not batch.output_file_id:
                 raise Rejected("OpenAI does not name the results of this batch, or does not any more.", status=410)
         for file_id in files:
-            with (
-                still_kept(),
-                self._errors(),
-                self._client.files.with_streaming_response.content(file_id) as response,
-            ):
-                for line in lines(response.iter_bytes(), known):
+            download = partial(self._download, file_id)
+            with still_kept(), self._errors():
+                for line in lines(whole(download), known):
                     yield _read(line)
+
+    def _download(self, file_id: str, headers: dict[str, str]) -> AbstractContextManager[Download]:
+        return self._client.files.with_streaming_response.content(file_id, extra_headers=headers)
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))

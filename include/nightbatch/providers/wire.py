@@ -9,15 +9,16 @@ import json
 import logging
 import re
 import secrets
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from ssl import SSLContext
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -47,6 +48,12 @@ NO_IDLE_CONNECTIONS = httpx2.Limits(max_keepalive_connections=0)
 _ID, _TEXT = secrets.token_hex(), secrets.token_hex()
 _PLACES = re.compile(b'"(?:%b|%b)"' % (_ID.encode(), _TEXT.encode()))
 _MOST_FRAMES = 32
+
+MOST_RESUMED = 5
+"""How often one transfer goes on after a break; each time it has to have come further."""
+
+RESUME_AFTER = 0.5
+"""Seconds before the first time; the second comes after twice as long."""
 
 _MESSAGE_CHARACTERS = 300
 _LOGGERS = ("openai", "anthropic", "google_genai", "httpx", "httpx2", "httpcore", "httpcore2")
@@ -107,7 +114,7 @@ def translate(
         return AccountRefused(text, status=status)
     # A body that is too large is turned away before it reaches the provider, so by whoever is in front of it:
     # https://docs.anthropic.com/en/api/errors
-    if status == 413 or (message and 400 <= status < 500 and status not in (408, 409, 429)):
+    if status == 413 or (message and 400 <= status < 500 and status not in (408, 409, 416, 429)):
         return Rejected(text, status=status, requests=requests)
     kind = Throttled if status == 429 and message else Transient
     return kind(text, status=status, retry_after=_retry_after(headers))
@@ -195,6 +202,68 @@ def lines(chunks: Iterable[bytes], known: Container[int] = ()) -> Iterator[bytes
         if isinstance(read_object(rest), UnreadableLine):
             raise Transient("The download ended in the middle of a line.")
         yield rest
+
+
+class Download(Protocol):
+    """A response as the SDKs and httpx stream it."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    def iter_bytes(self) -> Iterator[bytes]: ...
+
+
+def whole(ask: Callable[[dict[str, str]], AbstractContextManager[Download]]) -> Iterator[bytes]:
+    """All bytes of a download; ``ask`` sends the request with the headers that it is given.
+
+    One that breaks off goes on from where it did, if the server shows by length and validator that it is the same file
+    (RFC 9110, 14 and 13.1.5). No provider promises that; where it does not, the break is raised as it came.
+    """
+    headers: dict[str, str] = {}
+    length, validator, received, resumed = 0, "", 0, 0
+    while True:
+        with ask(headers) as response:
+            if not resumed:
+                length, validator = _length(response), response.headers.get("etag", "")
+            elif not _goes_on(response, received, length, validator):
+                raise Transient("The download broke off, and the provider does not send the rest alone.")
+            before = received
+            try:
+                for chunk in response.iter_bytes():
+                    received += len(chunk)
+                    yield chunk
+                return
+            except (httpx.TransportError, httpx2.TransportError):
+                if received == before or not before < received < length or resumed == MOST_RESUMED:
+                    raise
+        resumed += 1
+        wait_for_the_line(resumed)
+        headers = {"Range": f"bytes={received}-", "Accept-Encoding": "identity"}
+        if validator and not validator.startswith("W/"):
+            headers["If-Range"] = validator
+
+
+def wait_for_the_line(broken: int) -> None:
+    """Longer after each break of one transfer."""
+    time.sleep(RESUME_AFTER * broken)
+
+
+def _length(response: Download) -> int:
+    """Of the bytes that are to come; 0 if that is not known, as for what is compressed on the way."""
+    told = response.headers.get("content-length", "")
+    return int(told) if told.isdecimal() and not response.headers.get("content-encoding") else 0
+
+
+def _goes_on(response: Download, received: int, length: int, validator: str) -> bool:
+    return (
+        response.status_code == 206
+        and response.headers.get("content-range") == f"bytes {received}-{length - 1}/{length}"
+        and response.headers.get("etag", "") == validator
+        and not response.headers.get("content-encoding")
+    )
 
 
 def read_object(line: bytes) -> dict[str, Any] | UnreadableLine:

@@ -147,6 +147,9 @@ SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND replaces IS NULL AN
 -- batch: an attempt as it stands
 SELECT * FROM nightbatch.batch WHERE id = %(batch_id)s;
 
+-- batches: the same for many at once
+SELECT * FROM nightbatch.batch WHERE id = ANY(%(ids)s);
+
 -- lock_batch: whoever loads or closes an attempt goes alone
 SELECT * FROM nightbatch.batch WHERE id = %(batch_id)s FOR UPDATE;
 
