@@ -186,7 +186,9 @@ def as_markdown(rows: Iterable[Row]) -> str:
 
 def told(row: Row) -> str:
     """A line for the terminal, as soon as it is known."""
-    return f"{row.stage:30} {row.jobs:>9,} {row.figure:7.2f} (goal {row.goal:g}, {row.spread[0]:.2f}–{row.spread[1]:.2f})"
+    return (
+        f"{row.stage:30} {row.jobs:>9,} {row.figure:7.2f} (goal {row.goal:g}, {row.spread[0]:.2f}–{row.spread[1]:.2f})"
+    )
 
 
 if __name__ == "__main__":

@@ -61,7 +61,11 @@ def render(nights: list[dict[str, float]], jobs: int) -> str:
     steps = list(nights[0])
     chosen = sorted({1, 2, len(nights) // 3, 2 * len(nights) // 3, len(nights)} - {0})
     rows = [
-        [f"night {number}", *(f"{nights[number - 1][step]:.2f}" for step in steps), f"{sum(nights[number - 1].values()):.2f}"]
+        [
+            f"night {number}",
+            *(f"{nights[number - 1][step]:.2f}" for step in steps),
+            f"{sum(nights[number - 1].values()):.2f}",
+        ]
         for number in chosen
     ]
     table = markdown([f"{jobs:,} jobs a night, in one database", *(f"{step} s" for step in steps), "all s"], rows)
