@@ -44,7 +44,7 @@ def night(dags: dict[str, DAG]) -> DAG:
 def test_reading_a_dag_file_is_quick_and_imports_nothing_heavy(file: str) -> None:
     script = (
         "import airflow.sdk, json, runpy, sys, time\n"
-        "start = time.perf_counter(); runpy.run_path(sys.argv[1]); took = time.perf_counter() - start\n"
+        "start = time.process_time(); runpy.run_path(sys.argv[1]); took = time.process_time() - start\n"
         "print(json.dumps([took, sorted(sys.modules)]))"
     )
     run = subprocess.run(
