@@ -208,7 +208,6 @@ def test_stopping_a_wait_in_any_way_leaves_the_batch_alone(provider: Provider) -
         await asyncio.gather(running, return_exceptions=True)
 
     asyncio.run(start_and_stop())
-    assert provider.looks > 0
     assert not provider.cancelled
     assert BatchTrigger.on_kill is BaseTrigger.on_kill
     assert BatchTrigger.cleanup is BaseTrigger.cleanup
