@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ import psutil
 import psycopg
 
 from nightbatch.stack import Stack, processes
+from tests.bench import document
 from tests.bench.stages import jobs
+from tests.bench.tables import markdown
 
-REPORT = Path(__file__).parents[2] / "var" / "bench" / "airflow_night.json"
 _COLUMNS = "COPY nightbatch.job (job_type, provider, priority, input) FROM STDIN"
 _PROVIDERS = ("openai", "openai", "anthropic", "gemini")
 Span = tuple[float, float]
@@ -41,9 +43,8 @@ def main() -> None:
             figures = night(stack, options.jobs, options.hours * 3600)
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
+    document.put("airflow", f"{document.measured_on()}\n\n{render(figures)}")
 
 
 def night(stack: Stack, count: int, timeout: float) -> dict[str, Any]:
@@ -70,6 +71,23 @@ def night(stack: Stack, count: int, timeout: float) -> dict[str, Any]:
         **_shares(stack, run_id, began, seconds),
         "memory_mb": memory.peaks,
     }
+
+
+def render(figures: dict[str, Any]) -> str:
+    """The figures in words and two tables."""
+    words = (
+        f"{figures['jobs']:,} jobs in {figures['batches']} batches, for all three providers: {figures['seconds']:,.0f} s from the"
+        f" trigger to the end of the run, every job billed once. In {figures['our_tasks_seconds']:,.0f} s of it at least one of our"
+        f" tasks worked; {figures['waiting_for_the_provider_seconds']:,.0f} s more the emulator alone did, which shares the machine;"
+        f" {figures['airflow_seconds']:,.0f} s were Airflow's own, between {figures['tasks']} tasks."
+    )
+    by_task = markdown(
+        ["task", "s, all of them"], [[name, f"{s:,.1f}"] for name, s in figures["by_task_seconds"].items()]
+    )
+    memory = markdown(
+        ["component", "MB at the most (PSS)"], [[name, f"{mb:,}"] for name, mb in figures["memory_mb"].items()]
+    )
+    return f"{words}\n\n{by_task}\n\n{memory}"
 
 
 def insert(dsn: str, count: int) -> None:
@@ -114,8 +132,6 @@ def covered(spans: Iterable[Span]) -> float:
 
 
 def _seconds(text: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(text).timestamp()
 
 
