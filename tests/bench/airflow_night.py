@@ -75,11 +75,15 @@ def night(stack: Stack, count: int, timeout: float) -> dict[str, Any]:
 
 def render(figures: dict[str, Any]) -> str:
     """The figures in words and two tables."""
+    ours, theirs, between = (
+        f"{figures[name]:,.0f} s"
+        for name in ("our_tasks_seconds", "waiting_for_the_provider_seconds", "airflow_seconds")
+    )
     words = (
-        f"{figures['jobs']:,} jobs in {figures['batches']} batches, for all three providers: {figures['seconds']:,.0f} s from the"
-        f" trigger to the end of the run, every job billed once. In {figures['our_tasks_seconds']:,.0f} s of it at least one of our"
-        f" tasks worked; {figures['waiting_for_the_provider_seconds']:,.0f} s more the emulator alone did, which shares the machine;"
-        f" {figures['airflow_seconds']:,.0f} s were Airflow's own, between {figures['tasks']} tasks."
+        f"{figures['jobs']:,} jobs in {figures['batches']} batches, for all three providers: {figures['seconds']:,.0f} s from"
+        f" the trigger to the end of the run, every job billed once. In {ours} of it at least one of our tasks worked;"
+        f" {theirs} more the emulator alone did, which shares the machine; {between} were Airflow's own, between"
+        f" {figures['tasks']} tasks."
     )
     by_task = markdown(
         ["task", "s, all of them"], [[name, f"{s:,.1f}"] for name, s in figures["by_task_seconds"].items()]
