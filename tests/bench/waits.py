@@ -118,7 +118,7 @@ def _measure(mode: str, batches: int, poll: float, poll_max: float) -> Row:
     with (
         tempfile.TemporaryDirectory(prefix="nb-waits-") as name,
         EmulatorProcess(Path(name) / "emulator", turnaround=86_400) as emulator,
-        EmbeddedPostgres(Path(name) / "data") as server,
+        EmbeddedPostgres(Path(name) / "data", die_with_parent=True) as server,
     ):
         migrate(server.create_database("nightbatch"))
         ids = asyncio.run(_send(emulator, batches))
@@ -216,7 +216,7 @@ async def _wait_for_all(mode: str, batches: int) -> None:
     from nightbatch.postgres import store as _store  # noqa: F401 — imported, like the SDK, before anything is measured
 
     if mode == "singly":
-        shared.list_pages = lambda due, waiting: 0
+        vars(shared)["list_pages"] = lambda due, waiting: 0
     provider_for("openai")
     deadline = (datetime.now(UTC) + timedelta(hours=26)).timestamp()
     events: dict[int, float] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -91,6 +92,27 @@ def test_waits_for_all_three_providers_end_side_by_side(place: Place) -> None:
         {"batch_id": sent[1], "outcome": "ended", "says": "ended"},
         {"batch_id": sent[2], "outcome": "ended", "says": "SUCCEEDED"},
     ]
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_many_waits_are_answered_by_the_providers_list_and_a_list_that_is_broken_holds_nobody_up(
+    place: Place, name: ProviderName
+) -> None:
+    place.emulator.control("POST", "turnaround", {"seconds": 3600})
+    sent = [place.send(name) for _ in range(8)]
+    place.emulator.fault(name, "batch_list", "refuse", status=403, account=place.account)
+
+    def end_after_three_lists() -> None:
+        while place.operations().count("batch_list") < 3:
+            time.sleep(0.05)
+        place.emulator.control("POST", "turnaround", {"seconds": 0.5})
+
+    ending = threading.Thread(target=end_after_three_lists, daemon=True)
+    ending.start()
+    assert {event["outcome"] for event in wait(*sent)} == {"ended"}
+    ending.join()
+    asked = place.operations()
+    assert asked.count("batch_get") < asked.count("batch_list") * 8  # those of the refused list, and stragglers
 
 
 @pytest.mark.parametrize("name", PROVIDERS)

@@ -252,8 +252,8 @@ class GeminiBatches:
 
     @contextmanager
     def _download(self, name: str, headers: dict[str, str]) -> Iterator[Download]:
-        asked = {"params": {"alt": "media"}, "headers": headers, "follow_redirects": True}
-        with self._http.stream("GET", f"{name}:download", **asked) as response:
+        path, media = f"{name}:download", {"alt": "media"}
+        with self._http.stream("GET", path, params=media, headers=headers, follow_redirects=True) as response:
             if response.status_code != 206:  # which the SDK takes for an error
                 genai_errors.APIError.raise_for_response(response)
             yield response
