@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import replace
 
@@ -27,7 +26,6 @@ def prepare(place: Place) -> None:
 def reset(place: Place) -> None:
     for path in place.folder.glob("*"):
         path.unlink()
-    os.sync()  # neither waits for the other's pages
 
 
 def reference(place: Place) -> None:
