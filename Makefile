@@ -6,7 +6,7 @@ MINUTES ?= 20
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chromium lint up down status crash-test soak crash-peers bench bench-api lock schema clean
+.PHONY: help demo test chromium lint up down status crash-test soak crash-peers bench bench-peers bench-api lock schema clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -44,6 +44,9 @@ soak: .venv/.dev ## real Airflow for MINUTES=20 while its processes, Postgres an
 
 crash-peers: .venv/.dev ## the same crash for nightbatch and for Airflow's own batch operators: jobs billed
 	$(BIN)/python -m tests.bench.crash_peers
+
+bench-peers: .venv/.dev ## 10,000 and 50,000 jobs through nightbatch and its peers: time, memory, jobs billed after a crash
+	$(BIN)/python -m tests.bench.peers
 
 bench-api: .venv/.dev ## 50 clients on the REST API while a night runs: errors, and how long answers take
 	$(BIN)/python -m tests.bench.api_clients
