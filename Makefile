@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 MINUTES ?= 20
+JOBS ?= 1000000
 export PYTHONUNBUFFERED := 1
+# Dozens of processes import Airflow here: compiled once it takes them half as long.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chromium lint up down status crash-test soak crash-peers bench bench-peers bench-api lock schema clean
+.PHONY: help demo test chromium lint up down status crash-test soak crash-peers bench bench-airflow bench-api bench-peers lock schema clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -14,7 +17,8 @@ help: ## what there is
 demo: .venv/.runtime ## a whole night on embedded parts, ending with the savings report
 	@$(BIN)/python -m nightbatch.demo
 
-test: .venv/.dev lint chromium ## lint, types, import contracts and all tests
+test: .venv/.dev ## lint, types, import contracts and all tests
+	@$(MAKE) --no-print-directory -j2 lint chromium
 	$(BIN)/python -m pytest
 
 chromium: ## the browser that tests click with: installed on Debian by root; without it those tests are skipped
@@ -45,13 +49,16 @@ soak: .venv/.dev ## real Airflow for MINUTES=20 while its processes, Postgres an
 crash-peers: .venv/.dev ## the same crash for nightbatch and for Airflow's own batch operators: jobs billed
 	$(BIN)/python -m tests.bench.crash_peers
 
-bench-peers: .venv/.dev ## 10,000 and 50,000 jobs through nightbatch and its peers: time, memory, jobs billed after a crash
-	$(BIN)/python -m tests.bench.peers
-
 bench-api: .venv/.dev ## 50 clients on the REST API while a night runs: errors, and how long answers take
 	$(BIN)/python -m tests.bench.api_clients
 
-bench: .venv/.dev ## 10,000 jobs, beside Airflow's own LLMBatchOperator: time and peak memory
+bench: .venv/.dev ## every stage of a night beside its own limit, thirty nights, imports, waits; QUICK=1 in under 5 minutes
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
+bench-airflow: .venv/.dev ## a night of JOBS=1000000 jobs through real Airflow and the emulator: time, Airflow's share, memory
+	$(BIN)/python -m tests.bench.airflow_night --jobs $(JOBS)
+
+bench-peers: .venv/.dev ## the same jobs through others: time, memory, and what is billed after a crash
 	$(BIN)/python -m tests.bench.peers
 
 lock: .venv/.dev ## resolve the dependencies of pyproject.toml again

@@ -91,8 +91,8 @@ def turnaround(rows: Sequence[Turnaround]) -> str | None:
         return None
     names = [f"{row.provider}/{row.model}" for row in shown]
     series = {
-        "half within": [Decimal(str(row.p50_seconds)) for row in shown],
-        "90 % within": [Decimal(str(row.p90_seconds)) for row in shown],
+        "half in": [Decimal(str(row.p50_seconds)) for row in shown],
+        "90 % in": [Decimal(str(row.p90_seconds)) for row in shown],
     }
     return _rows("Turnaround", names, series, lambda value: duration(float(value)))
 

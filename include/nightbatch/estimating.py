@@ -33,6 +33,7 @@ _IMAGE_TOKENS = 258  # https://ai.google.dev/gemini-api/docs/tokens
 _VIDEO_TOKENS = 60 * 300  # about 300 a second: https://ai.google.dev/gemini-api/docs/video-understanding
 _BYTES_PER_TOKEN = 4.0  # of English, where no input could be read
 _LONGEST_ANSWER = 16_384  # of a ready body that sets no bound
+_LONGEST_OF_ALL = 1_000_000  # no model answers with more, whatever a ready body says
 _MILLION = Decimal(1_000_000)
 
 
@@ -169,8 +170,11 @@ def _measured(store: Store, types: Types, lanes: set[int]) -> dict[int, tuple[fl
 
 
 def of_one(request: Request) -> tuple[int, int]:
-    """Tokens: a request's input, by OpenAI's tokenizer, and the longest answer that it allows."""
-    text, answer = _words(request)
+    """Tokens: a request's input, by OpenAI's tokenizer, and the longest answer that it allows. Raises `Rejected`."""
+    try:
+        text, answer = _words(request)
+    except orjson.JSONEncodeError:
+        raise Rejected("the request cannot be written as JSON") from None
     return count_tokens(text) + _media_tokens(request), answer
 
 
@@ -207,7 +211,7 @@ def _bound(body: Mapping[str, Any]) -> int:
     places = [body, config] if isinstance(config, Mapping) else [body]
     names = ("max_output_tokens", "max_completion_tokens", "max_tokens", "maxOutputTokens")
     found = [place[name] for place in places for name in names if isinstance(place.get(name), int)]
-    return min(found) if found else _LONGEST_ANSWER
+    return min(max(min(found), 0), _LONGEST_OF_ALL) if found else _LONGEST_ANSWER
 
 
 def count_tokens(text: str) -> int:

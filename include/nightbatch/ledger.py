@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nightbatch.models import BatchState, Endpoint, ProviderName, Submission
 
@@ -85,8 +85,7 @@ class Lane:
     turnaround: float = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class JobRow:
+class JobRow(NamedTuple):
     """A staging row as it is rendered; ``input`` is the JSON text as the producer wrote it.
 
     Type and input of a reprocessing are those of the past job; ``prompt_version`` is the one that it asks for.

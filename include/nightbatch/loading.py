@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,10 +23,6 @@ from nightbatch.pricing import Rates, rates_for
 from nightbatch.provider import BatchProvider
 
 Types = Mapping[str, JobType]
-
-
-class _NotWhole(Exception):
-    """The provider counts more finished requests than the download held."""
 
 
 class _NotOurs(Exception):
@@ -52,10 +48,7 @@ def load_batch(store: Store, provider: BatchProvider, types: Types, batch_id: in
     if state.phase == "failed":
         return _close_failed(store, batch, state)
     try:
-        try:
-            _load(store, provider, types, batch, state, accept_gaps=False)
-        except _NotWhole:  # fetch it once more: a line may have been lost or garbled on the way
-            _load(store, provider, types, batch, state, accept_gaps=True)
+        _load(store, provider, types, batch, state)
     except _NotOurs as other:
         _disown(store, batch, other.owner)
     except Rejected as error:
@@ -72,9 +65,7 @@ def _figures(store: Store, batch_id: int) -> Loaded:
     return Loaded(batch_id, *store.loaded_figures(batch_id))
 
 
-def _load(
-    store: Store, provider: BatchProvider, types: Types, batch: Batch, state: ProviderState, *, accept_gaps: bool
-) -> None:
+def _load(store: Store, provider: BatchProvider, types: Types, batch: Batch, state: ProviderState) -> None:
     assert batch.provider_batch_id and batch.submitted_at  # the schema says so for a submitted batch
     with store.transaction(), tempfile.TemporaryFile() as vectors:
         if store.lock_batch(batch.id).state != "submitted":
@@ -82,17 +73,20 @@ def _load(
         rates = rates_for(batch.provider, batch.model, at=batch.submitted_at, overrides=store.price_overrides())
         sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
         sheet.contexts = _contexts(store, sheet)
-        with store.copy_results() as write:
-            for line in provider.iter_results(batch.provider_batch_id):
-                if row := sheet.row(line):
-                    write(row)
-        if sheet.foreign and not sheet.seen:
-            raise _NotOurs(sheet.owner)
-        whole = state.counts is not None and state.counts.succeeded <= sheet.billed
-        missing = len(sheet.members) - len(sheet.seen)
-        if missing and not whole and not accept_gaps:
-            raise _NotWhole
-        _close(store, sheet, state, missing_billed=not whole)
+        _copy(store, sheet, provider.iter_results(batch.provider_batch_id))
+        sheet.refuse_anothers()
+        if sheet.missing and not sheet.holds_all_of(state):  # a line may have been lost or garbled on the way
+            sheet.rejects.clear()
+            _copy(store, sheet, provider.iter_results(batch.provider_batch_id, set(sheet.seen.values())))
+            sheet.refuse_anothers()
+        _close(store, sheet, state, missing_billed=not sheet.holds_all_of(state))
+
+
+def _copy(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | UnreadableLine]) -> None:
+    with store.copy_results() as write:
+        for line in lines:
+            if row := sheet.row(line):
+                write(row)
 
 
 def _contexts(store: Store, sheet: _Sheet) -> dict[int, bytes]:
@@ -102,7 +96,7 @@ def _contexts(store: Store, sheet: _Sheet) -> dict[int, bytes]:
     contexts = {}
     for job in store.batch_inputs(sheet.batch.id, asking) if asking else ():
         kind = sheet.types[job.job_type]
-        with suppress(Rejected):  # its type has become stricter since it was sent: it is read without
+        with suppress(Exception):  # its type has become stricter since it was sent, or fails: it is read without
             context = kind.context(kind.read_input(job.input))
             contexts[job.id] = kept.setdefault(context, context)
     return contexts
@@ -118,9 +112,7 @@ def load_answer(store: Store, types: Types, batch: Batch, line: ResultLine | Unr
         rates = rates_for(batch.provider, batch.model, at=sent.submitted_at, overrides=store.price_overrides())
         sheet = _Sheet(sent, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
         sheet.contexts = _contexts(store, sheet)
-        with store.copy_results() as write:
-            if row := sheet.row(line):
-                write(row)
+        _copy(store, sheet, [line])
         _close(store, sheet, ProviderState(answer, "ended", "answered"), missing_billed=True)
     return _figures(store, batch.id)
 
@@ -133,7 +125,9 @@ def _close(store: Store, sheet: _Sheet, state: ProviderState, *, missing_billed:
         if missing_billed
         else "No line came back, and the provider did not bill it."
     )
-    missing = store.insert_missing(batch_id, billed=missing_billed, error=error)
+    missing = sheet.missing
+    if missing:
+        store.insert_missing(batch_id, missing, billed=missing_billed, error=error)
     if missing and missing_billed:
         message = (
             f"Batch {batch_id}: {len(missing)} of {len(sheet.members)} results missing; they may have been billed."
@@ -167,7 +161,8 @@ def give_results_up(store: Store, batch_id: int, reason: str, state: ProviderSta
         batch = store.lock_batch(batch_id)
         if batch.state != "submitted":
             return
-        missing = store.insert_missing(batch_id, billed=True, error=reason)
+        missing = list(store.members(batch_id))
+        store.insert_missing(batch_id, missing, billed=True, error=reason)
         store.finish_jobs(batch_id, {})
         status, ended_at = (state.status, state.ended_at) if state else ("given up", None)
         store.close_loaded(batch_id, status=status, ended_at=ended_at, price_source=None, error=reason)
@@ -227,6 +222,20 @@ class _Sheet:
     foreign: int = 0
     owner: int | None = None
 
+    @property
+    def missing(self) -> list[int]:
+        """Jobs without a line; empty at once when there are none, as nearly always."""
+        return [job for job in self.members if job not in self.seen] if len(self.seen) < len(self.members) else []
+
+    def holds_all_of(self, state: ProviderState) -> bool:
+        """Whether as many requests were billed as the provider counts."""
+        return state.counts is not None and state.counts.succeeded <= self.billed
+
+    def refuse_anothers(self) -> None:
+        """Raise `_NotOurs` when there were lines, and none of them for this batch."""
+        if self.foreign and not self.seen:
+            raise _NotOurs(self.owner)
+
     def row(self, line: ResultLine | UnreadableLine) -> tuple[Any, ...] | None:
         """A row for ``result``, or None for a line that goes to quarantine or was seen before."""
         if isinstance(line, UnreadableLine):
@@ -259,10 +268,16 @@ class _Sheet:
         elif kind is not None and outcome == "succeeded" and line.answer is not None:
             try:
                 read = kind.read_answer(line.answer, self.contexts.get(job_id, b""))
-                output = read.json
-                self._keep_vectors(job_id, read.vectors)
             except Misfit as misfit:
                 outcome, reason = "failed", str(misfit)
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001  a team's own type may fail in any way: nobody else's answers wait
+                outcome, reason = "failed", f"The job type {kind.name} failed with {type(error).__name__} on it."
+            else:
+                output = read.json
+                if read.vectors:
+                    self._keep_vectors(job_id, read.vectors)
         if kind is not None and outcome != "succeeded" and (line.billed or line.retryable):
             self.again[job_id] = kind.paid_attempts if line.billed else kind.attempts
         return self._row(job_id, line, outcome, output, reason)
@@ -274,8 +289,8 @@ class _Sheet:
         if output is None and answer is not None:
             output = _raw_text(answer)
         return (
-            job_id, self.batch.id, outcome, line.billed, output.decode() if output else None,
-            answer.finish_reason if answer else None, *self._money(line), error.replace("\0", "") if error else None,
+            job_id, self.batch.id, outcome, line.billed, output, _storable(answer.finish_reason if answer else None),
+            *self._money(line), _storable(error),
         )  # fmt: skip
 
     def attempts(self, job_id: int) -> int:
@@ -301,6 +316,11 @@ class _Sheet:
         for position, vector in enumerate(vectors):
             numbers = orjson.dumps(vector)[1:-1]
             self.vectors.write(b"%d\t%d\t%d\t%b%b%b\n" % (job_id, position, self.batch.id, left, numbers, right))
+
+
+def _storable(text: str | None) -> str | None:
+    """Without the one character that Postgres does not keep: a paid batch is not lost for it."""
+    return text.replace("\0", "") if text else text
 
 
 def _raw_text(answer: Answer) -> bytes | None:

@@ -1,4 +1,7 @@
-"""The words of the field as frozen values; nothing here does any I/O."""
+"""The words of the field as frozen values; nothing here does any I/O.
+
+What there is one of for every result is a Struct: it is made ten times as quickly as a dataclass.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
+
+import msgspec
 
 ProviderName = Literal["openai", "anthropic", "gemini"]
 PROVIDERS: tuple[ProviderName, ...] = ("openai", "anthropic", "gemini")
@@ -108,8 +113,7 @@ class Limits:
     max_request_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens as billed. ``input_tokens`` is the total, ``cached_tokens`` the part of it read from a cache."""
 
     input_tokens: int
@@ -117,8 +121,7 @@ class Usage:
     cached_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A provider's answer to one request, in the same shape for all three.
 
     ``finish_reason`` is the provider's own word. ``embeddings`` holds a vector per text of an `EmbeddingInput`.
@@ -131,8 +134,7 @@ class Answer:
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ResultLine:
+class ResultLine(msgspec.Struct, frozen=True, gc=False):
     """One line of a batch's results that could be read.
 
     ``outcome`` is the provider's part of the story: whether the answer fits the job type is decided at the load.
@@ -150,8 +152,7 @@ class ResultLine:
     retryable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadableLine:
+class UnreadableLine(msgspec.Struct, frozen=True, gc=False):
     """One line of a batch's results that is not what the provider promises; it goes to quarantine as it came."""
 
     raw: bytes
@@ -187,6 +188,8 @@ class ProviderState:
     expires_at: datetime | None = None
     rejected_requests: dict[int, str] = field(default_factory=dict)
     """For a ``failed`` batch: reasons by line (1 is the first), where the provider names lines."""
+    listed: bool = False
+    """Read off a list, together with others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import cached_property
 
+import msgspec
 from genai_prices import __version__ as genai_prices_version
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
@@ -40,8 +42,7 @@ class PriceOverride:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True, gc=False):
     """USD, exact: what a realtime call would have cost, and what the batch did cost."""
 
     realtime_usd: Decimal
@@ -64,7 +65,7 @@ class Rate:
         return price
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tariff:
     """The three unit prices of one way to call a model."""
 
@@ -74,12 +75,21 @@ class Tariff:
 
     def cost(self, usage: Usage) -> Decimal:
         """USD for one request."""
-        total = usage.input_tokens
-        return (
-            self.input.at(total) * (total - usage.cached_tokens)
-            + self.cached_input.at(total) * usage.cached_tokens
-            + self.output.at(total) * usage.output_tokens
-        ) / _MILLION
+        total, cached = usage.input_tokens, usage.cached_tokens
+        fresh_price, cached_price, output_price = self._flat or self._at(total)
+        return fresh_price * (total - cached) + cached_price * cached + output_price * usage.output_tokens
+
+    def _at(self, input_tokens: int) -> tuple[Decimal, Decimal, Decimal]:
+        """USD per token in a request with that many input tokens."""
+        rates = (self.input, self.cached_input, self.output)
+        fresh, cached, output = (rate.at(input_tokens) / _MILLION for rate in rates)
+        return fresh, cached, output
+
+    @cached_property
+    def _flat(self) -> tuple[Decimal, Decimal, Decimal] | None:
+        """The same for every request; None where prices have tiers."""
+        tiered = self.input.tiers or self.cached_input.tiers or self.output.tiers
+        return None if tiered else self._at(0)
 
     def describe(self) -> str:
         """Unit prices for a person, per million tokens."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Container, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -71,8 +72,19 @@ class BatchProvider(Protocol):
         """Where the batch stands. `Rejected` with status 404: this account does not know it."""
         ...
 
-    def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
-        """The results of an ended batch, unordered, streamed. Raises `Transient` when the download was cut short.
+    async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
+        """Where those of ``ids`` stand that the provider's list of batches shows: one call answers for many.
+
+        It is read until it has shown them all, is past ``since``, or for so many ``pages``. A list may lag behind: a batch
+        that it leaves out is not gone, and is to be asked for by `get_state`. Raises when a page could not be read.
+        """
+        ...
+
+    def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
+        """The results of an ended batch, unordered, streamed.
+
+        Raises `Transient` when the download was cut short and the provider did not send the rest alone.
+        Lines whose ``hash`` is ``known`` were read before, and are left out unread.
 
         `Rejected` with status 410: the provider has the results no more; with 404: this account does not know the batch.
         """

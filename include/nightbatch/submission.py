@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +22,7 @@ from nightbatch.errors import (
     Throttled,
 )
 from nightbatch.estimating import Estimate
+from nightbatch.inputfile import InputFile
 from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch, Lane, RunParams
@@ -147,10 +148,9 @@ def _rendered(
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{batch.tag}-", suffix=".jsonl") as file:
         shelf = media.Shelf(provider, settings.media_dir)
         rendered = _render(store, provider, types, batch, shelf, file)
-        while shelf.wanted:  # outside of the transaction that reads the inputs: an upload may take minutes
+        while shelf.wanted:  # after the inputs were read: an upload may take minutes, and asks the store
             shelf.stock(store, batch)
             rendered = _render(store, provider, types, batch, shelf, file)
-        file.flush()
         yield rendered
 
 
@@ -165,42 +165,43 @@ def _sweep(folder: Path) -> None:
 def _render(
     store: Store, provider: BatchProvider, types: Types, batch: Batch, shelf: media.Shelf, file: IO[bytes]
 ) -> _Rendered:
-    file.seek(0)
-    file.truncate()
-    rendered, digest = _Rendered(Path(file.name)), hashlib.sha256()
-    limits = planning.limits(batch.provider)
-    inputs = 0
-    for job in store.batch_inputs(batch.id):
-        try:
-            kind = types.get(job.job_type)
-            if kind is None:
-                raise Rejected(f"there is no job type {job.job_type} any more")
-            if kind.endpoint(batch.provider) != batch.endpoint:
-                raise Rejected(
-                    f"a {job.job_type} job goes to {batch.provider}'s other endpoint: insert it as a job of its own"
-                )
-            kind = kind.at_version(job.prompt_version)
-            if kind.prompt_version is not None:
-                rendered.prompts.setdefault(kind.name, kind.prompt_version)
-            request = shelf.fill(kind.render_request(job.input))
-            if request is None:
-                continue  # its media are uploaded first
-            line = provider.render(custom_id(job.id, batch.id), batch.model, batch.endpoint, request) + b"\n"
-            if len(line) > limits.max_request_bytes:
-                raise Rejected(f"the request has {len(line)} bytes; {batch.provider} takes {limits.max_request_bytes}")
-        except Rejected as error:
-            rendered.bad[job.id] = str(error)
-            continue
-        # An embedding request with a list counts as that many inputs.
-        inputs += len(request.texts) if isinstance(request, EmbeddingInput) else 1
-        if file.tell() + len(line) > limits.max_bytes or inputs > limits.max_requests:
-            rendered.too_many.append(job.id)
-            continue
-        file.write(line)
-        digest.update(line)
-        rendered.job_ids.append(job.id)
-    rendered.sha256 = digest.hexdigest()
+    rendered, limits, inputs = _Rendered(Path(file.name)), planning.limits(batch.provider), 0
+    kinds = lru_cache(None)(partial(_kind, types, batch, rendered.prompts))
+    with InputFile(file) as written:
+        for job in store.batch_inputs(batch.id):
+            try:
+                request = shelf.fill(kinds(job.job_type, job.prompt_version).render_request(job.input))
+                if request is None:
+                    continue  # its media are uploaded first
+                line = provider.render(custom_id(job.id, batch.id), batch.model, batch.endpoint, request)
+                size = len(line) + 1
+                if size > limits.max_request_bytes:
+                    raise Rejected(f"the request has {size} bytes; {batch.provider} takes {limits.max_request_bytes}")
+            except Rejected as error:
+                rendered.bad[job.id] = str(error)
+                continue
+            # An embedding request with a list counts as that many inputs.
+            inputs += len(request.texts) if isinstance(request, EmbeddingInput) else 1
+            if written.size + size > limits.max_bytes or inputs > limits.max_requests:
+                rendered.too_many.append(job.id)
+                continue
+            written.add(line)
+            rendered.job_ids.append(job.id)
+    rendered.sha256 = written.sha256
     return rendered
+
+
+def _kind(types: Types, batch: Batch, prompts: dict[str, str], job_type: str, prompt_version: str | None) -> JobType:
+    """How a job of the attempt is asked; ``prompts`` gets the version. Raises `Rejected` where it cannot be."""
+    kind = types.get(job_type)
+    if kind is None:
+        raise Rejected(f"there is no job type {job_type} any more")
+    if kind.endpoint(batch.provider) != batch.endpoint:
+        raise Rejected(f"a {job_type} job goes to {batch.provider}'s other endpoint: insert it as a job of its own")
+    kind = kind.at_version(prompt_version)
+    if kind.prompt_version is not None:
+        prompts.setdefault(kind.name, kind.prompt_version)
+    return kind
 
 
 def _freeze(store: Store, batch: Batch, rendered: _Rendered) -> bool:

@@ -134,7 +134,7 @@ def test_the_same_command_again_goes_on_with_the_file_and_pays_nothing(person: P
 
 
 def test_a_fence_that_does_not_hold_ends_with_1(person: Person) -> None:
-    person.emulator.fault("openai", "file_delete", "refuse", status=404, account=person.account)
+    person.emulator.fault("openai", "file_delete", "refuse", status=404, times=None, account=person.account)
     done = person.script("--yes", ANTHROPIC_API_KEY="", GEMINI_API_KEY="none")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "[NOT AS ASSUMED] Is a create refused once its input file is deleted?" in done.stdout

@@ -1,34 +1,37 @@
 """``make bench``: what a night costs in time and memory, each stage beside its own limit, in one run.
 
-Writes ``var/bench/report.json`` (``[{stage, jobs, goal, figure, spread, met}]``) and docs/performance.md.
+Prints the table, and writes ``var/bench/report.json`` (``[{stage, jobs, goal, figure, spread, met, ...}]``) and the figures of
+docs/performance.md. ``--parts`` chooses; the night through Airflow and the peers take long, and have targets of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psycopg
-
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
+from tests.bench import ageing, document, imports, waits
+from tests.bench.server import database, server
 from tests.bench.stages import STAGES, Place, Stage
+from tests.bench.tables import markdown
 
 REPORT = Path(__file__).parents[2] / "var" / "bench" / "report.json"
+PARTS = ("stages", "nights", "imports", "waits")
+_MOST_MEMORY = 64  # MB, above the bare process with its imports
+_MOST_GROWTH = 11  # times the seconds, for ten times the jobs
+_SLOWEST_AGED = 1.1  # times the seconds of the first nights
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the report. ``spread`` is the least and the most of the rounds; ``figure`` their median."""
+    """A line of the report. ``spread`` is the least and the most of the rounds; ``figure`` their median, in ``unit``."""
 
     stage: str
     jobs: int
@@ -36,51 +39,65 @@ class Row:
     figure: float
     spread: tuple[float, float]
     met: bool
-    unit: str = "×"
+    unit: str = "times the reference's speed"
     against: str = ""
-    seconds: float = 0.0
-    memory_mb: float = 0.0
+    seconds: float | None = None
+    memory_mb: float | None = None
 
 
 def main() -> None:
+    options = _options()
+    rows: list[Row] = []
+    if "stages" in options.parts:
+        rows += stages(options.jobs, options.rounds, options.stages)
+        document.put("stages", f"{document.measured_on()}\n\n{as_markdown(rows)}")
+    if "nights" in options.parts:
+        nights = ageing.aged(options.night_jobs, options.nights)
+        rows.append(aged(nights, options.night_jobs))
+        document.put("nights", f"{document.measured_on()}\n\n{ageing.render(nights, options.night_jobs)}")
+    if "imports" in options.parts:
+        document.put("imports", f"{document.measured_on()}\n\n{imports.render(imports.measure(options.rounds))}")
+    if "waits" in options.parts:
+        document.put("waits", f"{document.measured_on()}\n\n{waits.render(waits.measure())}")
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    print(as_markdown(rows))
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less of everything, in under five minutes")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--jobs", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stages", nargs="+", default=[stage.module for stage in STAGES])
+    parser.add_argument("--nights", type=int, default=ageing.NIGHTS)
+    parser.add_argument("--night-jobs", type=int, default=100_000)
     options = parser.parse_args()
-    rows: list[Row] = []
+    if options.quick:
+        options.parts, options.jobs, options.rounds = ["stages", "nights"], [50_000], 1
+        options.nights, options.night_jobs = 8, 10_000
+    return options
+
+
+def stages(sizes: Iterable[int], rounds: int, modules: Iterable[str]) -> list[Row]:
+    """Every stage at every size, with what memory it takes at the largest and how it grows from the smallest."""
+    chosen, found = [stage for stage in STAGES if stage.module in modules], []
     with server() as postgres:
-        for jobs in options.jobs:
-            for stage in STAGES:
-                if stage.module in options.stages:
-                    rows.append(measured(postgres, stage, jobs, options.rounds))
-                    print(told(rows[-1]), flush=True)
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-
-
-@contextmanager
-def server() -> Iterator[EmbeddedPostgres]:
-    """Postgres as it comes, with fsync, in a folder that it can read as its own user."""
-    folder = Path(tempfile.mkdtemp(prefix="nb-bench-"))
-    folder.chmod(0o755)
-    try:
-        with EmbeddedPostgres(folder / "data", die_with_parent=True) as running:
-            yield running
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for jobs in sizes:
+            for stage in chosen:
+                if stage.only is None or stage.only == jobs or jobs == min(sizes) < stage.only:
+                    found.append(measured(postgres, stage, jobs, rounds))
+                    print(told(found[-1]), flush=True)
+    return [*found, *_memory(found, max(sizes)), *_growth(found, min(sizes), max(sizes))]
 
 
 def measured(postgres: EmbeddedPostgres, stage: Stage, jobs: int, rounds: int) -> Row:
     """One stage at one size: how many times the reference's speed, by round."""
-    name = f"bench_{stage.module}"
-    place = Place(postgres.create_database(name), postgres.data_dir.parent / name, jobs)
-    place.folder.mkdir()
-    place.folder.chmod(0o755)
-    try:
+    ratios, seconds, memory = [], [], []
+    with database(postgres, stage.module, jobs) as place:
         migrate(place.dsn)
         child(stage, "prepare", place)
-        ratios, seconds, memory = [], [], []
         for _ in range(rounds):
             child(stage, "reset", place)
             reference = child(stage, "reference", place)
@@ -90,10 +107,6 @@ def measured(postgres: EmbeddedPostgres, stage: Stage, jobs: int, rounds: int) -
             ratios.append(reference["seconds"] / ours["seconds"])
             seconds.append(ours["seconds"])
             memory.append(ours["memory_mb"])
-    finally:
-        shutil.rmtree(place.folder)
-        with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     figure = statistics.median(ratios)
     return Row(
         stage=stage.name,
@@ -117,7 +130,62 @@ def child(stage: Stage, function: str, place: Place) -> dict[str, float]:
     return figures
 
 
+def _memory(rows: Iterable[Row], jobs: int) -> list[Row]:
+    held = [row.memory_mb for row in rows if row.jobs == jobs and row.memory_mb is not None]
+    most = max(held, default=0.0)
+    spread = (min(held, default=0.0), most)
+    return [
+        Row("client memory", jobs, _MOST_MEMORY, most, spread, most <= _MOST_MEMORY, "MB at the most, of any stage")
+    ]
+
+
+def _growth(rows: list[Row], small: int, large: int) -> list[Row]:
+    seconds = {(row.stage, row.jobs): row.seconds for row in rows}
+    times = [
+        after / before * (10 * small / large)
+        for (stage, jobs), before in seconds.items()
+        if jobs == small < large and before and (after := seconds.get((stage, large)))
+    ]
+    if not times:
+        return []
+    most, goal = round(max(times), 2), _MOST_GROWTH
+    unit = "times the seconds for ten times the jobs, of any stage"
+    return [Row("growth", large, goal, most, (round(min(times), 2), most), most <= goal, unit)]
+
+
+def aged(nights: list[dict[str, float]], jobs: int) -> Row:
+    """How the last nights compare with the first ones."""
+    times = ageing.slowdown(nights)
+    return Row(
+        f"night {len(nights)} in one database", jobs, _SLOWEST_AGED, round(times, 2), (round(times, 2), round(times, 2)),
+        times <= _SLOWEST_AGED, "times the seconds of the first nights",
+    )  # fmt: skip
+
+
+def as_markdown(rows: Iterable[Row]) -> str:
+    """The table of docs/performance.md."""
+    head = ["stage", "jobs", "goal", "figure", "spread", "met", "seconds", "MB", "what the figure is"]
+    return markdown(
+        head,
+        [
+            [
+                row.stage,
+                f"{row.jobs:,}",
+                f"{row.goal:g}",
+                f"{row.figure:.2f}",
+                f"{row.spread[0]:.2f}–{row.spread[1]:.2f}",
+                "yes" if row.met else "no",
+                "" if row.seconds is None else f"{row.seconds:.1f}",
+                "" if row.memory_mb is None else f"{row.memory_mb:.0f}",
+                f"{row.unit}{': ' + row.against if row.against else ''}",
+            ]
+            for row in rows
+        ],
+    )
+
+
 def told(row: Row) -> str:
+    """A line for the terminal, as soon as it is known."""
     return (
         f"{row.stage:30} {row.jobs:>9,} {row.figure:7.2f} (goal {row.goal:g}, {row.spread[0]:.2f}–{row.spread[1]:.2f})"
     )

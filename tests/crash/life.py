@@ -150,13 +150,11 @@ def _watch_statements(connection: psycopg.Connection[Any], reach: Reach) -> None
                 yield copy
                 reach(f"sql {_name(statement)} written")
 
-    class ServerCursor(psycopg.ServerCursor[Any]):
-        def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        def stream(self, query: Any, *args: Any, **kwargs: Any) -> Any:
             with _around(reach, f"sql {_name(query)}"):
-                return super().execute(query, *args, **kwargs)
+                yield from super().stream(query, *args, **kwargs)
 
     connection.cursor_factory = Cursor
-    connection.server_cursor_factory = ServerCursor
 
 
 def _name(query: Any) -> str:
@@ -213,9 +211,9 @@ class _Provider:
         with self.watch.calling("get_state"):
             return await self._provider.get_state(provider_batch_id)
 
-    def _iter_results(self, provider_batch_id: str) -> Iterator[Any]:
+    def _iter_results(self, *args: Any) -> Iterator[Any]:
         with self.watch.calling("iter_results"):
-            for line in self._provider.iter_results(provider_batch_id):
+            for line in self._provider.iter_results(*args):
                 yield line
                 self.watch.reach("result line read")
 

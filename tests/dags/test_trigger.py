@@ -13,7 +13,7 @@ import pytest
 from airflow.models.trigger import Trigger
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from nightbatch.airflow import shared, trigger
+from nightbatch.airflow import shared
 from nightbatch.airflow.trigger import BatchTrigger
 from nightbatch.errors import AccountRefused, NightbatchError, Rejected, Transient
 from nightbatch.ledger import Batch
@@ -58,7 +58,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Provider:
     monkeypatch.setenv("NIGHTBATCH_POLL_SECONDS", "0.01")
     monkeypatch.setenv("NIGHTBATCH_POLL_MAX_SECONDS", "0.02")
     monkeypatch.setattr(shared, "provider_for", lambda name: scripted)
-    monkeypatch.setattr(trigger, "_read", lambda batch_id: BATCH)
+    monkeypatch.setattr(shared, "read_batches", lambda ids: {41: BATCH})
     return scripted
 
 
@@ -139,19 +139,19 @@ def test_a_ledger_that_cannot_be_reached_is_asked_again(provider: Provider, monk
     provider.answers = [ENDED]
     reads: list[Batch | NightbatchError] = [Transient("the database restarts"), BATCH]
 
-    def read(batch_id: int) -> Batch:
+    def read(ids: set[int]) -> dict[int, Batch]:
         found = reads.pop(0)
         if isinstance(found, NightbatchError):
             raise found
-        return found
+        return {found.id: found}
 
-    monkeypatch.setattr(trigger, "_read", read)
+    monkeypatch.setattr(shared, "read_batches", read)
     assert wait() == ended()
 
 
 def test_an_attempt_without_a_batch_at_the_provider_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     held = replace(BATCH, state="held", provider_batch_id=None)
-    monkeypatch.setattr(trigger, "_read", lambda batch_id: held)
+    monkeypatch.setattr(shared, "read_batches", lambda ids: {41: held})
     assert wait() == {"batch_id": 41, "outcome": "gave_up", "says": "the ledger says 'held': no provider has it."}
 
 
@@ -163,7 +163,7 @@ def test_a_slow_connection_does_not_hold_up_other_waits(provider: Provider, monk
 
         return read
 
-    monkeypatch.setattr(trigger, "_read", slow(BATCH))
+    monkeypatch.setattr(shared, "read_batches", slow({41: BATCH}))
     monkeypatch.setattr(shared, "provider_for", slow(provider))
     provider.answers = [ENDED]
 
@@ -199,14 +199,15 @@ def test_stopping_a_wait_in_any_way_leaves_the_batch_alone(provider: Provider) -
     async def start_and_stop() -> None:
         waiting = BatchTrigger(41, time.time() + 3600)
         running = asyncio.create_task(_collect(waiting))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while not provider.looks:
+                await asyncio.sleep(0.01)
         running.cancel()
         await waiting.on_kill()
         await waiting.cleanup()
         await asyncio.gather(running, return_exceptions=True)
 
     asyncio.run(start_and_stop())
-    assert provider.looks > 0
     assert not provider.cancelled
     assert BatchTrigger.on_kill is BaseTrigger.on_kill
     assert BatchTrigger.cleanup is BaseTrigger.cleanup

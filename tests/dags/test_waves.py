@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from nightbatch.airflow.waves import wave_after
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
+
+from nightbatch.airflow import waves
+from nightbatch.airflow.waves import NextWaveLink, NextWaveOperator, wave_after
+from nightbatch.postgres import plans
 
 
 @pytest.mark.parametrize(
@@ -17,3 +24,42 @@ from nightbatch.airflow.waves import wave_after
 )
 def test_waves_are_numbered(run_id: str, after: str) -> None:
     assert wave_after(run_id) == after
+
+
+@pytest.fixture
+def wanted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that another wave is wanted for."""
+    runs: list[str] = []
+
+    @contextmanager
+    def store() -> Iterator[None]:
+        yield None
+
+    monkeypatch.setattr(waves, "store", store)
+    monkeypatch.setattr(plans, "wants_another_wave", lambda ledger, run_id: run_id in runs)
+    return runs
+
+
+def next_wave(run_id: str) -> tuple[NextWaveOperator, Any]:
+    operator = NextWaveOperator(task_id="next_wave")
+    return operator, lambda: NextWaveOperator.execute.__wrapped__(  # type: ignore[attr-defined]  # past Airflow's guard
+        operator, {"run_id": run_id, "params": {"max_jobs": 5}}
+    )
+
+
+def test_the_next_wave_is_a_run_with_the_same_params_and_a_link_leads_to_it(wanted: list[str]) -> None:
+    wanted.append("manual__a+b")
+    operator, execute = next_wave("manual__a+b")
+    with pytest.raises(DagRunTriggerException) as asked:
+        execute()
+    told = asked.value
+    assert (told.trigger_dag_id, told.dag_run_id, told.conf) == ("nightbatch", "wave2_of_manual__a+b", {"max_jobs": 5})
+    assert told.skip_when_already_exists and not (told.reset_dag_run or told.wait_for_completion)
+    assert NextWaveLink().get_link(operator, ti_key=None).endswith("/dags/nightbatch/runs/wave2_of_manual__a%2Bb")
+
+
+def test_a_night_that_found_room_is_not_followed_by_another(wanted: list[str]) -> None:
+    operator, execute = next_wave("manual__1")
+    with pytest.raises(AirflowSkipException):
+        execute()
+    assert NextWaveLink().get_link(operator, ti_key=None) == ""

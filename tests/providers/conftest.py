@@ -17,8 +17,9 @@ from tests.providers.loopback import KEY, Server, Wire, serve
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waits_between_the_sdks_tries() -> Iterator[None]:
-    """OpenAI's and Anthropic's SDKs repeat reads after half a second and after one; here at once."""
+    """OpenAI's and Anthropic's SDKs repeat reads after half a second, and transfers go on after one; here at once."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nightbatch.providers.wire.RESUME_AFTER", 0.001)
         for sdk in ("openai", "anthropic"):
             patch.setattr(f"{sdk}._base_client.INITIAL_RETRY_DELAY", 0.001)
         yield

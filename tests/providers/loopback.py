@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -168,11 +168,15 @@ class Wire:
         """What the adapter makes of result lines."""
         return self.results(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
-    def results(self, *downloads: bytes | Iterator[bytes] | Reply) -> list[ResultLine | UnreadableLine]:
+    def results(
+        self, *downloads: bytes | Iterator[bytes] | Reply, known: Container[int] = ()
+    ) -> list[ResultLine | UnreadableLine]:
         """The lines of an ended batch; OpenAI may have two downloads."""
-        return list(self.iter_results(*downloads))
+        return list(self.iter_results(*downloads, known=known))
 
-    def iter_results(self, *downloads: bytes | Iterator[bytes] | Reply) -> Iterator[ResultLine | UnreadableLine]:
+    def iter_results(
+        self, *downloads: bytes | Iterator[bytes] | Reply, known: Container[int] = ()
+    ) -> Iterator[ResultLine | UnreadableLine]:
         """The same, one after the other."""
         waiting = list(downloads)
         batch = ended(self.name, self.server.url)
@@ -184,4 +188,4 @@ class Wire:
             return download if isinstance(download, Reply) else Reply(download, headers={"content-type": "text/plain"})
 
         self.server.say(route)
-        return self.provider.iter_results("batches/1")
+        return self.provider.iter_results("batches/1", known)

@@ -167,7 +167,7 @@ def test_long_names_are_shortened_in_the_middle_and_whole_in_the_title() -> None
 
 def test_turnaround_shows_the_models_with_the_most_batches_in_two_bars_each() -> None:
     chart = charts.turnaround(turnaround("m"))
-    assert chart and sorted(titles(chart)) == ["openai/m 90 % within: 2 h 30 min", "openai/m half within: 1 h 6 min"]
+    assert chart and sorted(titles(chart)) == ["openai/m 90 % in: 2 h 30 min", "openai/m half in: 1 h 6 min"]
     many = charts.turnaround(turnaround(*(f"m{number}" for number in range(20))))
     assert many and len([said for said in titles(many) if "half" in said]) == 6
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -117,6 +120,95 @@ def test_an_answer_is_checked_against_the_jobs_own_schema() -> None:
         PREDICTIONS.read_answer(Answer("succeeded", text="Certainly!"), context)
 
 
+class Listener(ThreadingHTTPServer):
+    """Whoever asks for anything is written down."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), BaseHTTPRequestHandler)
+        self.callers: list[object] = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.callers.append(client_address)
+        self.shutdown_request(request)
+
+
+@pytest.mark.fault(54)
+def test_nothing_is_fetched_for_a_schema_that_refers_to_an_address() -> None:
+    with Listener() as listener:
+        address = f"http://127.0.0.1:{listener.server_port}/schema"
+        for reference in (address, "file:///etc/hostname", "other.json", "#/enum/0", "#anchor"):
+            schema = {**SCHEMA, "properties": {"complaint": {"$ref": reference}}}
+            with pytest.raises(Rejected, match=r"a \$ref has to be # or begin with #/\$defs/"):
+                predict("$text", {"text": "x"}, schema)
+            with pytest.raises(Misfit, match="refers to itself without end, or to nothing"):
+                PREDICTIONS.read_answer(answer({"complaint": True}), json.dumps(schema).encode())
+        assert listener.callers == []
+        listener.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ({"$ref": "#/$defs/none"}, "a $ref names what is not in $defs"),
+        ({"$dynamicRef": "#"}, "no provider's structured output knows $dynamicRef"),
+        ({"type": "object", "patternProperties": {"(a+)+$": {}}}, "no provider's structured output knows patternProp"),
+        ({"type": "string", "pattern": "(?=a)b"}, "a pattern is no regular expression, or looks around or back"),
+        ({"type": "string", "pattern": "("}, "a pattern is no regular expression"),
+        ({"type": "integer", "maximum": 10**30}, "it holds a whole number of more than 64 bits"),
+    ],
+)
+def test_a_schema_that_no_answer_could_be_checked_against_is_rejected(part: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        predict("$text", {"text": "x"}, {**SCHEMA, "properties": {"complaint": {"anyOf": [part, {"type": "null"}]}}})
+    assert str(caught.value).startswith(f"schema: Value error, {reason}")
+
+
+def test_a_schema_without_an_end_is_rejected_or_read_as_a_misfit() -> None:
+    with pytest.raises(Rejected, match="it refers to itself without end"):
+        predict("$text", {"text": "x"}, {"type": "object", "$ref": "#"})
+    inner = {
+        "type": "object",
+        "properties": {"complaint": {"$ref": "#/$defs/a"}},
+        "$defs": {"a": {"$ref": "#/$defs/a"}},
+    }
+    predict("$text", {"text": "x"}, inner)
+    with pytest.raises(Misfit, match="without end"):
+        PREDICTIONS.read_answer(answer({"complaint": True}), json.dumps(inner).encode())
+
+
+def test_a_schema_that_names_itself_too_often_ends_all_the_same() -> None:
+    """Thirty definitions, each naming the next one twice: a thousand million ways to its end."""
+    chain = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(30)} | {"d30": {}}
+    began = time.process_time()
+    with pytest.raises(Rejected, match="it refers to itself without end, or too often"):
+        predict("$text", {"text": "x"}, {"type": "object", "allOf": [{"$ref": "#/$defs/d0"}], "$defs": chain})
+    deep = {"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": chain}
+    predict("$text", {"text": "x"}, deep)
+    with pytest.raises(Misfit, match="without end"):
+        PREDICTIONS.read_answer(answer({"a": 1}), json.dumps(deep).encode())
+    assert time.process_time() - began < 60
+
+
+def test_a_tree_of_nodes_is_read_as_its_schema_says() -> None:
+    node = {"type": "object", "properties": {"name": {"type": "string"}, "below": {"items": {"$ref": "#/$defs/node"}}}}
+    tree = {**node, "$defs": {"node": {**node, "required": ["name"]}}}
+    predict("$text", {"text": "x"}, tree)
+    context = json.dumps(tree).encode()
+    assert PREDICTIONS.read_answer(answer({"name": "a", "below": [{"name": "b"}]}), context).json
+    with pytest.raises(Misfit, match=r"\$\.below\[0\] breaks the rule 'required'"):
+        PREDICTIONS.read_answer(answer({"name": "a", "below": [{}]}), context)
+
+
+def test_a_pattern_is_quick_whatever_it_says() -> None:
+    schema = {"type": "object", "properties": {"complaint": {"type": "string", "pattern": r"^(\p{L}+)+$"}}}
+    predict("$text", {"text": "x"}, schema)
+    context = json.dumps(schema).encode()
+    assert PREDICTIONS.read_answer(answer({"complaint": "é" * 5000}), context)
+    with pytest.raises(Misfit, match="breaks the rule 'pattern'"):
+        PREDICTIONS.read_answer(answer({"complaint": "a" * 5000 + "!"}), context)
+
+
 # -- ready bodies
 
 
@@ -125,6 +217,8 @@ def test_a_ready_body_is_passed_through_and_its_answer_kept_as_text() -> None:
     body = {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0}
     assert raw.render_request(json.dumps({"body": body}).encode()) == ReadyBody(body)
     assert raw.read_answer(Answer("succeeded", text="Yes.")).json == b'{"text":"Yes."}'
+    with pytest.raises(Rejected, match="body: Value error, it holds a whole number of more than 64 bits"):
+        raw.render_request(b'{"body": {"max_tokens": 1000000000000000000000000000000}}')
 
 
 # -- prompt versions

@@ -19,7 +19,7 @@ from nightbatch.errors import (
     Transient,
 )
 from nightbatch.models import ProviderState
-from nightbatch.polling import Decision, Done, GiveUp, KeepWaiting, Pace, Watch, next_step
+from nightbatch.polling import Decision, Done, GiveUp, KeepWaiting, Pace, Watch, list_pages, next_step
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 DEADLINE = NOW + timedelta(hours=26)
@@ -147,3 +147,36 @@ def test_a_pause_is_never_negative_nor_past_the_deadline(
     assert isinstance(decision, KeepWaiting)
     assert 0 < decision.seconds <= left.total_seconds()
     assert decision.seconds <= pace.longest * 1.2001  # a float may round up
+
+
+def test_a_list_is_read_when_it_costs_less_than_a_look_at_each() -> None:
+    assert list_pages(due=2, waiting=2) == 0
+    assert list_pages(due=3, waiting=3) == 1
+    assert list_pages(due=8, waiting=300) == 0
+    assert list_pages(due=60, waiting=2000) == 0
+    assert list_pages(due=63, waiting=2000) == 21
+    assert list_pages(due=2000, waiting=2000) == 666
+
+
+def test_what_a_list_shows_is_looked_at_at_the_same_pace_again() -> None:
+    watch = Watch(DEADLINE, looks=2)
+    looked, listed = waiting(step(RUNNING, watch)), waiting(step(replace(RUNNING, listed=True), watch))
+    assert looked.seconds == listed.seconds
+    assert (looked.watch.looks, listed.watch.looks) == (3, 2)
+
+
+def test_a_list_that_stands_still_does_not_hide_an_end() -> None:
+    listed = replace(RUNNING, listed=True)
+    first = waiting(step(listed))
+    assert (first.alone, first.watch.listed_since) == (False, NOW)
+    assert not waiting(step(listed, first.watch, NOW + timedelta(minutes=59))).alone
+    later = waiting(step(listed, first.watch, NOW + timedelta(minutes=61)))
+    assert later.alone
+    looked = waiting(step(RUNNING, later.watch, NOW + timedelta(minutes=62)))
+    assert (looked.alone, looked.watch.listed_since) == (False, None)
+
+
+def test_a_batch_is_looked_at_by_itself_before_it_is_given_up() -> None:
+    last = waiting(step(replace(RUNNING, listed=True), now=DEADLINE))
+    assert (last.seconds, last.alone) == (0, True)
+    assert "past its deadline" in reason(step(RUNNING, last.watch, now=DEADLINE))

@@ -28,6 +28,13 @@ from nightbatch.settings import Settings
 SETTINGS = Settings(max_batch_jobs=100, settle_seconds=0.3, create_seconds=0.1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_waits_before_a_transfer_goes_on() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nightbatch.providers.wire.RESUME_AFTER", 0.001)
+        yield
+
+
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
     with EmulatorProcess(tmp_path_factory.mktemp("emulator"), turnaround=0.2) as running:
@@ -86,29 +93,38 @@ class World:
 
     def load(self, batch_id: int) -> Loaded:
         """Wait for the end, and load."""
-        batch = self.store.batch(batch_id)
-        provider = self.provider(batch.provider)
-        assert batch.provider_batch_id is not None
         deadline = time.monotonic() + 20
-        while asyncio.run(provider.get_state(batch.provider_batch_id)).phase == "running":
+        while self.runs(batch_id):
             assert time.monotonic() < deadline, "the batch does not end"
             time.sleep(0.05)
+        provider = self.provider(self.store.batch(batch_id).provider)
         return loading.load_batch(self.store, provider, job_types(), batch_id)
+
+    def runs(self, batch_id: int) -> bool:
+        """Whether its provider is still at it."""
+        batch = self.store.batch(batch_id)
+        assert batch.provider_batch_id is not None
+        return asyncio.run(self.provider(batch.provider).get_state(batch.provider_batch_id)).phase == "running"
 
     def night(self, run_id: str, **params: Any) -> list[Loaded]:
         """A whole run. A batch that finds the provider's queue full waits until those before it are loaded, as in Airflow."""
-        waiting, loaded = self.plan(run_id, **params), []
-        while waiting:
-            sent, full = [], []
-            for batch in waiting:
-                try:
-                    sent.append(self.submit_until_certain(batch))
-                except Throttled:
-                    full.append(batch)
-            assert len(full) < len(waiting), "nobody finds room"
-            loaded += [self.load(batch_id) for batch_id in sent if batch_id is not None]
-            waiting = full
-        return loaded
+        return self.load_all(*self.send_all(self.plan(run_id, **params)))
+
+    def send_all(self, batches: list[Batch]) -> tuple[list[int], list[Batch]]:
+        """What was sent, and what found the queue full."""
+        sent, full = [], []
+        for batch in batches:
+            try:
+                sent.append(self.submit_until_certain(batch))
+            except Throttled:
+                full.append(batch)
+        assert not batches or len(full) < len(batches), "nobody finds room"
+        return [batch_id for batch_id in sent if batch_id is not None], full
+
+    def load_all(self, sent: list[int], full: list[Batch]) -> list[Loaded]:
+        """Until nothing is left to be sent."""
+        loaded = [self.load(batch_id) for batch_id in sent]
+        return loaded + (self.load_all(*self.send_all(full)) if full else [])
 
     def states(self) -> dict[int, str]:
         return dict(self.store.connection.execute("SELECT job_id, state FROM nightbatch.job_status").fetchall())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,80 @@ def test_odd_inputs_reach_the_provider_or_say_why_not_and_stop_nobody(world: Wor
     reasons = world.rows("SELECT error FROM nightbatch.job_status WHERE state = 'rejected'")
     assert all(reasons), "each says why"
     assert world.rows("SELECT input::text FROM nightbatch.job WHERE id = ANY (%s) ORDER BY id", odd) == ODD
+    world.judge()
+
+
+HOSTILE = [
+    ("raw", '{"body": {"max_tokens": 1000000000000000000000000000000}}'),
+    ("raw", '{"body": {"max_tokens": -5}}'),
+    ("bulk_predictions", '{"template": "x", "schema": {"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1/"}}}}'),
+    ("bulk_predictions", '{"template": "x", "schema": {"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}}}'),
+    ("bulk_predictions", '{"template": "x", "schema": {"type": "object", "$ref": "#"}}'),
+    ("bulk_predictions", '{"template": "x", "schema": {"type": "object", "maximum": 1000000000000000000000000000000}}'),
+    ("fragile", '{"fails_on": "the input"}'),
+    ("fragile", '{"fails_on": "the request"}'),
+]  # fmt: skip
+FRAGILE = """
+from typing import ClassVar
+from pydantic import BaseModel
+from nightbatch.job_types.base import JobType
+from nightbatch.models import Prompt
+
+class Fragile(JobType):
+    name = "fragile"
+    models: ClassVar = {"openai": "gpt-6-luna", "anthropic": "claude-haiku-5-5", "gemini": "gemini-3.5-flash-lite"}
+    example: ClassVar = {"fails_on": "nothing"}
+    keeps_context = True
+
+    class Input(BaseModel):
+        fails_on: str
+        def model_post_init(self, context):
+            if self.fails_on == "the input":
+                raise KeyError("canary-in-an-input")
+
+    class Output(BaseModel):
+        text: str
+
+    def request(self, job):
+        if job.fails_on == "the request":
+            raise TypeError("canary-in-an-input")
+        return Prompt(user="Say something.", schema=self.schema)
+
+    def context(self, job):
+        if job.fails_on == "the context":
+            raise IndexError("canary-in-an-input")
+        return job.fails_on.encode()
+
+    def read_answer(self, answer, context=b""):
+        if context == b"the answer":
+            raise ZeroDivisionError("canary-in-an-answer")
+        return super().read_answer(answer)
+"""
+
+
+@pytest.mark.fault(39)
+def test_a_job_that_makes_its_own_type_fail_ends_with_a_reason_and_stops_nobody(
+    world: World, provider: ProviderName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the plan, which looks at a few jobs of each kind, in the rendering, and in the load, which is paid for by then."""
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    monkeypatch.setenv("NIGHTBATCH_JOB_TYPES", str(tmp_path))
+    odd = [world.store.insert_job(kind, provider, text) for kind, text in HOSTILE]
+    unread = world.store.insert_job("fragile", provider, '{"fails_on": "the answer"}')
+    good = [
+        world.store.insert_job("fragile", provider, json.dumps({"fails_on": on})) for on in ("the context", "nothing")
+    ]
+    good += world.insert(provider, 2)
+    world.night("r1")
+    states = world.states()
+    assert [states[job] for job in good] == ["succeeded"] * 4
+    assert {states[job] for job in odd} <= {"rejected", "failed"}
+    assert [states[job] for job in (*odd[:1], *odd[2:])] == ["rejected"] * 7
+    assert world.rows(
+        "SELECT outcome, billed, error, output IS NOT NULL FROM nightbatch.result WHERE job_id = %s", unread
+    ) == [("failed", True, "The job type fragile failed with ZeroDivisionError on it.", True)]
+    reasons = world.rows("SELECT error FROM nightbatch.job_status WHERE state IN ('rejected', 'failed')")
+    assert all(reasons) and "canary" not in str(reasons)
     world.judge()
 
 

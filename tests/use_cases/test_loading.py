@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from nightbatch import loading
 from nightbatch.errors import ReconciliationError, Transient
@@ -14,6 +15,7 @@ from nightbatch.job_types import job_types
 from nightbatch.models import ProviderName
 from nightbatch.postgres.store import open_store
 from tests.use_cases.conftest import World
+from tests.use_cases.steps import wait_for_end
 
 
 def sent(world: World, provider: str, count: int = 4, **columns: Any) -> int:
@@ -74,7 +76,7 @@ def test_a_running_batch_is_not_loaded(world: World, provider: ProviderName) -> 
 @pytest.mark.fault(32)
 def test_a_download_cut_short_writes_nothing_and_can_be_repeated(world: World, provider: ProviderName) -> None:
     batch_id = sent(world, provider)
-    world.emulator.fault(provider, "file_download", "truncate", times=2)
+    world.emulator.fault(provider, "file_download", "truncate", times=None)
     with pytest.raises(Transient):
         world.load(batch_id)
     assert outcomes(world) == []
@@ -91,6 +93,28 @@ def test_a_line_lost_on_the_way_is_there_in_the_second_download(
     batch_id = sent(world, provider)
     world.emulator.fault(provider, "file_download", fault, times=1)
     assert world.load(batch_id).succeeded == 4
+    world.judge()
+
+
+@pytest.mark.fault(30)
+@pytest.mark.parametrize(("fault", "read"), [("corrupt", [4, 1]), ("missing_line", [3, 1])])
+def test_a_second_download_is_read_only_where_it_is_new(
+    world: World, provider: ProviderName, fault: str, read: list[int]
+) -> None:
+    """What it brings is kept, and what the first one garbled is not quarantined."""
+    batch_id = sent(world, provider)
+    wait_for_end(world, batch_id)
+    world.emulator.fault(provider, "file_download", fault, times=1)
+    adapter, downloads = world.provider(provider), []
+
+    def counted(*args: Any) -> list[Any]:
+        downloads.append(list(type(adapter).iter_results(adapter, *args)))
+        return downloads[-1]
+
+    adapter.iter_results = counted  # type: ignore[method-assign, assignment]
+    loaded = loading.load_batch(world.store, adapter, job_types(), batch_id)
+    assert [len(lines) for lines in downloads] == read
+    assert (loaded.succeeded, loaded.quarantined) == (4, 0)
     world.judge()
 
 
@@ -238,6 +262,24 @@ def test_vectors_land_in_pgvector(world: World) -> None:
     world.judge()
 
 
+def test_without_pgvector_vectors_land_as_arrays(world: World) -> None:
+    """With the column as migration 0003 makes it on such a server."""
+    world.store.connection.execute(
+        "ALTER TABLE nightbatch.embedding ALTER embedding TYPE real[] USING embedding::real[]"
+    )
+    for name in ("openai", "gemini"):
+        world.store.insert_job("embedding_generation", name, '{"text": "a red bicycle", "dimensions": 64}')
+    world.night("r1")
+    assert world.rows("SELECT cardinality(embedding) FROM nightbatch.embedding") == [64] * 2
+    assert world.rows(
+        "SELECT abs(1 - (SELECT sum(x * x) FROM unnest(embedding) AS x)) < 0.001 FROM nightbatch.embedding"
+    ) == [
+        True,
+        True,
+    ]
+    world.judge()
+
+
 @pytest.mark.fault(47)
 def test_a_load_that_fails_in_the_middle_leaves_no_row(
     world: World, provider: ProviderName, monkeypatch: pytest.MonkeyPatch
@@ -253,6 +295,24 @@ def test_a_load_that_fails_in_the_middle_leaves_no_row(
             world.load(batch_id)
     assert outcomes(world) == []
     assert world.load(batch_id).succeeded == 4
+    world.judge()
+
+
+@pytest.mark.fault(39)
+def test_a_zero_byte_in_a_providers_word_costs_no_batch(
+    world: World, provider: ProviderName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres keeps every character but that one."""
+    batch_id = sent(world, provider)
+    read = loading._Sheet._read
+
+    def with_zero(sheet: Any, job_id: int, kind: Any, line: Any) -> Any:
+        answer = structs.replace(line.answer, finish_reason="st\0op")
+        return read(sheet, job_id, kind, structs.replace(line, answer=answer))
+
+    monkeypatch.setattr(loading._Sheet, "_read", with_zero)
+    assert world.load(batch_id).succeeded == 4
+    assert world.rows("SELECT DISTINCT finish_reason FROM nightbatch.result") == ["stop"]
     world.judge()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -95,6 +96,17 @@ def test_a_job_waits_for_its_not_before(world: World) -> None:
     assert set(world.states().values()) == {"queued"}
 
 
+def test_a_job_that_is_for_later_waits_until_then(world: World) -> None:
+    due = world.insert("openai", 1, not_before=world.store.now() - timedelta(hours=1))
+    later = world.insert("openai", 1, not_before=world.store.now() + timedelta(seconds=2), priority=10)
+    (batch,) = world.plan("r1")
+    assert (batch.job_count, world.states()) == (1, {due[0]: "batched", later[0]: "queued"})
+    assert world.plan("r2") == []
+    while world.store.now() < world.rows("SELECT not_before FROM nightbatch.job WHERE id = %s", later[0])[0]:
+        time.sleep(0.2)
+    assert [batch.job_count for batch in world.plan("r3")] == [1]
+
+
 @pytest.mark.fault(41)
 def test_what_can_never_be_sent_is_rejected_with_the_reason_and_stops_nobody(world: World) -> None:
     world.insert("openai", 2)
@@ -108,6 +120,35 @@ def test_what_can_never_be_sent_is_rejected_with_the_reason_and_stops_nobody(wor
     assert reasons[2] == "headline: Input should be a valid string"
     assert reasons[3].startswith("input: Invalid JSON")
     world.judge()
+
+
+def test_inputs_come_as_the_bytes_that_were_inserted_whatever_the_clients_encoding(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ['{ "headline": "café “so”\\n🧪" }', '{\n\t"headline" : "a\\u0000\\ud800", "n": 1e400,\r\n "n": 1 }']
+    for text in texts:
+        world.store.insert_job("creative_scoring", "openai", text)
+    (batch,) = world.plan()
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with open_store(world.dsn) as store:
+        assert [job.input for job in store.batch_inputs(batch.id)] == [text.encode() for text in texts]
+        assert [job.job_type for job in store.batch_inputs(batch.id, ["creative_scoring"])] == ["creative_scoring"] * 2
+        assert list(store.batch_inputs(batch.id, [])) == []
+
+
+def test_a_rendering_that_breaks_off_leaves_the_connection_as_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.settings = replace(world.settings, max_batch_jobs=500)  # more than are read at once
+    world.insert("openai", 500)
+    (batch,) = world.plan()
+    adapter = world.provider("openai")
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(adapter, "render", lambda *_: 1 // 0)
+        submission.submit_batch(world.store, adapter, job_types(), world.settings, batch.id)
+    assert world.store.batch(batch.id).state == "planned"
+    assert list(Path(world.settings.work_dir).glob(f"{batch.tag}-*")) == []
+    assert world.submit(batch) == batch.id
 
 
 def test_jobs_of_a_type_whose_file_is_broken_wait_for_it(

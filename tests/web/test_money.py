@@ -7,7 +7,7 @@ import io
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -31,34 +31,61 @@ def a_night(world: World) -> None:
     world.night("r1")
 
 
-def test_all_five_ways_to_ask_give_the_same_figures(client: Client, world: World) -> None:
-    a_night(world)
-    today = datetime.now(UTC).date().isoformat()
-    days = {"from_day": today, "to_day": today}
-    ((saved, paid, jobs),) = world.rows(
-        "SELECT sum(savings_usd), sum(batch_cost_usd), sum(jobs)::bigint FROM nightbatch_report.savings_daily WHERE day = %s",
-        today,
+COUNTED = (
+    "jobs", "succeeded", "failed", "input_tokens", "cached_tokens", "output_tokens", "realtime_cost_usd", "batch_cost_usd",
+    "wasted_cost_usd", "savings_usd", "unpriced",
+)  # fmt: skip
+
+
+def earlier(world: World, *, days: int) -> None:
+    """The nights so far once more, so many days ago."""
+    world.store.connection.execute(
+        "INSERT INTO nightbatch_report.batch_rollup"
+        " SELECT batch_id + 1000 * %(days)s, job_type, run_id, day - %(days)s, provider, model, jobs, succeeded, failed,"
+        " requeued, input_tokens, cached_tokens, output_tokens, realtime_cost_usd, batch_cost_usd, wasted_cost_usd, unpriced,"
+        " paid_again, realtime_jobs FROM nightbatch_report.batch_rollup WHERE run_id = 'r1' AND batch_id < 1000",
+        {"days": days},
     )
+
+
+def test_all_five_ways_to_ask_give_the_same_figures(client: Client, world: World) -> None:
+    """Of the thirty days that the page shows, with a night before them that only counts for all there ever was."""
+    a_night(world)
+    for ago in (1, 29, 30):
+        earlier(world, days=ago)
+    today = datetime.now(UTC).date()
+    first = today - timedelta(days=29)
+    days = {"from_day": first.isoformat(), "to_day": today.isoformat()}
+    sums = ", ".join(f"sum({name})" for name in COUNTED)
+    (sql,) = world.rows(f"SELECT {sums} FROM nightbatch_report.savings_daily WHERE day BETWEEN %s AND %s", first, today)
     api = client.get("savings", params=days).json()["total"]
     report = client.get("report", params=days).json()
     table = csv.DictReader(io.StringIO(client.get("report", params={**days, "format": "csv"}).text))
     (total,) = [row for row in table if row["by"] == "total"]
-    command = [sys.executable, "-m", "nightbatch.cli", "report", "--from-day", today, "--to-day", today, "--json"]
+    command = [sys.executable, "-m", "nightbatch.cli", "report", "--last", "30", "--json"]
     told = json.loads(
         subprocess.run(command, check=True, capture_output=True, env={"NIGHTBATCH_DSN": world.dsn}).stdout
     )
-    for found in (api, report, total, told):
-        assert (Decimal(found["savings_usd"]), Decimal(found["batch_cost_usd"]), int(found["jobs"])) == (
-            saved,
-            paid,
-            jobs,
-        )
-    page = client.get("dashboard", headers={"Accept": "text/html"}).text
-    assert f'<dd id="saved-total">{usd(saved)}</dd>' in page and f'<dd id="saved-month">{usd(saved)}</dd>' in page
-    assert Decimal(client.get("dashboard").json()["saved_usd"]) == saved
+    page = client.get("dashboard").json()
+    for found in (api, report, total, told, page["recent"]["total"]):
+        assert tuple(Decimal(str(found[name])) for name in COUNTED) == sql
+    wanted = dict(zip(COUNTED, sql, strict=True))
+    assert wanted["jobs"] == 30 and wanted["wasted_cost_usd"] > 0 and wanted["unpriced"] == 3
+    (ever,) = world.rows("SELECT sum(savings_usd) FROM nightbatch_report.savings_daily")
+    month = world.rows(
+        "SELECT sum(savings_usd) FROM nightbatch_report.savings_daily WHERE day >= %s", today.replace(day=1)
+    )
+    html = client.get("dashboard", headers={"Accept": "text/html"}).text
+    for name, value in (("total", ever), ("month", month[0]), ("recent", wanted["savings_usd"])):
+        assert f'<dd id="saved-{name}">{usd(value)}</dd>' in html
+    assert f"<dd>{usd(wanted['batch_cost_usd'])}</dd>" in html
+    assert (
+        f"{usd(wanted['realtime_cost_usd'])} in realtime; {usd(wanted['wasted_cost_usd'])} wasted; 3 jobs unpriced"
+        in html
+    )
+    assert (Decimal(page["saved_usd"]), Decimal(page["saved_month_usd"])) == (ever, month[0])
     for format_ in ("markdown", "html"):
-        assert usd(saved) in client.get("report", params={**days, "format": format_}).text
-    assert client.get("report", params={"run_id": "r1"}).json()["savings_usd"] == told["savings_usd"]
+        assert usd(wanted["savings_usd"]) in client.get("report", params={**days, "format": format_}).text
     assert client.get("report", params={"run_id": "no such run"}).status_code == 404
     assert client.get("savings", params={"from_day": "2026-11-24", "to_day": "2026-11-23"}).status_code == 422
 

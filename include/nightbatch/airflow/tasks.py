@@ -97,8 +97,9 @@ def reprocessing_form(job_types: list[str]) -> dict[str, Param]:
             None,
             type=["null", "string"],
             enum=[None, *PROVIDERS],
+            values_display={"null": "the one that answered"},
             title="To provider",
-            description="Ask this provider. Empty keeps it.",
+            description="Ask this provider.",
         ),
         "prompt_version": text("Prompt version", "Ask with this version of the prompt. Empty takes the newest."),
         "job_types": Param(

@@ -10,8 +10,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from nightbatch.airflow.hooks import store
-from nightbatch.airflow.shared import accounts
+from nightbatch.airflow.shared import shared
 from nightbatch.errors import NightbatchError
 from nightbatch.ledger import Batch
 from nightbatch.models import ProviderState
@@ -44,14 +43,15 @@ class BatchTrigger(BaseTrigger):
         settings = Settings.from_env()
         pace = Pace(first=settings.poll_seconds, longest=settings.poll_max_seconds)
         watch = Watch(datetime.fromtimestamp(self.deadline, UTC))
+        pause, alone = 0.0, False
         while True:
-            decision = next_step(await self._look(), watch, datetime.now(UTC), pace, random.random())
+            seen = await self._look(pause, pace, alone=alone)
+            decision = next_step(seen, watch, datetime.now(UTC), pace, random.random())
             match decision:
                 case KeepWaiting():
                     if decision.warning:
                         self.log.warning("Batch %s: %s", self.batch_id, decision.warning)
-                    watch = decision.watch
-                    await asyncio.sleep(decision.seconds)
+                    watch, pause, alone = decision.watch, decision.seconds, decision.alone
                 case Done():
                     yield self._event("ended", decision.status)
                     return
@@ -59,20 +59,20 @@ class BatchTrigger(BaseTrigger):
                     yield self._event("gave_up", decision.reason)
                     return
 
-    async def _look(self) -> ProviderState | NightbatchError:
+    async def _look(self, pause: float, pace: Pace, *, alone: bool) -> ProviderState | NightbatchError:
+        """After the pause, unless another's look brings the answer before."""
         try:
             if self._batch is None:
-                self._batch = await asyncio.to_thread(_read, self.batch_id)
-            if self._batch.provider_batch_id is None:
-                return NightbatchError(f"the ledger says {self._batch.state!r}: no provider has it.")
-            return await accounts().state(self._batch.provider, self._batch.provider_batch_id)
+                await asyncio.sleep(pause)  # of a ledger that could not be read
+                self._batch, pause = await shared().ledger.batch(self.batch_id), 0.0
+            batch = self._batch
+            if batch.provider_batch_id is None:
+                return NightbatchError(f"the ledger says {batch.state!r}: no provider has it.")
+            sent_at = batch.intent_at or batch.planned_at
+            account = shared().account(batch.provider)
+            return await account.state(batch.provider_batch_id, sent_at, after=pause, company=pace.company, alone=alone)
         except NightbatchError as error:
             return error
 
     def _event(self, outcome: str, says: str) -> TriggerEvent:
         return TriggerEvent({"batch_id": self.batch_id, "outcome": outcome, "says": says})  # type: ignore[no-untyped-call]
-
-
-def _read(batch_id: int) -> Batch:
-    with store() as ledger:
-        return ledger.batch(batch_id)

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nightbatch import council, intake, reporting
+from nightbatch import council, intake, reporting, reprocessing
 from nightbatch.demo.highlights import highlights
 from nightbatch.demo.jobs import creatives, demo_jobs
 from nightbatch.demo.progress import watch
@@ -42,12 +42,14 @@ _COUNCIL: list[tuple[ProviderName, str | None]] = [
     ("openai", "gpt-6-sol"),
 ]
 _COUNCILS = 5
-_AGAIN = {"to_model": "gpt-6-sol", "job_types": ["hook_generation"], "from_model": "gpt-6-luna"}
+_AGAIN: dict[str, Any] = {"to_model": "gpt-6-sol", "job_types": ["hook_generation"], "from_model": "gpt-6-luna"}
+_OTHERS: list[ProviderName] = ["anthropic", "gemini"]
+_PIPE_COLUMNS = 120  # where there is no screen to say how wide it is
 
 
 def main() -> int:
     """0 when the night went through and the bill agrees to the last digit; 130 after Ctrl-C."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & would have it ignored
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -75,10 +77,9 @@ def _demo(console: Console, root: Path) -> int:
         console.print(f"Started the Dag [cyan]nightbatch[/cyan] in Airflow at {stack.api_url}\n")
         deadline = time.monotonic() + _DEADLINE_SECONDS
         states = [watch(stack, run_id, console, deadline=deadline)]
+        _ask_others(stack)
         again = f"again_of_{stack.trigger('nightbatch_reprocess', _AGAIN | _today())}"
-        console.print(
-            "\nSome of its answers once more, from another model: the Dag [cyan]nightbatch_reprocess[/cyan]\n"
-        )
+        console.print("\nSome of its answers once more, from other models: the Dag [cyan]nightbatch_reprocess[/cyan]\n")
         states.append(watch(stack, again, console, deadline=deadline))
         with open_store(stack.dsn) as store:
             report = reporting.run_report(store, run_id, again)
@@ -126,6 +127,18 @@ def _convene(stack: Stack) -> int:
     return _COUNCILS * len(_COUNCIL)
 
 
+def _ask_others(stack: Stack) -> None:
+    """Queue the same answers again for the other providers; the Dag's run takes them along with its own."""
+    now = datetime.now(UTC)
+    with open_store(stack.dsn) as store:
+        for provider in _OTHERS:
+            wish = reprocessing.Wish(
+                since=now - timedelta(days=1), until=now, job_types=("hook_generation",), from_model=_AGAIN["from_model"],
+                to_provider=provider,
+            )  # fmt: skip
+            reprocessing.send_again(store, job_types(), wish)
+
+
 def _today() -> dict[str, str]:
     """The day of the results, in the stack's time zone, with the one before: midnight may pass."""
     now = datetime.now(UTC)
@@ -156,7 +169,6 @@ def _job(line: dict[str, Any]) -> str:
 
 
 def _say_goodbye(console: Console, problems: list[str], seconds: float) -> None:
-    console.print()
     for problem in problems:
         console.print(f"[red]Wrong:[/red] {problem}")
     if not problems:

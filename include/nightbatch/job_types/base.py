@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import msgspec
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from nightbatch.canonical import canonical_json
 from nightbatch.errors import NightbatchError, Rejected
 from nightbatch.models import Answer, EmbeddingInput, Endpoint, ProviderName, Request
 
@@ -27,8 +28,7 @@ class Misfit(NightbatchError):
     """A paid answer that does not fit the job type's output: the job fails, and its cost is waste."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True, gc=False):
     """What a job came to: JSON for ``result.output``, and vectors for ``nightbatch.embedding``."""
 
     json: bytes
@@ -83,7 +83,8 @@ class JobType(ABC):
     @property
     def system(self) -> str | None:
         """The system prompt of the version in use."""
-        return self.prompts[self.prompt_version] if self.prompt_version else None
+        version = self.prompt_version
+        return self.prompts[version] if version else None
 
     def at_version(self, version: str | None) -> JobType:
         """This type with another version of its prompt. Raises `Rejected` for one that it does not have."""
@@ -108,13 +109,24 @@ class JobType(ABC):
             raise Rejected(f"{where}: {first['msg']}") from None
 
     def render_request(self, raw: bytes) -> Request:
-        """The request for a job's JSON input. Raises `Rejected` as `read_input` does."""
-        return self.request(self.read_input(raw))
+        """The request for a job's JSON input. Raises `Rejected` as `read_input` does, and for whatever fails in a team's type."""
+        try:
+            return self.request(self.read_input(raw))
+        except Rejected:
+            raise
+        except Exception as error:  # it costs this job only, not the night
+            raise Rejected(f"the job type {self.name} failed with {type(error).__name__} on it") from error
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """The validated output. Raises `Misfit` with a reason that names the field, never its value."""
+        text = answer.text or ""
         try:
-            return Read(self.Output.model_validate_json(answer.text or "").model_dump_json().encode())
+            if self._canonical:
+                return Read(self._canonical(text))
+        except (ValueError, TypeError):
+            pass  # the model itself has the last word, and the reason
+        try:
+            return Read(self.Output.model_validate_json(text).model_dump_json().encode())
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"])) or "answer"
@@ -123,6 +135,10 @@ class JobType(ABC):
             raise Misfit("the answer does not fit: it holds half a character") from None
 
     _version: str | None = None
+
+    @cached_property
+    def _canonical(self) -> Callable[[str], bytes] | None:
+        return canonical_json(self.Output)
 
     @cached_property
     def schema(self) -> dict[str, Any]:
@@ -167,6 +183,15 @@ class EmbeddingType(JobType):
         if not all(math.isfinite(sum(v)) and min(v) >= -_FLOAT4 and max(v) <= _FLOAT4 for v in vectors):
             raise Misfit("the answer does not fit: a vector holds something that is no number, or one too large")
         return Read(orjson.dumps({"count": len(vectors), "dimensions": sizes.pop()}), vectors)
+
+
+def writable(value: dict[str, Any]) -> dict[str, Any]:
+    """The same. Raises `ValueError` for what JSON can hold and no request can: a whole number of more than 64 bits."""
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        raise ValueError("it holds a whole number of more than 64 bits, or is nested too deep") from None
+    return value
 
 
 def strict(node: Any) -> Any:

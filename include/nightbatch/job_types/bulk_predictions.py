@@ -6,12 +6,11 @@ from string import Template
 from typing import Annotated, Any, ClassVar
 
 import orjson
-from jsonschema import Draft202012Validator, SchemaError
-from jsonschema import ValidationError as DoesNotFit
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator
 
+from nightbatch import foreign_schema
 from nightbatch.errors import Rejected
-from nightbatch.job_types.base import JobType, Misfit, Read, strict
+from nightbatch.job_types.base import JobType, Misfit, Read, strict, writable
 from nightbatch.models import Answer, Prompt, ProviderName
 
 
@@ -36,7 +35,7 @@ class BulkPredictions(JobType):
 
         template: Annotated[str, Field(min_length=1)]
         values: dict[str, str | int | float | bool] = {}
-        answer: Annotated[dict[str, Any], Field(alias="schema")]
+        answer: Annotated[dict[str, Any], Field(alias="schema"), AfterValidator(writable)]
         system: str | None = None
         max_tokens: Annotated[int, Field(ge=1, le=32_000)] = 1024
 
@@ -45,10 +44,7 @@ class BulkPredictions(JobType):
         def _is_a_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
             if schema.get("type") != "object":
                 raise ValueError('its type has to be "object"')
-            try:
-                Draft202012Validator.check_schema(schema)
-            except SchemaError as error:
-                raise ValueError(f"no JSON schema: {error.json_path} is wrong") from None
+            foreign_schema.require_usable(schema)
             return schema
 
     class Output(BaseModel):
@@ -74,9 +70,11 @@ class BulkPredictions(JobType):
         """The answer as the schema wants it. Raises `Misfit` with the place that does not fit, never its value."""
         try:
             found = orjson.loads(answer.text or "")
-            Draft202012Validator(orjson.loads(context or b"{}")).validate(found)
-            return Read(orjson.dumps(found))
-        except DoesNotFit as error:
-            raise Misfit(f"the answer does not fit: {error.json_path} breaks the rule {error.validator!r}") from None
+            fault = foreign_schema.fault(orjson.loads(context or b"{}"), found)
+        except foreign_schema.Endless:
+            raise Misfit("the answer does not fit: its schema refers to itself without end, or to nothing") from None
         except ValueError:
             raise Misfit("the answer does not fit: it is no JSON") from None
+        if fault:
+            raise Misfit(f"the answer does not fit: {fault.json_path} breaks the rule {fault.validator!r}")
+        return Read(orjson.dumps(found))

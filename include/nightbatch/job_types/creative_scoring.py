@@ -59,6 +59,5 @@ class CreativeScoring(JobType):
 
     def request(self, job: Input) -> Prompt:
         """The creative, field by field."""
-        fields = job.model_dump(exclude_none=True)
-        user = "\n".join(f"{name}: {value}" for name, value in fields.items())
+        user = "\n".join([f"{name}: {value}" for name, value in vars(job).items() if value is not None])
         return Prompt(user=user, system=self.system, schema=self.schema, schema_name="creative_score", max_tokens=1024)

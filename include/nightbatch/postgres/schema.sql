@@ -617,18 +617,23 @@ CREATE VIEW nightbatch.request AS
             WHEN (r.outcome = ANY (ARRAY['succeeded'::text, 'duplicate'::text])) THEN false
             ELSE ((NOT (EXISTS ( SELECT
                FROM nightbatch.retried p
-              WHERE ((p.batch_id = m.batch_id) AND (p.job_id = m.job_id))))) AND ((EXISTS ( SELECT
+              WHERE ((p.batch_id = m.batch_id) AND (p.job_id = m.job_id))
+             OFFSET 0))) AND ((EXISTS ( SELECT
                FROM nightbatch.open_job o
-              WHERE (o.job_id = m.job_id))) OR (EXISTS ( SELECT
+              WHERE (o.job_id = m.job_id)
+             OFFSET 0)) OR (EXISTS ( SELECT
                FROM nightbatch.dismissed d
-              WHERE (d.job_id = m.job_id))) OR (EXISTS ( SELECT
+              WHERE (d.job_id = m.job_id)
+             OFFSET 0)) OR (EXISTS ( SELECT
                FROM (nightbatch.result later
                  JOIN nightbatch.batch l ON ((l.id = later.batch_id)))
-              WHERE ((later.job_id = m.job_id) AND (later.batch_id > m.batch_id) AND (l.duplicate_of IS NULL))))))
+              WHERE ((later.job_id = m.job_id) AND (later.batch_id > m.batch_id) AND (l.duplicate_of IS NULL))
+             OFFSET 0))))
         END AS requeued,
     (r.billed AND ((r.outcome = 'duplicate'::text) OR (EXISTS ( SELECT
            FROM nightbatch.result earlier
-          WHERE ((earlier.job_id = m.job_id) AND (earlier.batch_id < m.batch_id) AND earlier.billed AND (earlier.outcome <> 'duplicate'::text)))))) AS paid_again
+          WHERE ((earlier.job_id = m.job_id) AND (earlier.batch_id < m.batch_id) AND earlier.billed AND (earlier.outcome <> 'duplicate'::text))
+         OFFSET 0)))) AS paid_again
    FROM (((nightbatch.batch_job m
      JOIN nightbatch.batch b ON ((b.id = m.batch_id)))
      JOIN nightbatch.job j ON ((j.id = m.job_id)))

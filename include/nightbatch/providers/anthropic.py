@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Container, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,9 +33,12 @@ from nightbatch.models import (
     UnreadableLine,
     Usage,
 )
+from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
+    Download,
+    LineWriter,
     PerLoop,
     added,
     brief,
@@ -45,7 +49,6 @@ from nightbatch.providers.wire import (
     named,
     quiet,
     read_object,
-    render_line,
     require_fit,
     still_kept,
     tls,
@@ -53,6 +56,7 @@ from nightbatch.providers.wire import (
     unanswered,
     usage,
     well_formed,
+    whole,
     why_unusable,
 )
 
@@ -92,11 +96,7 @@ class AnthropicBatches:
         return planning.limits("anthropic")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
-        if isinstance(request, EmbeddingInput):
-            raise Rejected("Anthropic has no embeddings")
-        require_fit(endpoint, request)
-        params = request.body | {"model": model} if isinstance(request, ReadyBody) else _params(model, request)
-        return render_line({"custom_id": custom_id, "params": params})
+        return _LINES.write(custom_id, model, endpoint, request)
 
     def upload(self, submission: Submission, path: Path) -> None:
         """There are no files: the create carries the requests."""
@@ -139,19 +139,30 @@ class AnthropicBatches:
         with self._errors():
             return _state(await self._async.client().messages.batches.retrieve(provider_batch_id))
 
-    def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
+    async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
+        found: dict[str, ProviderState] = {}
+        with self._errors():
+            page = await self._async.client().messages.batches.list(limit=min(1000, 100 * pages))
+            for left in reversed(range(pages)):
+                found |= {batch.id: _state(batch) for batch in page.data if batch.id in ids}
+                past = bool(page.data) and all(batch.created_at < since for batch in page.data)
+                if not left or past or len(found) == len(ids) or not page.has_next_page():
+                    break
+                page = await page.get_next_page()
+        return found
+
+    def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         """Raw lines: the SDK's objects take a result of an unknown type for one that succeeded."""
         with self._errors():
             batch = self._client.messages.batches.retrieve(provider_batch_id)
             if batch.archived_at:
                 raise Rejected("Anthropic does not keep the results any more: they are archived.", status=410)
-        with (
-            still_kept(),
-            self._errors(),
-            self._client.messages.batches.with_streaming_response.results(provider_batch_id) as response,
-        ):
-            for line in lines(response.iter_bytes()):
+        with still_kept(), self._errors():
+            for line in lines(whole(partial(self._download, provider_batch_id)), known):
                 yield _read(line)
+
+    def _download(self, provider_batch_id: str, headers: dict[str, str]) -> AbstractContextManager[Download]:
+        return self._client.messages.batches.with_streaming_response.results(provider_batch_id, extra_headers=headers)
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))
@@ -195,6 +206,17 @@ class AnthropicBatches:
         except (anthropic.AnthropicError, ValueError, TypeError, KeyError, AttributeError) as error:
             # Status 200 with something else in it, as from a login page on the way; or results that are not there yet.
             raise Transient(f"Anthropic's answer could not be read: {type(error).__name__}") from None
+
+
+def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
+    if isinstance(request, EmbeddingInput):
+        raise Rejected("Anthropic has no embeddings")
+    require_fit(endpoint, request)
+    params = request.body | {"model": model} if isinstance(request, ReadyBody) else _params(model, request)
+    return {"custom_id": custom_id, "params": params}
+
+
+_LINES = LineWriter(_line)
 
 
 def _params(model: str, prompt: Prompt) -> dict[str, Any]:
@@ -267,6 +289,10 @@ def _state(batch: MessageBatch) -> ProviderState:
 
 
 def _read(line: bytes) -> ResultLine | UnreadableLine:
+    return plain.anthropic_line(line) or _read_any(line)
+
+
+def _read_any(line: bytes) -> ResultLine | UnreadableLine:
     found = read_object(line)
     if isinstance(found, UnreadableLine):
         return found

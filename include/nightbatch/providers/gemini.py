@@ -6,9 +6,10 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,9 +41,13 @@ from nightbatch.models import (
     UploadedMedia,
     Usage,
 )
+from nightbatch.providers import plain
 from nightbatch.providers.wire import (
+    MOST_RESUMED,
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
+    Download,
+    LineWriter,
     PerLoop,
     added,
     brief,
@@ -53,7 +58,6 @@ from nightbatch.providers.wire import (
     named,
     quiet,
     read_object,
-    render_line,
     require_fit,
     still_kept,
     tls,
@@ -61,7 +65,9 @@ from nightbatch.providers.wire import (
     unanswered,
     usage,
     vector,
+    wait_for_the_line,
     well_formed,
+    whole,
     why_unusable,
 )
 
@@ -69,7 +75,8 @@ from nightbatch.providers.wire import (
 # https://ai.google.dev/api/batch-api
 _VERSION = "v1beta"
 _BASE_URL = "https://generativelanguage.googleapis.com"
-_SDK_TIMEOUT_MS = 300_000  # for one call, or for one 8 MB piece of an upload
+_SDK_TIMEOUT_MS = 300_000  # for one call
+_PIECE = 8 << 20
 _ACTIVE_SECONDS = 120.0
 _VIDEO_SECONDS = 1800.0  # a long video is worked on for minutes
 _FILE_KEPT = timedelta(hours=48)  # https://ai.google.dev/gemini-api/docs/files
@@ -102,7 +109,7 @@ class GeminiBatches:
     def __init__(self, *, api_key: str, base_url: str | None = None, account: str | None = None) -> None:
         quiet()
         self._key = api_key
-        root = (base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or _BASE_URL).rstrip("/")
+        self._root = root = (base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or _BASE_URL).rstrip("/")
         # The client is kept: a chained temporary fails with "client has been closed".
         self._client = genai.Client(
             api_key=api_key,
@@ -130,10 +137,7 @@ class GeminiBatches:
         return planning.limits("gemini")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
-        """The model stands in the create's URL."""
-        require_fit(endpoint, request)
-        body = _request_body(request)
-        return render_line({"key": custom_id, "request": body})
+        return _LINES.write(custom_id, model, endpoint, request)
 
     def upload(self, submission: Submission, path: Path) -> str:
         """Named after the tag, and never twice the same: an upload that arrives late must not bring a fenced file back.
@@ -214,7 +218,22 @@ class GeminiBatches:
         with self._errors():
             return _state(_object(await self._async.client().get(provider_batch_id)))
 
-    def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
+    async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
+        """Nothing says in which order batches are listed, so ``since`` ends nothing."""
+        found: dict[str, ProviderState] = {}
+        token = ""
+        with self._errors():
+            for _ in range(pages):
+                asked = {"pageSize": "100", "pageToken": token}
+                page = _object(await self._async.client().get("batches", params=asked))
+                operations = page.get("operations") or ()
+                found |= {operation["name"]: _state(operation) for operation in operations if operation["name"] in ids}
+                token = page.get("nextPageToken") or ""
+                if not token or len(found) == len(ids):
+                    break
+        return found
+
+    def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         """An expired or cancelled batch has nothing to fetch.
 
         The download alone follows redirects, as the SDK does; the key stays with its host.
@@ -227,11 +246,17 @@ class GeminiBatches:
                 raise Rejected("Gemini does not name the results of this batch, or does not any more.", status=410)
         if not name:
             return
-        download = self._http.stream("GET", f"{name}:download", params={"alt": "media"}, follow_redirects=True)
-        with still_kept(), self._errors(), download as response:
-            genai_errors.APIError.raise_for_response(response)
-            for line in lines(response.iter_bytes()):
+        with still_kept(), self._errors():
+            for line in lines(whole(partial(self._download, name)), known):
                 yield _read(line)
+
+    @contextmanager
+    def _download(self, name: str, headers: dict[str, str]) -> Iterator[Download]:
+        asked = {"params": {"alt": "media"}, "headers": headers, "follow_redirects": True}
+        with self._http.stream("GET", f"{name}:download", **asked) as response:
+            if response.status_code != 206:  # which the SDK takes for an error
+                genai_errors.APIError.raise_for_response(response)
+            yield response
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))
@@ -254,8 +279,67 @@ class GeminiBatches:
         self._get("batches", pageSize="1")
 
     def _upload(self, name: str, path: Path, mime_type: str = "jsonl") -> types.File:
-        config = types.UploadFileConfig(name=name, display_name=name, mime_type=mime_type)
-        return self._client.files.upload(file=path, config=config)
+        """In pieces, as the SDK does; but its loop ends when a connection breaks, and this one goes on from there."""
+        size = path.stat().st_size
+        url = self._start_upload(name, size, mime_type)
+        offset = broken = 0
+        with path.open("rb") as content:
+            while True:
+                content.seek(offset)
+                try:
+                    offset = self._send_piece(url, content.read(_PIECE), offset, size)
+                except (httpx2.TransportError, genai_errors.APIError) as error:
+                    given_up = isinstance(error, genai_errors.ClientError) and not broken
+                    if given_up or broken == MOST_RESUMED:
+                        raise
+                    broken += 1
+                    wait_for_the_line(broken)
+                    offset = self._received(url, size)
+                if offset >= size:
+                    return self._arrived(name, size)
+
+    def _arrived(self, name: str, size: int) -> types.File:
+        """The file, seen once it is there: the answer to its last piece may be lost."""
+        try:
+            file = self._client.files.get(name=f"files/{name}")
+        except genai_errors.ClientError as error:
+            if error.code not in (403, 404):
+                raise
+            raise Transient("The upload to Gemini broke off.") from None
+        if file.size_bytes != size:
+            raise Transient("Gemini has another file than was uploaded.")
+        return file
+
+    def _start_upload(self, name: str, size: int, mime_type: str) -> httpx2.URL:
+        """Where the pieces go; at the host of the connection, as the SDK has it."""
+        headers = {
+            "X-Goog-Upload-Protocol": "resumable",
+            "X-Goog-Upload-Command": "start",
+            "X-Goog-Upload-Header-Content-Length": str(size),
+            "X-Goog-Upload-Header-Content-Type": mime_type,
+        }
+        described = {"name": f"files/{name}", "displayName": name, "mimeType": mime_type, "sizeBytes": str(size)}
+        response = self._http.post(f"{self._root}/upload/{_VERSION}/files", json={"file": described}, headers=headers)
+        genai_errors.APIError.raise_for_response(response)
+        home = httpx2.URL(self._root)
+        told = httpx2.URL(response.headers["x-goog-upload-url"])
+        return told.copy_with(scheme=home.scheme, host=home.host, port=home.port)
+
+    def _send_piece(self, url: httpx2.URL, piece: bytes, offset: int, size: int) -> int:
+        """How much has arrived."""
+        arrived = offset + len(piece)
+        command = "upload, finalize" if arrived == size else "upload"
+        headers = {"X-Goog-Upload-Command": command, "X-Goog-Upload-Offset": str(offset)}
+        genai_errors.APIError.raise_for_response(self._http.post(url, content=piece, headers=headers))
+        return arrived
+
+    def _received(self, url: httpx2.URL, size: int) -> int:
+        """How much had arrived before the break: all of it, where the upload has ended and only its answer was lost."""
+        response = self._http.post(url, headers={"X-Goog-Upload-Command": "query"})
+        if response.status_code == 404 or response.headers.get("x-goog-upload-status") == "final":
+            return size
+        genai_errors.APIError.raise_for_response(response)
+        return int(response.headers["x-goog-upload-size-received"])
 
     def _until_active(self, file: types.File, seconds: float) -> types.File:
         deadline = time.monotonic() + seconds
@@ -327,6 +411,15 @@ def _object(response: httpx2.Response) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise TypeError
     return found
+
+
+def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
+    """The model stands in the create's URL."""
+    require_fit(endpoint, request)
+    return {"key": custom_id, "request": _request_body(request)}
+
+
+_LINES = LineWriter(_line)
 
 
 def _request_body(request: Request) -> dict[str, Any]:
@@ -473,6 +566,10 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _read(line: bytes) -> ResultLine | UnreadableLine:
+    return plain.gemini_line(line) or _read_any(line)
+
+
+def _read_any(line: bytes) -> ResultLine | UnreadableLine:
     found = read_object(line)
     if isinstance(found, UnreadableLine):
         return found

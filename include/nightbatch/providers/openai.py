@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Container, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,9 +32,12 @@ from nightbatch.models import (
     UnreadableLine,
     Usage,
 )
+from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
+    Download,
+    LineWriter,
     PerLoop,
     brief,
     counted,
@@ -44,7 +48,6 @@ from nightbatch.providers.wire import (
     named,
     quiet,
     read_object,
-    render_line,
     require_fit,
     still_kept,
     tls,
@@ -53,6 +56,7 @@ from nightbatch.providers.wire import (
     usage,
     vector,
     well_formed,
+    whole,
     why_unusable,
 )
 
@@ -102,10 +106,7 @@ class OpenAIBatches:
         return planning.limits("openai")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
-        require_fit(endpoint, request)
-        return render_line(
-            {"custom_id": custom_id, "method": "POST", "url": _URLS[endpoint], "body": _body(model, endpoint, request)}
-        )
+        return _LINES.write(custom_id, model, endpoint, request)
 
     def upload(self, submission: Submission, path: Path) -> str:
         """An upload costs nothing and expires: one that is repeated only leaves a file behind."""
@@ -156,7 +157,19 @@ class OpenAIBatches:
         with self._errors():
             return _state(await self._async.client().batches.retrieve(provider_batch_id))
 
-    def iter_results(self, provider_batch_id: str) -> Iterator[ResultLine | UnreadableLine]:
+    async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
+        found: dict[str, ProviderState] = {}
+        with self._errors():
+            page = await self._async.client().batches.list(limit=100)
+            for left in reversed(range(pages)):
+                found |= {batch.id: _state(batch) for batch in page.data if batch.id in ids}
+                past = bool(page.data) and all(batch.created_at < since.timestamp() for batch in page.data)
+                if not left or past or len(found) == len(ids) or not page.has_next_page():
+                    break
+                page = await page.get_next_page()
+        return found
+
+    def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         """Successes stand in the output file and failures in the error file; either may be missing, also as ``""``."""
         with self._errors():
             batch = self._client.batches.retrieve(provider_batch_id)
@@ -165,13 +178,13 @@ class OpenAIBatches:
             if batch.request_counts and batch.request_counts.completed and not batch.output_file_id:
                 raise Rejected("OpenAI does not name the results of this batch, or does not any more.", status=410)
         for file_id in files:
-            with (
-                still_kept(),
-                self._errors(),
-                self._client.files.with_streaming_response.content(file_id) as response,
-            ):
-                for line in lines(response.iter_bytes()):
+            download = partial(self._download, file_id)
+            with still_kept(), self._errors():
+                for line in lines(whole(download), known):
                     yield _read(line)
+
+    def _download(self, file_id: str, headers: dict[str, str]) -> AbstractContextManager[Download]:
+        return self._client.files.with_streaming_response.content(file_id, extra_headers=headers)
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))
@@ -222,6 +235,15 @@ class OpenAIBatches:
         except (openai.OpenAIError, ValueError, TypeError, KeyError, AttributeError) as error:
             # Status 200 with something else in it, as from a login page on the way.
             raise Transient(f"OpenAI's answer could not be read: {type(error).__name__}") from None
+
+
+def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
+    require_fit(endpoint, request)
+    body = _body(model, endpoint, request)
+    return {"custom_id": custom_id, "method": "POST", "url": _URLS[endpoint], "body": body}
+
+
+_LINES = LineWriter(_line)
 
 
 def _body(model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
@@ -314,6 +336,10 @@ def _time(seconds: int | None) -> datetime | None:
 
 
 def _read(line: bytes) -> ResultLine | UnreadableLine:
+    return plain.openai_line(line) or _read_any(line)
+
+
+def _read_any(line: bytes) -> ResultLine | UnreadableLine:
     found = read_object(line)
     if isinstance(found, UnreadableLine):
         return found

@@ -7,14 +7,18 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+import secrets
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from ssl import SSLContext
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -28,6 +32,7 @@ from nightbatch.models import (
     EmbeddingInput,
     Endpoint,
     Media,
+    Prompt,
     Request,
     ResultLine,
     UnreadableLine,
@@ -38,6 +43,17 @@ from nightbatch.models import (
 TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
 # An idle connection would outlive the event loop that opened it, and nobody could close it.
 NO_IDLE_CONNECTIONS = httpx2.Limits(max_keepalive_connections=0)
+
+# They stand for an id and a text, and are found in no prompt.
+_ID, _TEXT = secrets.token_hex(), secrets.token_hex()
+_PLACES = re.compile(b'"(?:%b|%b)"' % (_ID.encode(), _TEXT.encode()))
+_MOST_FRAMES = 32
+
+MOST_RESUMED = 5
+"""How often one transfer goes on after a break; each time it has to have come further."""
+
+RESUME_AFTER = 0.5
+"""Seconds before the first time; the second comes after twice as long."""
 
 _MESSAGE_CHARACTERS = 300
 _LOGGERS = ("openai", "anthropic", "google_genai", "httpx", "httpx2", "httpcore", "httpcore2")
@@ -98,7 +114,7 @@ def translate(
         return AccountRefused(text, status=status)
     # A body that is too large is turned away before it reaches the provider, so by whoever is in front of it:
     # https://docs.anthropic.com/en/api/errors
-    if status == 413 or (message and 400 <= status < 500 and status not in (408, 409, 429)):
+    if status == 413 or (message and 400 <= status < 500 and status not in (408, 409, 416, 429)):
         return Rejected(text, status=status, requests=requests)
     kind = Throttled if status == 429 and message else Transient
     return kind(text, status=status, retry_after=_retry_after(headers))
@@ -165,21 +181,89 @@ def gone_is_fine() -> Iterator[None]:
             raise
 
 
-def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of a stream, without line breaks. Raises `Transient` when the last one was cut short."""
+def lines(chunks: Iterable[bytes], known: Container[int] = ()) -> Iterator[bytes]:
+    """The lines of a stream, without line breaks and those whose hash is ``known``.
+
+    Raises `Transient` when the last one was cut short.
+    """
     parts: list[bytes] = []  # of one line: a line of embeddings may be as long as a thousand chunks
     for chunk in chunks:
-        first, *others = chunk.split(b"\n")
+        first, *whole = chunk.split(b"\n")
         parts.append(first)
-        for other in others:
-            line, parts = b"".join(parts), [other]
-            if line.strip():
+        if not whole:
+            continue
+        whole.insert(0, b"".join(parts))
+        parts = [whole.pop()]
+        for line in whole:
+            if line.strip() and hash(line) not in known:
                 yield line
     rest = b"".join(parts)
-    if rest.strip():
+    if rest.strip() and hash(rest) not in known:
         if isinstance(read_object(rest), UnreadableLine):
             raise Transient("The download ended in the middle of a line.")
         yield rest
+
+
+class Download(Protocol):
+    """A response as the SDKs and httpx stream it."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    def iter_bytes(self) -> Iterator[bytes]: ...
+
+
+def whole(ask: Callable[[dict[str, str]], AbstractContextManager[Download]]) -> Iterator[bytes]:
+    """All bytes of a download; ``ask`` sends the request with the headers that it is given.
+
+    One that breaks off goes on from where it did, if the server shows by length and validator that it is the same file
+    (RFC 9110, 14 and 13.1.5). No provider promises that; where it does not, the break is raised as it came.
+    """
+    headers: dict[str, str] = {}
+    length, validator, received, resumed = 0, "", 0, 0
+    while True:
+        with ask(headers) as response:
+            if not resumed:
+                length, validator = _length(response), response.headers.get("etag", "")
+            elif not _goes_on(response, received, length, validator):
+                raise Transient("The download broke off, and the provider does not send the rest alone.")
+            before = received
+            try:
+                for chunk in response.iter_bytes():
+                    received += len(chunk)
+                    yield chunk
+                return
+            except (httpx.TransportError, httpx2.TransportError):
+                if received == before or not before < received < length or resumed == MOST_RESUMED:
+                    raise
+        resumed += 1
+        wait_for_the_line(resumed)
+        headers = {"Range": f"bytes={received}-", "Accept-Encoding": "identity"}
+        if validator and not validator.startswith("W/"):
+            headers["If-Range"] = validator
+
+
+def wait_for_the_line(broken: int) -> None:
+    """Longer after each break of one transfer."""
+    time.sleep(RESUME_AFTER * broken)
+
+
+def _length(response: Download) -> int:
+    """Of the bytes that are to come; 0 if that is not known, as for what is compressed on the way."""
+    told = response.headers.get("content-length", "")
+    return int(told) if told.isdecimal() and not response.headers.get("content-encoding") else 0
+
+
+def _goes_on(response: Download, received: int, length: int, validator: str) -> bool:
+    return (
+        response.status_code == 206
+        and response.headers.get("content-range") == f"bytes {received}-{length - 1}/{length}"
+        and response.headers.get("etag", "") == validator
+        and not response.headers.get("content-encoding")
+    )
 
 
 def read_object(line: bytes) -> dict[str, Any] | UnreadableLine:
@@ -245,12 +329,40 @@ def require_fit(endpoint: Endpoint, request: Request) -> None:
         raise Rejected(f"the endpoint {endpoint} does not take a {type(request).__name__}")
 
 
-def render_line(value: dict[str, Any]) -> bytes:
-    """One line of an input file. Raises `Rejected` for text that is no Unicode."""
-    try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        raise Rejected("the request holds half a character (a lone surrogate)") from None
+class LineWriter:
+    """The lines of input files, from an adapter's own ``line``: one as a dictionary.
+
+    Prompts without media that differ in their text only have all else in common, the schema above all, which some
+    providers want translated: it is made once.
+    """
+
+    def __init__(self, line: Callable[[str, str, Endpoint, Request], dict[str, Any]]) -> None:
+        self._line = line
+        self._frames: dict[bytes, list[bytes]] = {}
+        self._last, self._last_frame = b"", [b"", b"", b""]
+
+    def write(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
+        """One line, without a line break. Raises `Rejected` as the adapter does, and for text that is no Unicode."""
+        try:
+            if not isinstance(request, Prompt) or request.media:
+                return orjson.dumps(self._line(custom_id, model, endpoint, request))
+            before, between, after = self._frame(model, endpoint, request)
+            return b"".join((before, orjson.dumps(custom_id), between, orjson.dumps(request.user), after))
+        except orjson.JSONEncodeError:
+            raise Rejected("the request holds half a character (a lone surrogate)") from None
+
+    def _frame(self, model: str, endpoint: Endpoint, prompt: Prompt) -> list[bytes]:
+        rest = (model, endpoint, prompt.system, prompt.schema, prompt.schema_name, prompt.max_tokens)
+        key = orjson.dumps(rest)  # not the schema's identity: a type may change it in place
+        if key != self._last:  # compared sooner than hashed
+            frame = self._frames.get(key)
+            if frame is None:
+                line = orjson.dumps(self._line(_ID, model, endpoint, replace(prompt, user=_TEXT)))
+                if len(self._frames) == _MOST_FRAMES:
+                    self._frames.clear()
+                self._frames[key] = frame = _PLACES.split(line)
+            self._last, self._last_frame = key, frame
+        return self._last_frame
 
 
 def in_base64(media: Media) -> str:

@@ -11,7 +11,7 @@ from nightbatch.reporting.document import Document, Table, document
 from nightbatch.reporting.reports import AnyReport
 
 _MOST_ROWS = 31
-_LEFT_OUT = ("go again", "success", "unpriced", "realtime", "waste")
+_LEFT_OUT = ("rejected", "go again", "success", "unpriced", "realtime", "waste")
 """80 columns have no room for these; the other formats do."""
 
 
@@ -28,9 +28,10 @@ def render_terminal(report: AnyReport) -> Group:
 
 
 def _panel(page: Document) -> Panel:
+    title = Text(_printable(page.title), "dim")
     headline = Text.assemble(("Saved ", "bold"), (page.saved, "bold green"), f" {page.headline}")
-    body = Text("\n").join([headline, *map(Text, page.sentences)])
-    return Panel(body, title=Text(_printable(f"nightbatch · {page.title}")), border_style="green", padding=(1, 2))
+    body = Text("\n").join([title, headline, *map(Text, page.sentences)])
+    return Panel(body, title="nightbatch", border_style="green", padding=(1, 2))
 
 
 def _table(table: Table) -> RichTable:

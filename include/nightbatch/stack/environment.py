@@ -71,6 +71,7 @@ def airflow_environment(
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",  # the default of 32 starts 44 processes
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__TRIGGERER__CAPACITY": "10000",  # waits at once; the default is 1,000, and a list answers for many
         "AIRFLOW__CORE__MAX_MAP_LENGTH": "10000",  # batches of one provider in one night; the default is 1,024
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # getfqdn waits where no name server answers

@@ -23,6 +23,9 @@ def main() -> None:
     work = getattr(importlib.import_module(f"tests.bench.stages.{options.module}"), options.function)
     place = Place(options.dsn, options.folder, options.jobs)
     gc.collect()
+    Path("/proc/self/clear_refs").write_text(
+        "5"
+    )  # the peak begins anew: reading a price list while importing is none of ours
     bare = peak_mb()
     began, worked = time.perf_counter(), time.process_time()
     counted = work(place)

@@ -8,12 +8,15 @@ from pathlib import Path
 import psycopg
 
 from nightbatch import submission
+from nightbatch.estimating import count_tokens
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
 from nightbatch.postgres.embedded import binaries
 from nightbatch.postgres.store import open_store
 from nightbatch.settings import Settings
 from tests.bench.stages import Place, jobs
+
+count_tokens("")  # the vocabulary is a part of what is imported
 
 # What a plan decides by, and no payload.
 _NARROW = """COPY (SELECT id, job_type, provider, model, priority, not_before, deadline, created_at, cache_days, fallback

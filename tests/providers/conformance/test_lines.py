@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nightbatch.errors import Transient
 from nightbatch.models import ProviderName, ResultLine, UnreadableLine, Usage
+from nightbatch.providers import plain
 from nightbatch.providers.wire import lines
 from tests.providers.bodies import Json, result_line
 from tests.providers.loopback import Reply, Wire
@@ -41,6 +42,13 @@ def read(name: ProviderName, line: Json | bytes) -> ResultLine | UnreadableLine:
     """One line, without the download around it."""
     reader = import_module(f"nightbatch.providers.{name}")
     found: ResultLine | UnreadableLine = reader._read(line if isinstance(line, bytes) else json.dumps(line).encode())
+    return found
+
+
+def read_in_full(name: ProviderName, line: Json) -> ResultLine | UnreadableLine:
+    """The way of every line that is not a plain success."""
+    reader = import_module(f"nightbatch.providers.{name}")
+    found: ResultLine | UnreadableLine = reader._read_any(json.dumps(line).encode())
     return found
 
 
@@ -82,7 +90,9 @@ def test_a_line_that_is_wrong_in_one_place_is_read_or_kept(name: ProviderName, d
         del holder[path[-1]]
     else:
         holder[path[-1]] = data.draw(_ANYTHING)
-    check_shape(read(name, line))
+    found = read(name, line)
+    check_shape(found)
+    assert found == read_in_full(name, line)
 
 
 def _paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -97,6 +107,66 @@ def test_a_good_line_is_read(name: ProviderName) -> None:
     assert isinstance(line, ResultLine)
     assert (line.custom_id, line.outcome, line.billed, line.usage) == ("j1_a1", "succeeded", True, Usage(10, 5, 3))
     assert line.answer and line.answer.text == "Grüße 🙂"
+
+
+@_quick
+@given(
+    text=st.text(min_size=1), usage=st.builds(Usage, st.integers(3, 2**31), st.integers(0, 2**31), st.integers(0, 3))
+)
+def test_a_plain_success_is_read_at_once_and_in_full_alike(name: ProviderName, text: str, usage: Usage) -> None:
+    line = result_line(name, "j1_a1", text, usage)
+    quick = getattr(plain, f"{name}_line")(json.dumps(line).encode())
+    if max(usage.input_tokens, usage.output_tokens) < 2**31 and name != "openai":
+        assert quick is not None
+    assert quick is None or quick == read_in_full(name, line)
+
+
+def test_a_plain_response_of_openai_is_read_at_once_with_or_without_thoughts() -> None:
+    message = {"type": "message", "content": [{"type": "output_text", "text": "fine", "annotations": []}]}
+    tokens = {"input_tokens": 10, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 3}}
+    body = {"object": "response", "status": "completed", "model": "m", "usage": tokens, "incomplete_details": None}
+    for output in ([message], [{"type": "reasoning", "summary": []}, message]):
+        response = {"status_code": 200, "body": body | {"output": output}}
+        line = {"custom_id": "j1_a1", "response": response, "error": None}
+        quick = plain.openai_line(json.dumps(line).encode())
+        assert quick is not None
+        assert quick == read_in_full("openai", line)
+        assert quick.usage == Usage(10, 5, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+        {"status": "failed", "error": {"code": "server_error", "message": "no"}},
+        {"output": [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}]},
+        {
+            "output": [
+                {"type": "web_search_call"},
+                {"type": "message", "content": [{"type": "output_text", "text": "a"}]},
+            ]
+        },
+        {"output": []},
+        {"usage": None},
+        {"usage": {"input_tokens": 3, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 4}}},
+        {"model": 5},
+    ],
+)
+def test_any_other_response_of_openai_is_read_in_full(change: Json) -> None:
+    message = {"type": "message", "content": [{"type": "output_text", "text": "fine"}]}
+    tokens = {"input_tokens": 10, "output_tokens": 5}
+    body = {"object": "response", "status": "completed", "model": "m", "usage": tokens, "output": [message]} | change
+    line = {"custom_id": "j1_a1", "response": {"status_code": 200, "body": body}}
+    assert plain.openai_line(json.dumps(line).encode()) is None
+    assert read("openai", line) == read_in_full("openai", line)
+
+
+def test_lines_that_are_known_are_left_out(wire: Wire) -> None:
+    """A second download brings what was lost in the first, and is not read again for the rest."""
+    first, second = (json.dumps(result_line(wire.name, f"j{n}_a1", "fine", Usage(1, 1))).encode() for n in (1, 2))
+    got = wire.results(first + b"\n" + second, known={hash(first)})
+    assert [line.custom_id for line in got if isinstance(line, ResultLine)] == ["j2_a1"]
+    assert wire.results(first + b"\n" + second, known={hash(first), hash(second)}) == []
 
 
 @_quick

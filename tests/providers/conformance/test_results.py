@@ -69,9 +69,10 @@ def test_a_corrupt_line_is_kept_as_it_came_and_the_others_go_on(lab: Lab) -> Non
 def test_a_download_cut_short_is_noticed_and_can_be_fetched_again(lab: Lab) -> None:
     batch_id = lab.send(*texts(6))
     lab.end(batch_id)
-    lab.fault(DOWNLOADS[lab.name], "truncate")
+    lab.fault(DOWNLOADS[lab.name], "truncate", times=None)
     with pytest.raises(Transient):
         list(lab.provider.iter_results(batch_id))
+    lab.emulator.control("DELETE", "faults")
     assert len(lab.lines(batch_id)) == 6
 
 

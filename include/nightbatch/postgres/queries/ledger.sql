@@ -14,19 +14,13 @@ SELECT set_config('work_mem', '64MB', true) WHERE pg_size_bytes(current_setting(
 -- shortcut: every job up to this id has a row elsewhere
 SELECT up_to FROM nightbatch.gathered;
 
--- make_candidates: what this plan looks at; gone with the transaction
-CREATE TEMPORARY TABLE candidate (
-    job_id bigint NOT NULL, known boolean NOT NULL, due boolean NOT NULL, lane integer, model text, priority smallint,
-    bytes integer, reason text
-) ON COMMIT DROP;
-
--- gather: new jobs stand behind the shortcut and in no other table; known ones wait in open_job without an attempt. The other
--- tables are told of the shortcut too: they hold the jobs of all nights.
+-- gather: what this plan looks at; gone with the transaction. New jobs stand behind the shortcut and in no other table (which
+-- are told of the shortcut too: they hold the jobs of all nights); known ones wait in open_job without an attempt.
 -- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's. A job is urgent when it may
 -- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it
-INSERT INTO candidate (job_id, known, due, lane, model, priority, bytes, reason)
+CREATE TEMPORARY TABLE candidate ON COMMIT DROP AS
 SELECT
-    j.id, j.known,
+    j.id AS job_id, j.known,
     (%(queued_before)s::timestamptz IS NULL OR j.created_at < %(queued_before)s)
         AND (j.not_before IS NULL OR j.not_before <= now())
         AND (%(providers)s::text[] = '{}' OR j.provider = ANY (%(providers)s))
@@ -34,15 +28,15 @@ SELECT
         AND (%(job_ids)s::bigint[] = '{}' OR j.id = ANY (%(job_ids)s))
         AND (%(all_types_known)s OR j.job_type = ANY (%(known_types)s))
         AND coalesce(j.deadline IS NOT NULL AND coalesce(j.fallback, lane.fallback)
-            AND now() + make_interval(secs => lane.turnaround) > j.deadline, false) = %(urgent)s,
-    lane.number, coalesce(j.model, lane.default_model), j.priority, size.bytes,
+            AND now() + make_interval(secs => lane.turnaround) > j.deadline, false) = %(urgent)s AS due,
+    lane.number AS lane, coalesce(j.model, lane.default_model) AS model, j.priority, size.bytes::integer,
     CASE
         WHEN lane.number IS NULL AND j.job_type = ANY (%(known_types)s)
             THEN format('%%s cannot do %%s jobs', j.provider, left(j.job_type, 100))
         WHEN lane.number IS NULL THEN format('there is no job type %%s', left(j.job_type, 100))
         WHEN size.bytes > lane.max_request_bytes
             THEN format('the request would have about %%s bytes; %%s takes %%s', size.bytes, j.provider, lane.max_request_bytes)
-    END
+    END AS reason
 FROM (
     SELECT job.*, false AS known FROM nightbatch.job
     WHERE job.id > %(shortcut)s
@@ -153,6 +147,9 @@ SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND replaces IS NULL AN
 -- batch: an attempt as it stands
 SELECT * FROM nightbatch.batch WHERE id = %(batch_id)s;
 
+-- batches: the same for many at once
+SELECT * FROM nightbatch.batch WHERE id = ANY(%(ids)s);
+
 -- lock_batch: whoever loads or closes an attempt goes alone
 SELECT * FROM nightbatch.batch WHERE id = %(batch_id)s FOR UPDATE;
 
@@ -186,22 +183,24 @@ SELECT EXISTS (
     WHERE b.id <> mine.id AND b.provider = mine.provider AND b.account_fingerprint = mine.account_fingerprint
         AND b.mode = 'batch' AND b.state IN ('submitting', 'held'));
 
--- batch_inputs: what a file is rendered from, in the order of the job ids so that it is the same each time
-SELECT j.id, coalesce(p.job_type, j.job_type), coalesce(p.input, j.input)::text,
+-- batch_inputs: what a file is rendered from, in the order of the job ids so that it is the same each time. Each job is
+-- looked up (OFFSET 0 keeps it so): merging would read, for every batch, all the jobs that lie between its own
+SELECT j.id, coalesce(p.job_type, j.job_type), coalesce(p.input, j.input),
     CASE WHEN p.id IS NOT NULL THEN j.input ->> 'prompt_version' END
 FROM nightbatch.batch_job AS m
-JOIN nightbatch.job AS j ON j.id = m.job_id
+CROSS JOIN LATERAL (SELECT id, job_type, input FROM nightbatch.job WHERE id = m.job_id OFFSET 0) AS j
 LEFT JOIN nightbatch.job AS p
     ON p.id = CASE WHEN j.job_type = 'historical_reprocessing' THEN nightbatch.past_job(j.input) END
 WHERE m.batch_id = %(batch_id)s AND (%(job_types)s::text[] IS NULL OR coalesce(p.job_type, j.job_type) = ANY (%(job_types)s))
 ORDER BY m.job_id;
 
--- members: the jobs of an attempt with their types, a reprocessing with that of the past job
-SELECT j.id, coalesce(p.job_type, j.job_type) FROM nightbatch.batch_job AS m
-JOIN nightbatch.job AS j ON j.id = m.job_id
-LEFT JOIN nightbatch.job AS p
-    ON p.id = CASE WHEN j.job_type = 'historical_reprocessing' THEN nightbatch.past_job(j.input) END
-WHERE m.batch_id = %(batch_id)s;
+-- members: the jobs of an attempt by their types, a reprocessing with that of the past job
+SELECT coalesce(
+        CASE WHEN j.job_type = 'historical_reprocessing'
+            THEN (SELECT p.job_type FROM nightbatch.job AS p WHERE p.id = nightbatch.past_job(j.input)) END,
+        j.job_type) AS kind, array_agg(j.id)
+FROM nightbatch.batch_job AS m JOIN nightbatch.job AS j ON j.id = m.job_id
+WHERE m.batch_id = %(batch_id)s GROUP BY kind;
 
 -- record_prompts: which version of its prompt each type was asked with; the first rendering counts, as for the hash
 INSERT INTO nightbatch.batch_prompt (batch_id, job_type, prompt_version)

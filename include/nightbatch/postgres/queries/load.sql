@@ -26,11 +26,9 @@ FROM unnest(%(reasons)s::text[], %(raws)s::bytea[]) AS line (reason, raw);
 
 -- insert_missing: members of the batch for which no line came back
 INSERT INTO nightbatch.result (job_id, batch_id, outcome, billed, error)
-SELECT m.job_id, m.batch_id, CASE WHEN b.duplicate_of IS NULL THEN 'missing' ELSE 'duplicate' END, %(billed)s, %(error)s
-FROM nightbatch.batch_job AS m JOIN nightbatch.batch AS b ON b.id = m.batch_id
-WHERE m.batch_id = %(batch_id)s
-    AND NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = m.job_id AND r.batch_id = m.batch_id)
-RETURNING job_id;
+SELECT gone.job_id, b.id, CASE WHEN b.duplicate_of IS NULL THEN 'missing' ELSE 'duplicate' END, %(billed)s, %(error)s
+FROM nightbatch.batch AS b, unnest(%(job_ids)s::bigint[]) AS gone (job_id)
+WHERE b.id = %(batch_id)s;
 
 -- requeue: what was not billed and is worth another try goes again, until the type's attempts are used up
 UPDATE nightbatch.open_job AS o SET batch_id = NULL
@@ -46,22 +44,34 @@ UPDATE nightbatch.batch SET state = 'loaded', closed_at = now(), ended_at = coal
     provider_status = %(status)s, price_source = %(price_source)s, error = %(error)s
 WHERE id = %(batch_id)s AND state = 'submitted' RETURNING id;
 
--- roll_up: the figures of one attempt, once. Waste is what was paid for and cannot be used.
+-- roll_up: the figures of one attempt, once. Waste is what was paid for and cannot be used. What is the same for the whole
+-- attempt is joined to the sums.
 WITH done AS MATERIALIZED (
-    SELECT * FROM nightbatch.request WHERE batch_id = %(batch_id)s
+    SELECT job_type, labels, mode, outcome, billed, requeued, paid_again, input_tokens, cached_tokens, output_tokens,
+        realtime_cost_usd, batch_cost_usd
+    FROM nightbatch.request WHERE batch_id = %(batch_id)s
+), attempt AS (
+    SELECT id AS batch_id, run_id, (submitted_at AT TIME ZONE 'UTC')::date AS day, provider, model
+    FROM nightbatch.batch WHERE id = %(batch_id)s
+), by_type AS (
+    SELECT job_type,
+        count(*) AS jobs, count(*) FILTER (WHERE outcome = 'succeeded') AS succeeded,
+        count(*) FILTER (WHERE outcome <> 'succeeded' AND NOT requeued) AS failed,
+        count(*) FILTER (WHERE requeued) AS requeued,
+        coalesce(sum(input_tokens), 0) AS input_tokens, coalesce(sum(cached_tokens), 0) AS cached_tokens,
+        coalesce(sum(output_tokens), 0) AS output_tokens,
+        coalesce(sum(realtime_cost_usd), 0) AS realtime_cost_usd, coalesce(sum(batch_cost_usd), 0) AS batch_cost_usd,
+        coalesce(sum(batch_cost_usd) FILTER (WHERE outcome <> 'succeeded'), 0) AS wasted_cost_usd,
+        count(*) FILTER (WHERE billed AND batch_cost_usd IS NULL) AS unpriced,
+        count(*) FILTER (WHERE paid_again) AS paid_again, count(*) FILTER (WHERE mode = 'realtime') AS realtime_jobs
+    FROM done GROUP BY job_type
 ), rolled AS (
     INSERT INTO nightbatch_report.batch_rollup (batch_id, job_type, run_id, day, provider, model, jobs, succeeded, failed,
         requeued, input_tokens, cached_tokens, output_tokens, realtime_cost_usd, batch_cost_usd, wasted_cost_usd, unpriced,
         paid_again, realtime_jobs)
-    SELECT batch_id, job_type, run_id, day, provider, model,
-        count(*), count(*) FILTER (WHERE outcome = 'succeeded'),
-        count(*) FILTER (WHERE outcome <> 'succeeded' AND NOT requeued), count(*) FILTER (WHERE requeued),
-        coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(output_tokens), 0),
-        coalesce(sum(realtime_cost_usd), 0), coalesce(sum(batch_cost_usd), 0),
-        coalesce(sum(batch_cost_usd) FILTER (WHERE outcome <> 'succeeded'), 0),
-        count(*) FILTER (WHERE billed AND batch_cost_usd IS NULL), count(*) FILTER (WHERE paid_again),
-        count(*) FILTER (WHERE mode = 'realtime')
-    FROM done GROUP BY batch_id, job_type, run_id, day, provider, model
+    SELECT batch_id, job_type, run_id, day, provider, model, jobs, succeeded, failed, requeued, input_tokens, cached_tokens,
+        output_tokens, realtime_cost_usd, batch_cost_usd, wasted_cost_usd, unpriced, paid_again, realtime_jobs
+    FROM by_type, attempt
 ), labelled AS (
     SELECT done.*, pair.name, pair.name || '=' || (pair.value #>> '{}') AS label
     FROM done CROSS JOIN LATERAL jsonb_each(labels) AS pair (name, value)
@@ -77,7 +87,7 @@ SELECT batch_id, run_id, label, day,
     coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(output_tokens), 0),
     coalesce(sum(realtime_cost_usd), 0), coalesce(sum(batch_cost_usd), 0),
     coalesce(sum(batch_cost_usd) FILTER (WHERE outcome <> 'succeeded'), 0)
-FROM labelled
+FROM labelled, attempt
 WHERE name IN (SELECT name FROM labelled GROUP BY name HAVING count(DISTINCT label) <= 100)
 GROUP BY batch_id, run_id, label, day;
 

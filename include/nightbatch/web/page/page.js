@@ -46,8 +46,14 @@ async function send(method, path, body) {
 
 const SOON = 4_000;
 const LATER = 30_000;
+const STARTS = 120_000; /* a run may take so long to be planned */
+const READ = 15_000;
 let shown = "";
 let timer = 0;
+let awaited = 0;
+let silence = 0;
+
+const STALE = "Not up to date: ";
 
 async function refresh() {
   clearTimeout(timer);
@@ -55,10 +61,11 @@ async function refresh() {
   try {
     const html = await send("GET", "/dashboard/live");
     if (html !== shown && !ask.open && !selecting()) replace(html);
-    wait = live.querySelector(".batch.planned, .batch.uploaded, .batch.submitting, .batch.submitted") ? SOON : LATER;
-    state.textContent = "";
+    const moves = live.querySelector(".batch.planned, .batch.uploaded, .batch.submitting, .batch.submitted");
+    wait = moves || Date.now() < awaited ? SOON : LATER;
+    if (state.textContent.startsWith(STALE)) tell("");
   } catch (error) {
-    state.textContent = `Not up to date: ${error.message}`;
+    tell(STALE + error.message);
   }
   timer = setTimeout(refresh, document.hidden ? LATER : wait);
 }
@@ -78,8 +85,11 @@ function replace(html) {
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
 timer = setTimeout(refresh, SOON);
 
+/* Stays until it could be read; that the page is not up to date is told until it is again. */
 function tell(text) {
+  clearTimeout(silence);
   state.textContent = text;
+  if (text && !text.startsWith(STALE)) silence = setTimeout(tell, READ, "");
 }
 
 /* -- Decisions: the price first, then the reason, then the deed. */
@@ -147,6 +157,8 @@ async function acknowledge(id) {
 
 async function run() {
   const started = await send("POST", "/process/all");
+  awaited = Date.now() + STARTS;
+  clearTimeout(timer);
   timer = setTimeout(refresh, SOON);
   return started.paused ? `${started.run_id} waits: the Dag is paused.` : `Started ${started.run_id}.`;
 }
@@ -172,6 +184,7 @@ document.addEventListener("click", (event) => {
   else if (button.id === "ask-yes") act();
   else if (button.id === "ask-estimate") {
     once(button, async () => {
+      part("estimate").textContent = "Looking through the queue…";
       part("estimate").innerHTML = await send("POST", "/dashboard/estimate");
       return "";
     });

@@ -1,0 +1,113 @@
+"""JSON schemas that come with a job: they must not hold up the load of everybody else's answers.
+
+Nothing is fetched for a reference; references are followed so many times only, since a few that name each other twice come to
+billions; and a pattern takes time in proportion to the text, whatever it says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextvars import ContextVar
+from functools import lru_cache
+from itertools import count
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator, FormatChecker, SchemaError, ValidationError
+from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
+from pydantic_core import SchemaError as BadPattern
+from pydantic_core import SchemaValidator, core_schema
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+_MOST_REFERENCES = 20_000
+_REFERENCE = re.compile(r"#(/(\$defs|definitions)/([^/]+))?")
+_SCHEMAS_BY_NAME = ("properties", "$defs", "definitions", "dependentSchemas")
+_VALUES = ("enum", "const", "default", "examples")
+
+_followed: ContextVar[Iterator[int]] = ContextVar("followed")
+
+
+class Endless(Exception):
+    """The schema refers to itself without end or too often, or to nothing."""
+
+
+def require_usable(schema: dict[str, Any]) -> None:
+    """Raises `ValueError` with the reason for what is no schema, or one that answers cannot be checked against."""
+    _require_usable(orjson.dumps(schema))
+
+
+@lru_cache(maxsize=64)  # the jobs of a night share a few
+def _require_usable(text: bytes) -> None:
+    schema = orjson.loads(text)
+    try:
+        Draft202012Validator.check_schema(schema, format_checker=FormatChecker(formats=()))
+        _check(schema, schema)
+        fault(schema, {})  # would not end if the schema is nothing but itself
+    except SchemaError as error:
+        raise ValueError(f"no JSON schema: {error.json_path} is wrong") from None
+    except (RecursionError, Endless):
+        raise ValueError("it refers to itself without end, or too often") from None
+
+
+def fault(schema: dict[str, Any], instance: Any) -> ValidationError | None:
+    """The first thing to mend in an instance, None if it fits. Raises `Endless`."""
+    _followed.set(count())
+    try:
+        found: ValidationError | None = best_match(_Validator(schema, registry=Registry()).iter_errors(instance))
+    except (RecursionError, Unresolvable):
+        raise Endless from None
+    return found
+
+
+def _check(node: Any, root: dict[str, Any]) -> None:
+    """Raises `ValueError` for a reference to elsewhere or to nothing, and for a pattern that cannot be used."""
+    if isinstance(node, list):
+        for item in node:
+            _check(item, root)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        if key in _SCHEMAS_BY_NAME and isinstance(value, dict):
+            _check(list(value.values()), root)
+        elif key in ("$dynamicRef", "patternProperties"):
+            raise ValueError(f"no provider's structured output knows {key}")
+        elif key == "$ref":
+            _check_reference(value, root)
+        elif key == "pattern":
+            _regex(value)
+        elif key not in _VALUES:
+            _check(value, root)
+
+
+def _check_reference(reference: str, root: dict[str, Any]) -> None:
+    found = _REFERENCE.fullmatch(reference)
+    if found is None:
+        raise ValueError("a $ref has to be # or begin with #/$defs/")
+    if found[1] and found[3] not in root.get(found[2], {}):
+        raise ValueError("a $ref names what is not in $defs")
+
+
+@lru_cache(maxsize=1024)
+def _regex(pattern: str) -> SchemaValidator:
+    """pydantic's engine, Rust's: it has no look-around and no back-references, and so no text that it takes for ever over."""
+    try:
+        return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+    except BadPattern:
+        raise ValueError("a pattern is no regular expression, or looks around or back") from None
+
+
+def _fits_pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "string") and not _regex(pattern).isinstance_python(instance):
+        yield ValidationError("the pattern does not match")
+
+
+def _follow(validator: Any, reference: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if next(_followed.get()) > _MOST_REFERENCES:
+        raise Endless
+    yield from Draft202012Validator.VALIDATORS["$ref"](validator, reference, instance, schema)
+
+
+_Validator = extend(Draft202012Validator, {"pattern": _fits_pattern, "$ref": _follow})  # type: ignore[no-untyped-call]

@@ -1,0 +1,40 @@
+"""A Postgres for a benchmark: as it comes, with fsync and autovacuum, in a folder that it can read as its own user."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from nightbatch.postgres.embedded import EmbeddedPostgres
+from tests.bench.stages import Place
+
+
+@contextmanager
+def server() -> Iterator[EmbeddedPostgres]:
+    """Gone afterwards, with all that was in it."""
+    folder = Path(tempfile.mkdtemp(prefix="nb-bench-"))
+    folder.chmod(0o755)
+    try:
+        with EmbeddedPostgres(folder / "data", die_with_parent=True) as running:
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def database(postgres: EmbeddedPostgres, name: str, jobs: int) -> Iterator[Place]:
+    """An empty database and a folder beside the server's, dropped afterwards."""
+    place = Place(postgres.create_database(name), postgres.data_dir.parent / name, jobs)
+    place.folder.mkdir(mode=0o755)
+    place.folder.chmod(0o755)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place.folder)
+        with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,0 +1,46 @@
+"""Render ready requests: the input files of a planned run with their hashes, as the upload finds them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+
+from nightbatch import submission
+from nightbatch.job_types import job_types
+from nightbatch.postgres.embedded import binaries
+from nightbatch.postgres.store import open_store
+from nightbatch.providers.openai import OpenAIBatches
+from nightbatch.settings import Settings
+from tests.bench.stages import Place, jobs, plan
+
+_TYPES = job_types()
+_PROVIDER = OpenAIBatches(api_key="nobody-is-called", base_url="http://127.0.0.1:9")
+_PAYLOADS = "COPY (SELECT input FROM nightbatch.job) TO STDOUT"
+
+
+def prepare(place: Place) -> None:
+    plan.insert(place, "raw", jobs.ready)
+    plan.ours(place)
+
+
+def reset(place: Place) -> None:
+    for path in place.folder.glob("*"):
+        path.unlink()
+    os.sync()  # neither waits for the other's pages
+
+
+def reference(place: Place) -> None:
+    with (place.folder / "payloads").open("wb") as file:
+        subprocess.run([binaries() / "psql", "-qX", "-c", _PAYLOADS, place.dsn], check=True, stdout=file)
+
+
+def ours(place: Place) -> None:
+    settings = replace(Settings.from_env(), work_dir=str(place.folder))
+    done = 0
+    with open_store(place.dsn) as store:
+        for batch in store.run_batches("bench"):
+            with submission._rendered(store, _PROVIDER, _TYPES, settings, batch) as rendered:
+                assert rendered.sha256 and rendered.path.stat().st_size > 1_400 * len(rendered.job_ids)
+                done += len(rendered.job_ids)
+    assert done == place.jobs
