@@ -1,10 +1,11 @@
-"""Run it, print the table, write var/bench/peers.json."""
+"""Run it, print the table, write var/bench/peers.json; with all contenders also the figures of docs/performance.md."""
 
 from __future__ import annotations
 
 import argparse
 
 import tests.bench.peers
+from tests.bench import document
 from tests.bench.peers.contenders import CONTENDERS
 from tests.bench.peers.measure import measure
 from tests.bench.peers.table import markdown, save
@@ -17,7 +18,10 @@ def main() -> None:
     for jobs in options.jobs:
         rows += measure(jobs, rounds=options.rounds, contenders=chosen)
         save(rows)
-    print(markdown(rows))
+    table = markdown(rows)
+    print(table)
+    if chosen == list(CONTENDERS):
+        document.put("peers", f"{document.measured_on()}\n\n{table}")
 
 
 def _options() -> argparse.Namespace:

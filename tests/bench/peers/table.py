@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.bench import tables
 from tests.bench.peers.contenders import CONTENDERS, Contender
 
 if TYPE_CHECKING:
@@ -94,19 +95,27 @@ def markdown(rows: Sequence[Row]) -> str:
 def _table(rows: Sequence[Row]) -> str:
     ours = next((row.seconds for row in rows if row.name == CONTENDERS[0].name), None)
     head = (
-        f"| {rows[0].jobs:,} OpenAI jobs | rounds | send s | fetch s | both s (spread) | × nightbatch's time | peak MB"
-        " | above imports MB | billed after the crash | answers then |"
+        f"{rows[0].jobs:,} OpenAI jobs",
+        "rounds",
+        "send s",
+        "fetch s",
+        "both s (spread)",
+        "× nightbatch's time",
+        "peak MB",
+        "above imports MB",
+        "billed after the crash",
+        "answers then",
     )
-    return "\n".join([head, "|---" + "|---:" * 9 + "|", *(_line(row, ours) for row in rows)])
+    return tables.markdown(head, [_cells(row, ours) for row in rows])
 
 
-def _line(row: Row, ours: float | None) -> str:
+def _cells(row: Row, ours: float | None) -> Sequence[str]:
     if row.seconds is None or row.spread is None:
-        return f"| {row.name} | {row.note} |" + " |" * 8
+        return (row.name, row.note, *[""] * 8)
     ratio = f"{row.seconds / ours:.1f}" if ours else ""
     billed = "" if row.billed is None else f"{row.billed:,} of {row.jobs:,}"
     answers = "" if row.answers is None else f"{row.answers:,}"
-    cells = (
+    return (
         row.name + (f" ({row.note})" if row.note else ""),
         str(row.rounds),
         f"{row.send_seconds:.2f}",
@@ -118,4 +127,3 @@ def _line(row: Row, ours: float | None) -> str:
         billed,
         answers,
     )
-    return "| " + " | ".join(cells) + " |"
