@@ -1,15 +1,12 @@
-"""What the provider knows of an account, asked of the emulator: the judge of `crash_peers`."""
+"""What the provider knows of an account, asked of the emulator: the judge of `crash_peers` and `peers`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import httpx
-
-if TYPE_CHECKING:
-    from tests.bench.crash_lives import Place
 
 _PATIENCE = 120.0  # seconds; the machine may be busy
 _LISTS = {
@@ -19,13 +16,24 @@ _LISTS = {
 }
 
 
-def until(done: Callable[[], bool], what: str) -> None:
-    """Wait for it. Raises `TimeoutError` after two minutes."""
-    deadline = time.monotonic() + _PATIENCE
+def until(done: Callable[[], bool], what: str, *, patience: float = _PATIENCE) -> None:
+    """Wait for it. Raises `TimeoutError` after so many seconds, two minutes if not told."""
+    deadline = time.monotonic() + patience
     while not done():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not come within {_PATIENCE:g} s")
+            raise TimeoutError(f"{what} did not come within {patience:g} s")
         time.sleep(0.02)
+
+
+class Place(Protocol):
+    """An account at the emulator."""
+
+    @property
+    def provider(self) -> str: ...
+    @property
+    def account(self) -> str: ...
+    @property
+    def key(self) -> str: ...
 
 
 class Judge:
