@@ -161,6 +161,27 @@ def test_who_sees_figures_only_sees_no_payload_on_any_route(
         assert answer.status_code == 403 and CANARY not in answer.text
 
 
+def test_the_page_is_drawn_at_every_stage_of_a_night(client: Client, world: World) -> None:
+    def shown() -> str:
+        answers = [client.get(path, headers={"Accept": "text/html"}) for path in ("dashboard", "dashboard/live")]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        return " ".join(answers[0].text.split())
+
+    assert "Insert your first job" in shown() and "No run was planned yet." in shown()
+    assert world.plan("empty") == []
+    assert "UTC</time>: nothing was sent." in shown()
+    world.store.insert_job("clairvoyance", "openai", "{}")
+    assert world.plan("rejected") == []
+    assert "0 of 0 jobs are back; 0 succeeded, 0 failed, 1 rejected." in shown()
+    world.insert("openai", 2)
+    (batch,) = world.plan("one")
+    assert "0 of 2 jobs are back" in shown()
+    world.submit_until_certain(batch)
+    assert "<strong>submitted</strong>" in shown()
+    world.load(batch.id)
+    assert "2 of 2 jobs are back; 2 succeeded" in shown()
+
+
 @pytest.mark.fault(55)
 def test_script_from_outside_is_shown_as_text(client: Client, world: World) -> None:
     script = "<script>alert(1)</script>"
