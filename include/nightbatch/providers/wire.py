@@ -349,7 +349,9 @@ class LineWriter:
             before, between, after = self._frame(model, endpoint, request)
             return b"".join((before, orjson.dumps(custom_id), between, orjson.dumps(request.user), after))
         except orjson.JSONEncodeError:
-            raise Rejected("the request holds half a character (a lone surrogate)") from None
+            raise Rejected(
+                "the request cannot be written as JSON: it holds half a character (a lone surrogate), or a number too large"
+            ) from None
 
     def _frame(self, model: str, endpoint: Endpoint, prompt: Prompt) -> list[bytes]:
         rest = (model, endpoint, prompt.system, prompt.schema, prompt.schema_name, prompt.max_tokens)
