@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -14,6 +15,8 @@ from tests.crash import proof
 from tests.crash.proof import Theatre, theatre
 from tests.crash.stage import Schedule
 
+Checkpoints = dict[ProviderName, list[str]]
+
 
 @pytest.fixture(scope="module")
 def stages() -> Iterator[Theatre]:
@@ -21,18 +24,18 @@ def stages() -> Iterator[Theatre]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def whole_lives(stages: Theatre) -> Checkpoints:
+    """The checkpoints of lives in which nothing goes wrong."""
+    verdicts = stages.play_all(Schedule(provider) for provider in PROVIDERS)
+    assert [verdict["wrong"] for verdict in verdicts] == [[]] * len(PROVIDERS)
+    return {provider: verdict["checkpoints"] for provider, verdict in zip(PROVIDERS, verdicts, strict=True)}
+
+
 def broken(stages: Theatre, schedules: list[Schedule]) -> list[str]:
     """What went wrong, with the schedule; empty when every promise was kept."""
     assert schedules
     return [f"{verdict['schedule']}: {verdict['wrong']}" for verdict in stages.play_all(schedules) if verdict["wrong"]]
-
-
-def whole_life(stages: Theatre, provider: ProviderName) -> list[str]:
-    """The checkpoints of a life in which nothing goes wrong."""
-    verdict = stages.play(Schedule(provider))
-    assert verdict["wrong"] == []
-    checkpoints: list[str] = verdict["checkpoints"]
-    return checkpoints
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -62,8 +65,10 @@ def test_no_statement_and_no_commit_goes_past_the_checkpoints() -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_death_at_any_step_pays_nothing_twice_and_loses_nothing(stages: Theatre, provider: ProviderName) -> None:
-    checkpoints = whole_life(stages, provider)
+def test_a_death_at_any_step_pays_nothing_twice_and_loses_nothing(
+    stages: Theatre, whole_lives: Checkpoints, provider: ProviderName
+) -> None:
+    checkpoints = whole_lives[provider]
     chosen = [
         schedule
         for schedule in proof.singles(provider, checkpoints)
@@ -75,8 +80,10 @@ def test_a_death_at_any_step_pays_nothing_twice_and_loses_nothing(stages: Theatr
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_death_around_the_create_while_the_list_lags(stages: Theatre, provider: ProviderName) -> None:
-    checkpoints = whole_life(stages, provider)
+def test_a_death_around_the_create_while_the_list_lags(
+    stages: Theatre, whole_lives: Checkpoints, provider: ProviderName
+) -> None:
+    checkpoints = whole_lives[provider]
     assert broken(stages, proof.deaths_with_a_lagging_list(provider, checkpoints)) == []
 
 
@@ -86,9 +93,10 @@ def test_whatever_the_provider_does_wrong(stages: Theatre, provider: ProviderNam
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_second_death_while_the_first_is_settled(stages: Theatre, provider: ProviderName) -> None:
-    checkpoints = whole_life(stages, provider)
-    first = checkpoints.index("after http submit POST")
+def test_a_second_death_while_the_first_is_settled(
+    stages: Theatre, whole_lives: Checkpoints, provider: ProviderName
+) -> None:
+    first = whole_lives[provider].index("after http submit POST")
     after = stages.play(Schedule(provider, (first,)))["checkpoints"]
     seconds = [Schedule(provider, (first, place)) for place in range(0, len(after), 9)]
     assert broken(stages, seconds) == []
@@ -147,12 +155,11 @@ SHOWN_BY: dict[str, Callable[[list[str]], list[Schedule]]] = {
 
 
 @pytest.mark.parametrize("mutation", SHOWN_BY)
-def test_without_one_of_its_parts_the_proof_turns_red(stages: Theatre, mutation: str) -> None:
+def test_without_one_of_its_parts_the_proof_turns_red(stages: Theatre, whole_lives: Checkpoints, mutation: str) -> None:
     """The same schedules are green with the whole protocol."""
-    whole = whole_life(stages, "openai")
-    assert broken(stages, SHOWN_BY[mutation](whole)) == []
-    with theatre(mutation=mutation) as mutated:
-        points = mutated.play(Schedule("openai"))["checkpoints"]
-        # Some are races: a few plays, of which one has to hit.
-        plays = (broken(mutated, SHOWN_BY[mutation](points)) for _ in range(8))
-        assert any(plays), f"nothing turned red {mutation.replace('_', ' ')}"
+    assert broken(stages, SHOWN_BY[mutation](whole_lives["openai"])) == []
+    points = stages.play(Schedule("openai", mutation=mutation))["checkpoints"]
+    schedules = [replace(schedule, mutation=mutation) for schedule in SHOWN_BY[mutation](points)]
+    # Some are races: a few plays, of which one has to hit.
+    plays = (broken(stages, schedules) for _ in range(8))
+    assert any(plays), f"nothing turned red {mutation.replace('_', ' ')}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from nightbatch.models import PROVIDERS, ProviderName
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
 from tests.crash.stage import Schedule
+from tests.scratch import scratch
 
 Verdict = dict[str, Any]
 
@@ -73,17 +73,16 @@ class Theatre:
 
 
 @contextmanager
-def theatre(*, stages: int = 2, mutation: str | None = None) -> Iterator[Theatre]:
+def theatre(*, stages: int = 3) -> Iterator[Theatre]:
     """Postgres, the emulator and the stages, gone at the end."""
     with (
-        tempfile.TemporaryDirectory(prefix="nb-crash-") as folder,
-        EmbeddedPostgres(Path(folder) / "data", fsync=False, die_with_parent=True) as server,
-        EmulatorProcess(Path(folder) / "emulator", turnaround=0.02) as emulator,
+        scratch() as folder,
+        EmbeddedPostgres(folder / "data", fsync=False, die_with_parent=True) as server,
+        EmulatorProcess(folder / "emulator", turnaround=0.02) as emulator,
         ExitStack() as running,
     ):
         migrate(server.create_database("template_crash"))
         command = [sys.executable, "-m", "tests.crash.stage", server.dsn(), "template_crash", emulator.url]
-        command += [mutation] if mutation else []
         started = [_start(command, running) for _ in range(stages)]
         yield Theatre(server, started)
 

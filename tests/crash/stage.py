@@ -34,13 +34,15 @@ from tests.crash.mutations import MUTATIONS
 JOBS = 3
 _PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini"}
 _LIVES = 8
+_UNFIT = 43
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """What happens to a night: at which checkpoint each of its first lives ends, and what the provider does wrong.
 
-    After those, ``together`` lives are led at the same time, as by a task and its zombie.
+    After those, ``together`` lives are led at the same time, as by a task and its zombie. With a ``mutation`` of
+    `tests.crash.mutations`, every life is led without that part of the protocol.
     """
 
     provider: ProviderName
@@ -48,6 +50,7 @@ class Schedule:
     fault: dict[str, Any] | None = None
     together: int = 1
     settle_seconds: float = 1.2
+    mutation: str | None = None
 
 
 @dataclass(slots=True)
@@ -113,13 +116,13 @@ class Stage:
         verdict = Verdict(asdict(schedule))
         for die_at in schedule.die_at:
             verdict.lives += 1
-            led = _live(place, die_at)
+            led = _live(place, die_at, schedule.mutation)
             if not led.died and led.error:
                 verdict.wrong.append(f"the life that was to die at {die_at} ended with {led.error}")
         if schedule.die_at:
             verdict.state = _fingerprint(place, self._creates(place))
         if schedule.together > 1:
-            for child in [_start(place, None) for _ in range(schedule.together)]:
+            for child in [_start(place, None, schedule.mutation) for _ in range(schedule.together)]:
                 _end(*child)
         self._to_rest(place, verdict)
         if schedule.fault and schedule.fault["fault"] == "deliver_late":
@@ -136,7 +139,7 @@ class Stage:
         error = ""
         for number in range(_LIVES):
             verdict.lives += 1
-            led = _live(place, None)
+            led = _live(place, None, verdict.schedule["mutation"])
             if number == 0 and not verdict.checkpoints:
                 verdict.checkpoints, verdict.requests = led.checkpoints, (led.requests, len(self._log(place)))
             if not led.error:
@@ -200,16 +203,16 @@ class _Life:
     error: str = ""
 
 
-def _live(place: Place, die_at: int | None) -> _Life:
+def _live(place: Place, die_at: int | None, mutation: str | None) -> _Life:
     """Lead one life to its end."""
-    return _end(*_start(place, die_at))
+    return _end(*_start(place, die_at, mutation))
 
 
-def _start(place: Place, die_at: int | None) -> tuple[int, int]:
+def _start(place: Place, die_at: int | None, mutation: str | None) -> tuple[int, int]:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _child(place, die_at, reader, writer)
+        _child(place, die_at, mutation, reader, writer)
     os.close(writer)
     return pid, reader
 
@@ -218,14 +221,18 @@ def _end(pid: int, reader: int) -> _Life:
     with os.fdopen(reader, "rb") as pipe:
         told = pipe.read()
     _, status = os.waitpid(pid, 0)
-    if os.waitstatus_to_exitcode(status) == DIED:
+    code = os.waitstatus_to_exitcode(status)
+    assert code != _UNFIT, "a mutation no longer fits"
+    if code == DIED:
         return _Life(died=True)
     checkpoints, requests, error = json.loads(told or b'[[], 0, "the process vanished"]')
     return _Life(False, checkpoints, requests, error)
 
 
-def _child(place: Place, die_at: int | None, reader: int, writer: int) -> None:
+def _child(place: Place, die_at: int | None, mutation: str | None, reader: int, writer: int) -> None:
     os.close(reader)
+    if mutation:
+        _mutate(mutation)
     try:
         told = [*lead(place, die_at=die_at), ""]
     except Exception:  # noqa: BLE001  whatever it is, the next life has to cope
@@ -233,6 +240,15 @@ def _child(place: Place, die_at: int | None, reader: int, writer: int) -> None:
     with os.fdopen(writer, "wb") as pipe:
         pipe.write(json.dumps(told).encode())
     os._exit(0)
+
+
+def _mutate(name: str) -> None:
+    """Of this life alone. One that no longer fits ends the stage: it must not pass for a proof that turned red."""
+    try:
+        MUTATIONS[name]()
+    except BaseException:  # noqa: BLE001  told above the stage's own end
+        traceback.print_exc()
+        os._exit(_UNFIT)
 
 
 def _fingerprint(place: Place, creates: int) -> str:
@@ -250,12 +266,10 @@ def _fingerprint(place: Place, creates: int) -> str:
 def main() -> None:
     """Serve schedules from standard input.
 
-    Arguments: the server's DSN, the template's name, the emulator's URL, and maybe a mutation of `tests.crash.mutations`.
+    Arguments: the server's DSN, the template's name and the emulator's URL.
     """
-    stage = Stage(*sys.argv[1:4])
+    stage = Stage(*sys.argv[1:])
     stage.warm_up()
-    if len(sys.argv) > 4:
-        MUTATIONS[sys.argv[4]]()
     for line in sys.stdin:
         given = json.loads(line)
         given["die_at"] = tuple(given["die_at"])
