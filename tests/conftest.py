@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from nightbatch.postgres.embedded import EmbeddedPostgres
+from tests.scratch import scratch
+
+settings.register_profile("any machine", deadline=None)  # how long one example takes says how busy it is
+settings.load_profile("any machine")
 
 _TEMPLATE = "nightbatch_migrated"
+_NIGHTS = "tests/acceptance/nights"
+_LONGEST = (
+    _NIGHTS,
+    "tests/acceptance/test_crash.py",
+    "tests/acceptance/test_stack.py",
+    "tests/acceptance/test_doctor_live.py",
+    "tests/acceptance/test_cli_nights.py",
+    "tests/web/test_contract.py",
+    "tests/acceptance/test_crash_peers.py",
+    "tests/acceptance/test_examples.py",
+    "tests/use_cases/test_any_order.py",
+)
+"""They begin first: one that began last would leave the other worker with nothing to do."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,15 +40,32 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(*numbers): this test holds the faults of these numbers")
 
 
+def scope_of(nodeid: str) -> str:
+    """What stays with one worker: a module; and the modules that share a stack."""
+    module = nodeid.partition("::")[0]
+    return _NIGHTS if module.startswith(f"{_NIGHTS}/") else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In the order of the collection, which is ours."""
+    config.option.loadscopereorder = False
+    scheduling = LoadScopeScheduling(config, log)
+    scheduling._split_scope = scope_of
+    return scheduling
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, then whatever has the most tests."""
+    places = {scope: place for place, scope in enumerate(_LONGEST)}
+    tests = Counter(scope_of(item.nodeid) for item in items)
+    items.sort(key=lambda item: (places.get(scope := scope_of(item.nodeid), len(places)), -tests[scope]))
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """A server of this worker's own, on a free port; nothing of it outlasts the session."""
-    folder = Path(tempfile.mkdtemp(prefix="nb-pg-"))  # short: a socket's path has little room
-    try:
-        with EmbeddedPostgres(folder / "data", fsync=False, die_with_parent=True) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch() as folder, EmbeddedPostgres(folder / "data", fsync=False, die_with_parent=True) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ def _in_memory() -> Path | None:
     """None is the system's folder for temporary files."""
     if not os.access(_MEMORY, os.W_OK | os.X_OK):
         return None
-    for folder in _MEMORY.glob("nb-*-*"):
+    for folder in _MEMORY.glob("nb-[0-9]*-*"):
         if not psutil.pid_exists(int(folder.name.split("-")[1])):  # its process was killed
             shutil.rmtree(folder, ignore_errors=True)
     return _MEMORY if shutil.disk_usage(_MEMORY).free > _ROOM else None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -15,9 +13,8 @@ from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwr
 from nightbatch.postgres.store import open_store
 from nightbatch.stack import Stack
 from nightbatch.stack.environment import PROJECT
-from tests.acceptance.test_night import control, end_of, sql
+from tests.acceptance.nights.steps import end_of, sql, turnaround
 
-SETTINGS = "NIGHTBATCH_POLL_SECONDS=0.3\nNIGHTBATCH_POLL_MAX_SECONDS=1\nNIGHTBATCH_SETTLE_SECONDS=2\n"
 # Nothing of the browser's own may go out: only what the page asks for, and that is loopback.
 QUIET = (
     "--no-sandbox",
@@ -36,21 +33,11 @@ def browser() -> Iterator[Browser]:
     if found is None:
         words = "There is no Chromium here, and no right to install it: nothing was clicked. `make chromium` as root mends it."
         (pytest.fail if os.environ.get("NIGHTBATCH_CHROMIUM") == "required" else pytest.skip)(words)
+    expect.set_options(timeout=60 * SECONDS)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=found, args=[*QUIET])
         yield launched
         launched.close()
-
-
-@pytest.fixture(scope="module")
-def stack(browser: Browser) -> Iterator[Stack]:
-    root = Path(tempfile.mkdtemp(prefix="nb-page-"))  # short: a socket's path has little room
-    (root / "env").write_text(SETTINGS)
-    try:
-        with Stack(root / "stack", turnaround=6, env_file=root / "env") as running:
-            yield running
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture
@@ -67,7 +54,7 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
 
 def log_in(browser: Browser, stack: Stack, user: str) -> Page:
     page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-    page.set_default_timeout(30 * SECONDS)
+    page.set_default_timeout(60 * SECONDS)
     page.goto(f"{stack.api_url}/auth/login")
     page.fill("input[name=username]", user)
     page.fill("input[name=password]", stack.password(user))
@@ -89,7 +76,7 @@ def test_from_the_first_job_to_its_savings(page: Page, stack: Stack) -> None:
 
     The provider ends its batches once the page was seen to wait for them, however slow the machine is.
     """
-    control(stack, "POST", "turnaround", {"seconds": 3600})
+    turnaround(stack, 3600)
     frame = opened(page, stack)
     first = frame.locator("#first-sql").inner_text()
     sql(stack, first)
@@ -100,10 +87,10 @@ def test_from_the_first_job_to_its_savings(page: Page, stack: Stack) -> None:
     frame.get_by_role("button", name="Run now").click()
     expect(frame.locator("#state")).to_contain_text("Started manual__")
     expect(frame.locator("#state")).to_be_in_viewport()  # the button stands far below the page's head
-    expect(frame.locator("#night-words")).to_contain_text("0 of 2 jobs are back", timeout=60 * SECONDS)
-    expect(frame.locator(".batch.submitted")).to_have_count(2, timeout=60 * SECONDS)
-    control(stack, "POST", "turnaround", {"seconds": 6})
-    expect(frame.locator("#night-words")).to_contain_text("2 of 2 jobs are back", timeout=90 * SECONDS)
+    expect(frame.locator("#night-words")).to_contain_text("0 of 2 jobs are back", timeout=240 * SECONDS)
+    expect(frame.locator(".batch.submitted")).to_have_count(2, timeout=240 * SECONDS)
+    turnaround(stack, 1)
+    expect(frame.locator("#night-words")).to_contain_text("2 of 2 jobs are back", timeout=240 * SECONDS)
     expect(frame.locator(".batch.loaded")).to_have_count(2)
     ((saved,),) = sql(stack, "SELECT sum(savings_usd) FROM nightbatch_report.savings_daily")
     expect(frame.locator("#saved-total")).to_have_text(f"${saved:.4f}")
@@ -111,39 +98,36 @@ def test_from_the_first_job_to_its_savings(page: Page, stack: Stack) -> None:
 
 
 def test_an_alert_is_acknowledged_and_a_batch_is_cancelled_by_keyboard(page: Page, stack: Stack) -> None:
-    control(stack, "POST", "turnaround", {"seconds": 300})
-    try:
-        sql(stack, "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('hook_generation', 'openai', %s)",
-            ['{"product": "Coffee", "audience": "people who wait"}'])  # fmt: skip
-        with open_store(stack.dsn) as store:
-            store.raise_alert("budget_reached", "1", "The budget 1 is reached.")
-        run_id = stack.trigger("nightbatch")
-        frame = opened(page, stack)
-        frame.get_by_role("button", name="Acknowledge budget reached").click()
-        expect(frame.locator(".seen")).to_contain_text("Seen by admin")
-        cancel = frame.get_by_role("button", name="Cancel batch")
-        cancel.wait_for(timeout=90 * SECONDS)
-        cancel.focus()
-        page.keyboard.press("Enter")
-        expect(frame.locator("#ask-price")).to_contain_text("All of it would cost about")
-        page.keyboard.press("Escape")
-        expect(cancel).to_be_focused()
-        assert sql(stack, "SELECT count(*) FROM nightbatch.decision") == [(0,)]
-        page.keyboard.press("Enter")
-        expect(frame.locator("#why")).to_be_focused()
-        page.keyboard.press("Enter")
-        expect(frame.locator("#ask-error")).to_contain_text("Say why")
-        page.keyboard.type("nobody needs it any more")
-        page.keyboard.press("Enter")
-        expect(frame.locator("#state")).to_contain_text("is cancelled by the next run of nightbatch_recover")
-        expect(frame.locator("#night-words ~ ul")).to_contain_text("Its cancellation was asked for")
-        assert sql(stack, "SELECT choice, decided_by, reason FROM nightbatch.decision") == [
-            ("cancel", "admin", "nobody needs it any more")
-        ]
-        stack.wait_for_run("nightbatch_recover", stack.trigger("nightbatch_recover"), 60)
-        assert end_of(stack, run_id) == "success"
-    finally:
-        control(stack, "POST", "turnaround", {"seconds": 6})
+    turnaround(stack, 3600)
+    sql(stack, "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('hook_generation', 'openai', %s)",
+        ['{"product": "Coffee", "audience": "people who wait"}'])  # fmt: skip
+    with open_store(stack.dsn) as store:
+        store.raise_alert("budget_reached", "1", "The budget 1 is reached.")
+    run_id = stack.trigger("nightbatch")
+    frame = opened(page, stack)
+    frame.get_by_role("button", name="Acknowledge budget reached").click()
+    expect(frame.locator(".seen")).to_contain_text("Seen by admin")
+    cancel = frame.get_by_role("button", name="Cancel batch")
+    cancel.wait_for(timeout=240 * SECONDS)
+    cancel.focus()
+    page.keyboard.press("Enter")
+    expect(frame.locator("#ask-price")).to_contain_text("All of it would cost about")
+    page.keyboard.press("Escape")
+    expect(cancel).to_be_focused()
+    assert sql(stack, "SELECT count(*) FROM nightbatch.decision") == [(0,)]
+    page.keyboard.press("Enter")
+    expect(frame.locator("#why")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(frame.locator("#ask-error")).to_contain_text("Say why")
+    page.keyboard.type("nobody needs it any more")
+    page.keyboard.press("Enter")
+    expect(frame.locator("#state")).to_contain_text("is cancelled by the next run of nightbatch_recover")
+    expect(frame.locator("#night-words ~ ul")).to_contain_text("Its cancellation was asked for")
+    assert sql(stack, "SELECT choice, decided_by, reason FROM nightbatch.decision") == [
+        ("cancel", "admin", "nobody needs it any more")
+    ]
+    stack.wait_for_run("nightbatch_recover", stack.trigger("nightbatch_recover"), 240)
+    assert end_of(stack, run_id) == "success"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

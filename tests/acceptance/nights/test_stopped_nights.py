@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from nightbatch.errors import NightbatchError
 from nightbatch.stack import Stack
-from tests.acceptance import test_night as nights
-
-SETTINGS = {"NIGHTBATCH_POLL_SECONDS": "0.3", "NIGHTBATCH_POLL_MAX_SECONDS": "1", "NIGHTBATCH_SETTLE_SECONDS": "2"}
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    root = Path(tempfile.mkdtemp(prefix="nb-stop-"))  # short: a socket's path has little room
-    try:
-        with Stack(root / "stack", turnaround=600, settings=SETTINGS) as running:
-            yield running
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+from tests.acceptance.nights import steps as nights
 
 
 @pytest.fixture
-def waiting(stack: Stack) -> tuple[str, set[int]]:
+def waiting(stack: Stack, all_is_well: None) -> tuple[str, set[int]]:
     """A run whose batches are all with their providers: its id, and its jobs."""
-    nights.control(stack, "POST", "turnaround", {"seconds": 600})
+    nights.turnaround(stack, 3600)
     jobs = nights.queue(stack, 2)
     run_id = stack.trigger("nightbatch")
     deadline = time.monotonic() + 120
@@ -49,25 +33,22 @@ def still_open(stack: Stack, run_id: str) -> list[str]:
 
 def recover_until_loaded(stack: Stack, jobs: set[int]) -> None:
     """What comes every hour."""
-    nights.control(stack, "POST", "turnaround", {"seconds": 0.5})
+    nights.turnaround(stack, 0.5)
     deadline = time.monotonic() + 180
     while set(nights.states(stack, jobs)) != {"succeeded"}:
         assert time.monotonic() < deadline, nights.states(stack, jobs)
         stack.wait_for_run("nightbatch_recover", stack.trigger("nightbatch_recover"))
 
 
-def assert_nothing_was_cancelled(stack: Stack) -> None:
-    assert "batch_cancel" not in {seen["operation"] for seen in nights.control(stack, "GET", "log")}
-
-
 @pytest.mark.fault(12, 13)
 def test_a_run_marked_failed_leaves_batches_that_recovery_adopts(stack: Stack, waiting: tuple[str, set[int]]) -> None:
     run_id, jobs = waiting
+    cancelled = nights.cancels(stack)
     mark_failed(stack, run_id)
     assert nights.end_of(stack, run_id) == "failed"
     recover_until_loaded(stack, jobs)
     nights.assert_all_came_out_once(stack, jobs)
-    assert_nothing_was_cancelled(stack)
+    assert nights.cancels(stack) == cancelled
 
 
 def mark_failed(stack: Stack, run_id: str) -> None:
@@ -83,6 +64,7 @@ def mark_failed(stack: Stack, run_id: str) -> None:
 @pytest.mark.fault(14)
 def test_a_paused_dag_leaves_batches_that_recovery_adopts(stack: Stack, waiting: tuple[str, set[int]]) -> None:
     run_id, jobs = waiting
+    cancelled = nights.cancels(stack)
     stack.api("PATCH", "/dags/nightbatch", {"is_paused": True})
     try:
         recover_until_loaded(stack, jobs)
@@ -91,4 +73,4 @@ def test_a_paused_dag_leaves_batches_that_recovery_adopts(stack: Stack, waiting:
         stack.api("PATCH", "/dags/nightbatch", {"is_paused": False})
     assert nights.end_of(stack, run_id) == "success"
     nights.assert_all_came_out_once(stack, jobs)
-    assert_nothing_was_cancelled(stack)
+    assert nights.cancels(stack) == cancelled

@@ -2,151 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
 import subprocess
-import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
-import httpx
 import psutil
-import psycopg
 import pytest
 
-from nightbatch.job_types import job_types
 from nightbatch.postgres.embedded import binaries
 from nightbatch.stack import Stack
+from tests.acceptance.nights.steps import (
+    PROMPT_CANARY,
+    assert_all_came_out_once,
+    bill,
+    cancels,
+    clear,
+    control,
+    end_of,
+    queue,
+    sql,
+    states,
+    tasks,
+    turnaround,
+    wait_for_task,
+)
 
-# One stack for all: starting it takes longer than most nights here.
-pytestmark = pytest.mark.xdist_group("night")
-
-SETTINGS = """
-NIGHTBATCH_MAX_BATCH_JOBS=8
-NIGHTBATCH_POLL_SECONDS=0.3
-NIGHTBATCH_POLL_MAX_SECONDS=1
-NIGHTBATCH_SETTLE_SECONDS=2
-AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT=8
-AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL=2
-"""
 KEY_CANARY = "emu-local"
-PROMPT_CANARY = "canary-in-a-prompt"
 LEDGER = ("run", "batch", "batch_job", "open_job", "dismissed", "result", "embedding", "reject")
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    root = Path(tempfile.mkdtemp(prefix="nb-night-"))  # short: a socket's path has little room
-    (root / "env").write_text(SETTINGS)
-    try:
-        with Stack(root / "stack", turnaround=3, env_file=root / "env") as running:
-            yield running
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def sql(stack: Stack, query: str, params: Any = None) -> list[tuple[Any, ...]]:
-    with psycopg.connect(stack.dsn, autocommit=True) as connection:
-        cursor = connection.execute(query, params)
-        return cursor.fetchall() if cursor.description else []
-
-
-def queue(stack: Stack, each: int, *, created_at: datetime | None = None) -> set[int]:
-    """Insert ``each`` jobs per provider by plain SQL, of every type that is made of text; the demo's night has videos."""
-    rows = []
-    for provider in ("openai", "anthropic", "gemini"):
-        kinds = [name for name, kind in sorted(job_types().items()) if provider in kind.models and _is_text(name)]
-        rows += [(kinds[number % len(kinds)], provider) for number in range(each)]
-    return {
-        sql(
-            stack,
-            "INSERT INTO nightbatch.job (job_type, provider, input, created_at)"
-            " VALUES (%s, %s, %s, coalesce(%s, now())) RETURNING id",
-            (kind, provider, json.dumps(_input(kind)), created_at),
-        )[0][0]
-        for kind, provider in rows
-    }
-
-
-def _input(kind: str) -> dict[str, Any]:
-    """The type's own example, with a word in it that must never leave the two databases' payload columns."""
-    example, field = dict(job_types()[kind].example), _text_field(kind)
-    return {**example, field: f"{example[field]} {PROMPT_CANARY}"} if field else example
-
-
-def _is_text(kind: str) -> bool:
-    return _text_field(kind) is not None and "file" not in job_types()[kind].example
-
-
-def _text_field(kind: str) -> str | None:
-    return next((name for name, value in job_types()[kind].example.items() if isinstance(value, str)), None)
-
-
-def bill(stack: Stack) -> list[dict[str, Any]]:
-    """What the emulated providers charged, request by request."""
-    return [json.loads(line) for line in stack.billing_log.read_text().splitlines()]
-
-
-def times_billed(stack: Stack, jobs: set[int]) -> Counter[int]:
-    charged = (re.fullmatch(r"j(\d+)_a\d+", line["custom_id"]) for line in bill(stack))
-    return Counter(job for match in charged if match and (job := int(match[1])) in jobs)
-
-
-def states(stack: Stack, jobs: set[int]) -> Counter[str]:
-    query = "SELECT state, count(*) FROM nightbatch.job_status WHERE job_id = ANY (%s) GROUP BY state"
-    return Counter(dict(sql(stack, query, (list(jobs),))))
-
-
-def tasks(stack: Stack, run_id: str) -> list[dict[str, Any]]:
-    found = stack.api("GET", f"/dags/nightbatch/dagRuns/{run_id}/taskInstances?limit=500")
-    return list(found["task_instances"])
-
-
-def clear(stack: Stack, run_id: str) -> None:
-    """All tasks of a run, as a person does it in the UI."""
-    what = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "reset_dag_runs": True}
-    stack.api("POST", "/dags/nightbatch/clearTaskInstances", what)
-
-
-def control(stack: Stack, method: str, path: str, body: Any = None) -> Any:
-    """Speak to the emulator itself."""
-    answer = httpx.request(method, f"{stack.emulator_url}/control/{path}", json=body, trust_env=False)
-    return answer.raise_for_status().json()
-
-
-def end_of(stack: Stack, run_id: str, timeout: float = 120) -> str:
-    """The state in which a run ended; if not well, the tasks that failed are printed."""
-    state = str(stack.wait_for_run("nightbatch", run_id, timeout)["state"])
-    if state != "success":
-        for task in tasks(stack, run_id):
-            if task["state"] == "failed":
-                path = f"/dags/nightbatch/dagRuns/{run_id}/taskInstances/{task['task_id']}"
-                log = stack.api("GET", f"{path}/logs/{task['try_number']}?map_index={task['map_index']}")
-                print(task["task_id"], task["map_index"], json.dumps(log)[-3000:])
-    return state
-
-
-def wait_for_task(stack: Stack, run_id: str, state: str, name: str = "", timeout: float = 45) -> None:
-    """Until a task of the run, with ``name`` in its id, is in this state."""
-    deadline = time.monotonic() + timeout
-    while True:
-        seen = tasks(stack, run_id)
-        if any(task["state"] == state and name in task["task_id"] for task in seen):
-            return
-        shown = [(task["task_id"], task["state"]) for task in seen]
-        assert time.monotonic() < deadline, f"no {name} was {state} within {timeout:.0f} s: {shown}"
-        time.sleep(0.1)
-
-
-def assert_all_came_out_once(stack: Stack, jobs: set[int]) -> None:
-    assert states(stack, jobs) == {"succeeded": len(jobs)}
-    assert times_billed(stack, jobs) == dict.fromkeys(jobs, 1)
 
 
 # -- one night
@@ -155,6 +38,7 @@ def assert_all_came_out_once(stack: Stack, jobs: set[int]) -> None:
 @pytest.fixture(scope="module")
 def night(stack: Stack) -> tuple[str, set[int]]:
     """Sixty jobs of all types for all providers, sent by one run: its id, and theirs."""
+    turnaround(stack, 3, spread=2)
     jobs = queue(stack, 20)
     run_id = stack.trigger("nightbatch")
     assert end_of(stack, run_id) == "success"
@@ -223,20 +107,24 @@ def ledger(stack: Stack) -> dict[str, str]:
 @pytest.mark.fault(6, 8)
 @pytest.mark.parametrize("component", ["triggerer", "scheduler"])
 def test_killing_a_component_in_mid_night_loses_and_doubles_nothing(stack: Stack, component: str) -> None:
+    turnaround(stack, 3600)
     jobs = queue(stack, 4)
     run_id = stack.trigger("nightbatch")
     wait_for_task(stack, run_id, "deferred")
     stack.kill(component)
     stack.start_component(component)
     stack.wait_healthy()
+    turnaround(stack, 1)
     assert end_of(stack, run_id) == "success"
     assert_all_came_out_once(stack, jobs)
 
 
 def test_killing_the_workers_tasks_in_mid_submit_loses_and_doubles_nothing(stack: Stack) -> None:
+    held_up = {"provider": "openai", "operation": "file_upload", "fault": "delay", "delay_seconds": 10}
+    control(stack, "POST", "faults", held_up)
     jobs = queue(stack, 4)
     run_id = stack.trigger("nightbatch")
-    wait_for_task(stack, run_id, "running", ".submit")
+    wait_for_task(stack, run_id, "running", "openai.submit")
     assert _kill_running_tasks(stack) > 0
     assert end_of(stack, run_id) == "success"
     assert_all_came_out_once(stack, jobs)
@@ -253,13 +141,16 @@ def _kill_running_tasks(stack: Stack) -> int:
 
 @pytest.mark.fault(12)
 def test_clearing_a_run_in_mid_night_cancels_nothing_and_finds_its_batches_again(stack: Stack) -> None:
+    turnaround(stack, 3600)
+    cancelled = cancels(stack)
     jobs = queue(stack, 2)
     run_id = stack.trigger("nightbatch")
     wait_for_task(stack, run_id, "deferred")
     clear(stack, run_id)
+    turnaround(stack, 1)
     assert end_of(stack, run_id) == "success"
     assert_all_came_out_once(stack, jobs)
-    assert "batch_cancel" not in {seen["operation"] for seen in control(stack, "GET", "log")}
+    assert cancels(stack) == cancelled
 
 
 # -- a provider that is down
@@ -299,22 +190,30 @@ def test_a_backfill_and_a_manual_run_side_by_side_take_every_job_once(stack: Sta
         "run_on_latest_version": True,
     }
     stack.api("POST", "/backfills", backfill)
-    wait_for_plan(stack, "backfill%")
+    wait_for_backfill(stack, jobs)
     manual = stack.trigger("nightbatch")
     assert end_of(stack, manual) == "success"
     runs = stack.api("GET", "/dags/nightbatch/dagRuns?run_type=backfill")["dag_runs"]
     assert [end_of(stack, run["dag_run_id"]) for run in runs] == ["success"] * 3
     assert_all_came_out_once(stack, jobs)
-    query = "SELECT count(DISTINCT run_id) FROM nightbatch.batch WHERE run_id = %s OR run_id LIKE 'backfill%%'"
-    assert sql(stack, query, (manual,))[0][0] >= 2
+    assert len(runs_with(stack, jobs)) >= 2
 
 
-def wait_for_plan(stack: Stack, runs: str, timeout: float = 45) -> None:
-    """Until a run like this has taken jobs."""
+def runs_with(stack: Stack, jobs: set[int]) -> set[str]:
+    """The runs that took any of these jobs."""
+    query = (
+        "SELECT DISTINCT run_id FROM nightbatch.batch AS b JOIN nightbatch.batch_job AS m ON m.batch_id = b.id"
+        " WHERE m.job_id = ANY (%s)"
+    )
+    return {run_id for (run_id,) in sql(stack, query, (list(jobs),))}
+
+
+def wait_for_backfill(stack: Stack, jobs: set[int], timeout: float = 120) -> None:
+    """Until a run of it has taken some of the jobs."""
     deadline = time.monotonic() + timeout
-    while not sql(stack, "SELECT id FROM nightbatch.batch WHERE run_id LIKE %s", (runs,)):
+    while not any(run_id.startswith("backfill") for run_id in runs_with(stack, jobs)):
         seen = [(run["dag_run_id"], run["state"]) for run in stack.api("GET", "/dags/nightbatch/dagRuns")["dag_runs"]]
-        assert time.monotonic() < deadline, f"no run like {runs} took a job within {timeout:.0f} s: {seen}"
+        assert time.monotonic() < deadline, f"no backfill took a job within {timeout:.0f} s: {seen}"
         time.sleep(0.1)
 
 
