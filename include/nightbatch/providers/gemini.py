@@ -330,14 +330,20 @@ class GeminiBatches:
         arrived = offset + len(piece)
         command = "upload, finalize" if arrived == size else "upload"
         headers = {"X-Goog-Upload-Command": command, "X-Goog-Upload-Offset": str(offset)}
-        genai_errors.APIError.raise_for_response(self._http.post(url, content=piece, headers=headers))
+        genai_errors.APIError.raise_for_response(self._post_without_key(url, headers, piece))
         return arrived
+
+    def _post_without_key(self, url: httpx2.URL, headers: dict[str, str], content: bytes = b"") -> httpx2.Response:
+        """As the SDK does: the address itself is the right to upload."""
+        request = self._http.build_request("POST", url, headers=headers, content=content)
+        del request.headers["x-goog-api-key"]
+        return self._http.send(request)
 
     def _received(self, url: httpx2.URL, size: int) -> int:
         """How much had arrived before the break: all of it, where the upload has ended and only its answer was lost."""
-        response = self._http.post(url, headers={"X-Goog-Upload-Command": "query"})
-        if response.status_code == 404 or response.headers.get("x-goog-upload-status") == "final":
-            return size
+        response = self._post_without_key(url, {"X-Goog-Upload-Command": "query"})
+        if response.is_client_error or response.headers.get("x-goog-upload-status") == "final":
+            return size  # the address is no more: whether the file is there, `_arrived` sees
         genai_errors.APIError.raise_for_response(response)
         return int(response.headers["x-goog-upload-size-received"])
 
