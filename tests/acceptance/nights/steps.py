@@ -61,7 +61,9 @@ def bill(stack: Stack) -> list[dict[str, Any]]:
 
 
 def times_billed(stack: Stack, jobs: set[int]) -> Counter[int]:
-    charged = (re.fullmatch(r"j(\d+)_a\d+", line["custom_id"]) for line in bill(stack))
+    charged = (
+        re.fullmatch(r"j(\d+)_a\d+", line["custom_id"] or "") for line in bill(stack)
+    )  # a realtime call has none
     return Counter(job for match in charged if match and (job := int(match[1])) in jobs)
 
 
