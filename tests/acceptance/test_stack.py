@@ -77,11 +77,12 @@ def left_over(root: Path) -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
-            words = [*process.cmdline(), process.cwd(), *process.environ().values()]
+            command = process.cmdline()
+            words = [*command, process.cwd(), *process.environ().values()]
         except psutil.Error:
             continue
         if process.pid != os.getpid() and any(word.startswith(str(root)) for word in words):
-            found.append(" ".join(process.cmdline()))
+            found.append(" ".join(command))
     return found
 
 
