@@ -33,6 +33,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from nightbatch.airflow.deadlines import within_a_day
 from nightbatch.airflow.hooks import provider_for, store
 from nightbatch.airflow.retries import by_error
+from nightbatch.airflow.runs import NextWaveOperator
 from nightbatch.airflow.sensor import BatchSensor
 from nightbatch.airflow.tasks import (
     RESULTS,
@@ -44,7 +45,6 @@ from nightbatch.airflow.tasks import (
     run_params,
     tell_metrics,
 )
-from nightbatch.airflow.waves import NextWaveOperator
 from nightbatch.job_types import job_types
 from nightbatch.models import PROVIDERS, ProviderName
 from nightbatch.settings import Settings

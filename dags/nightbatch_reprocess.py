@@ -18,12 +18,12 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import CronDataIntervalTimetable, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from nightbatch.airflow.hooks import store
 from nightbatch.airflow.retries import by_error
+from nightbatch.airflow.runs import SendAgainOperator
 from nightbatch.airflow.tasks import reprocessing_form, reprocessing_wish
 from nightbatch.job_types import job_types
 from nightbatch.settings import Settings
@@ -44,16 +44,7 @@ settings = Settings.from_env()
     tags=["nightbatch"],
 )
 def nightbatch_reprocess() -> None:
-    choose() >> TriggerDagRunOperator(
-        task_id="send",
-        trigger_dag_id="nightbatch",
-        trigger_run_id="again_of_{{ run_id }}",
-        conf={"job_types": ["historical_reprocessing"]},
-        skip_when_already_exists=True,
-        wait_for_completion=True,
-        deferrable=True,
-        poke_interval=int(max(settings.poll_seconds, 1)),
-    )
+    choose() >> SendAgainOperator(task_id="send", poll_seconds=settings.poll_seconds)
 
 
 @task

@@ -151,7 +151,7 @@ class JobType(ABC):
         """About what the prompt, schema and envelope of a request add to the bytes of its input."""
         raw = orjson.dumps(self.example)
         request = self.render_request(raw)
-        size = len(orjson.dumps(request))  # a dataclass, with its texts and its schema
+        size = len(msgspec.json.encode(request))  # with its texts and its schema
         return max(size - len(raw), 0) + 512
 
 

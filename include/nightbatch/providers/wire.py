@@ -12,7 +12,6 @@ import secrets
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -24,6 +23,7 @@ from weakref import WeakKeyDictionary
 import httpx
 import httpx2
 import orjson
+from msgspec.structs import replace
 
 from nightbatch.errors import AccountRefused, ProviderError, Rejected, Throttled, Transient, Unreachable
 from nightbatch.models import (
