@@ -34,13 +34,13 @@ def convene(
     known = {(provider, model or kind.models[provider]) for provider, model in members}
     if len(known) < 2 or len(known) < len(members):
         raise NightbatchError("A council needs at least two members, each another model.")
-    text = json.dumps(creative, ensure_ascii=False)
     try:
-        kind.render_request(text.encode())
+        text = json.dumps(creative, ensure_ascii=False).encode()
+        kind.render_request(text)
     except UnicodeEncodeError:
         raise Rejected("the creative holds half a character (a lone surrogate)") from None
     name = f"council-{uuid4().hex[:12]}"
-    marked = json.dumps({**labels, "council": name})
+    marked = json.dumps({**labels, "council": name}).encode()
     rows: list[Row] = [
         (JOB_TYPE, provider, model, priority, text, f"{name}:{provider}:{model or ''}", marked, None, None, None, None)
         for provider, model in members

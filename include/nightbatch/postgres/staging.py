@@ -11,9 +11,12 @@ import psycopg
 
 from nightbatch.postgres.store import Store
 
-Row = tuple[str, str, str | None, int, str, str | None, str, datetime | None, datetime | None, int | None, bool | None]
-"""job_type, provider, model, priority, input, dedup_key, labels, not_before, deadline, cache_days, fallback; JSON as text."""
+Row = tuple[
+    str, str, str | None, int, bytes, str | None, bytes, datetime | None, datetime | None, int | None, bool | None
+]
+"""job_type, provider, model, priority, input, dedup_key, labels, not_before, deadline, cache_days, fallback; JSON as bytes."""
 
+_TYPES: Final = ("text", "text", "text", "int2", "json", "text", "jsonb", "timestamptz", "timestamptz", "int2", "bool")
 _KEY: Final = 5
 
 
@@ -85,7 +88,7 @@ def _set_down(store: Store, rows: Sequence[Row]) -> None:
 
 def _copy(store: Store, name: str, rows: Sequence[Row]) -> int:
     if rows:
-        with store.copy(name, file="intake") as write:
+        with store.copy(name, _TYPES, file="intake") as write:
             for row in rows:
                 write(row)
     return len(rows)

@@ -3,7 +3,7 @@ INSERT INTO nightbatch.job (job_type, provider, input) VALUES (%(job_type)s, %(p
 
 -- copy_jobs: the quick way in, for rows whose keys are new
 COPY nightbatch.job (job_type, provider, model, priority, input, dedup_key, labels, not_before, deadline, cache_days, fallback)
-FROM STDIN;
+FROM STDIN (FORMAT binary);
 
 -- make_incoming: where rows wait that have a dedup key, or whose ids are wanted
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
@@ -13,7 +13,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
 
 -- copy_incoming: the same columns as copy_jobs
 COPY incoming (job_type, provider, model, priority, input, dedup_key, labels, not_before, deadline, cache_days, fallback)
-FROM STDIN;
+FROM STDIN (FORMAT binary);
 
 -- insert_plain: ids are given in the order of the lines, so the sorted ids are those of the lines in turn
 INSERT INTO nightbatch.job (job_type, provider, model, priority, input, labels, not_before, deadline, cache_days, fallback)
