@@ -7,7 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from typing import IO, Self
 
-_CHUNK = 1 << 18
+_CHUNK = (
+    1 << 21
+)  # bytes; so long that the thread, which has to wait for its turn as Python has it, is done before the next
 
 
 class InputFile:
