@@ -1,4 +1,7 @@
-"""A Postgres for a benchmark: as it comes, with fsync and autovacuum, in a folder that it can read as its own user."""
+"""A Postgres for a benchmark: as it comes, with fsync and autovacuum, in a folder that it can read as its own user.
+
+It is reached by its Unix socket: a network would be measured with everything, and with none of the server-side references.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from tests.bench.stages import Place
@@ -29,7 +33,8 @@ def server() -> Iterator[EmbeddedPostgres]:
 @contextmanager
 def database(postgres: EmbeddedPostgres, name: str, jobs: int) -> Iterator[Place]:
     """An empty database and a folder beside the server's, dropped afterwards."""
-    place = Place(postgres.create_database(name), postgres.data_dir.parent / name, jobs)
+    dsn = make_conninfo(postgres.create_database(name), host=str(postgres.data_dir))
+    place = Place(dsn, postgres.data_dir.parent / name, jobs)
     place.folder.mkdir(mode=0o755)
     place.folder.chmod(0o755)
     try:
