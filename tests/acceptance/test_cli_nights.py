@@ -150,6 +150,7 @@ def test_a_terminal_shows_the_night_live_and_ctrl_c_ends_it_cleanly(world: World
     watch = subprocess.Popen(
         [*NIGHTBATCH, "status", "--watch", "--every", "0.1"],
         env=environment(world.dsn), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # tests in the background ignore it
     )  # fmt: skip
     assert watch.stdout is not None
     assert "is planned" in watch.stdout.readline()

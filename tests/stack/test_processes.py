@@ -146,3 +146,14 @@ def test_a_leader_that_ended_and_that_nobody_has_reaped_does_not_run(folder: Pat
             leader.wait()
 
     as_ordinary_user(claim)
+
+
+def test_a_component_runs_from_the_moment_it_is_spawned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its environment may not be set yet."""
+    leader = processes.spawn(folder / "root", "triggerer", ["/bin/sleep", "300"], dict(os.environ))
+    try:
+        monkeypatch.setattr(psutil.Process, "environ", lambda process: {})
+        assert [process.pid for process in processes.running(folder / "root")["triggerer"]] == [leader.pid]
+    finally:
+        leader.kill()
+        leader.wait()

@@ -7,10 +7,15 @@ import time
 from dataclasses import astuple, fields, replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
+
+import pytest
 
 from nightbatch import insights
 from nightbatch.insights import Days, Figures
+from nightbatch.postgres import sums
 from nightbatch.postgres.queries import queries
+from nightbatch.postgres.store import Store, open_store
 from tests.use_cases.conftest import World
 
 COUNTS = [field.name for field in fields(Figures)]
@@ -110,6 +115,26 @@ def test_the_night_shows_how_far_it_has_come(world: World) -> None:
         and seen.saved_usd == seen.saved_month_usd == seen.recent.total.savings_usd > 0
     )
     assert seen.jobs_ever and str(seen.first_day) == seen.recent.by_day[0].key
+
+
+def test_a_night_is_shown_as_of_one_moment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when a batch is loaded while the figures are read."""
+    world.insert("openai", 3)
+    (batch,) = world.plan("r1")
+    world.submit_until_certain(batch)
+    progress = sums.progress
+
+    def read_late(store: Store, run_id: str | None) -> Any:
+        world.load(batch.id)
+        return progress(store, run_id)
+
+    monkeypatch.setattr(sums, "progress", read_late)
+    with open_store(world.dsn) as other:
+        seen = insights.night(other)
+    assert seen.run is not None
+    assert (seen.run.succeeded, seen.jobs_back) == (0, 0)
+    monkeypatch.undo()
+    assert insights.night(world.store).jobs_back == 3
 
 
 def test_a_30_day_question_over_a_decade_of_nights_takes_milliseconds(world: World) -> None:

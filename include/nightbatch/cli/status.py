@@ -41,7 +41,7 @@ def status(
 def _show_once(as_json: bool) -> None:
     from nightbatch import insights
 
-    with opened() as store:
+    with opened() as store, store.snapshot():
         queue, batches, night = insights.queue(store), store.open_attempts(), insights.night(store)
         alerts = len(store.open_alerts())
     if as_json:

@@ -40,19 +40,20 @@ class Dashboard:
 
 def dashboard(store: Store, settings: Settings) -> Dashboard:
     """As of now, by the database's clock; days and months are those of UTC."""
-    now = store.now()
-    today = now.astimezone(UTC).date()
-    first = sums.first_day(store)
-    return Dashboard(
-        now=now,
-        first_day=first,
-        saved_usd=sums.total(store, first, today).savings_usd if first else Decimal(0),
-        saved_month_usd=sums.total(store, today.replace(day=1), today).savings_usd,
-        recent=savings(store, last_days(store)),
-        night=night(store),
-        queue=figures.queue(store),
-        alerts=store.open_alerts(),
-        attempts=attempts(store, settings),
-        outcomes=sums.outcomes(store, LATEST),
-        jobs_ever=sums.any_job(store),
-    )
+    with store.snapshot():
+        now = store.now()
+        today = now.astimezone(UTC).date()
+        first = sums.first_day(store)
+        return Dashboard(
+            now=now,
+            first_day=first,
+            saved_usd=sums.total(store, first, today).savings_usd if first else Decimal(0),
+            saved_month_usd=sums.total(store, today.replace(day=1), today).savings_usd,
+            recent=savings(store, last_days(store)),
+            night=night(store),
+            queue=figures.queue(store),
+            alerts=store.open_alerts(),
+            attempts=attempts(store, settings),
+            outcomes=sums.outcomes(store, LATEST),
+            jobs_ever=sums.any_job(store),
+        )

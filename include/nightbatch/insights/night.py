@@ -27,8 +27,9 @@ class Night:
 
 def night(store: Store) -> Night:
     """As far as it has come."""
-    run = latest_run(store)
-    batches = sums.progress(store, run.run_id if run else None)
+    with store.snapshot():  # a batch that is loaded in between would be closed in the one and not counted in the other
+        run = latest_run(store)
+        batches = sums.progress(store, run.run_id if run else None)
     live = [batch for batch in batches if batch.state not in ("refused", "abandoned")]
     return Night(
         run=run,

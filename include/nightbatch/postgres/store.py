@@ -16,6 +16,7 @@ from typing import Any, Literal, LiteralString, cast
 
 import psycopg
 from psycopg import Connection, Cursor
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.json import set_json_dumps
 from psycopg.types.string import ByteaBinaryLoader
@@ -62,6 +63,16 @@ class Store:
     def transaction(self) -> Iterator[None]:
         """All or nothing."""
         with self.connection.transaction():
+            yield
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read inside is of one moment; nothing can be written."""
+        if self.connection.info.transaction_status != TransactionStatus.IDLE:  # of the moment of the one around it
+            yield
+            return
+        with self.connection.transaction():
+            self.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield
 
     def run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str) -> Cursor[Any]:

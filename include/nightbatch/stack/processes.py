@@ -114,12 +114,15 @@ def _tagged(root: Path) -> Iterator[tuple[str, psutil.Process]]:
         try:
             env = process.environ()
         except (psutil.AccessDenied, PermissionError):
-            if component := _by_session(process, sessions):
-                yield component, process
-            continue
+            env = {}
         except (psutil.Error, OSError):
             continue  # gone, or a zombie
-        if env.get(_ROOT) == wanted and _COMPONENT in env and process.pid != os.getpid():
+        if (
+            not env
+        ):  # or it was started in this moment: Linux tells `spawn` of the exec before it has set the environment
+            if component := _by_session(process, sessions):
+                yield component, process
+        elif env.get(_ROOT) == wanted and _COMPONENT in env and process.pid != os.getpid():
             yield env[_COMPONENT], process
 
 
