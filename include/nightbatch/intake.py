@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -64,10 +64,15 @@ def enqueue_file(
     done = Enqueued()
     good = _good_rows(read(path, progress), types, done.bad)
     with store.transaction():
-        for chunk in _read_ahead(good):
-            for accepted, new in _insert(store, insert_rows, chunk, done.bad):
+        chunk = list(islice(good, _CHUNK))
+        while chunk:
+            coming: _Placed = []
+            # A row for each that is sent: the server and this process work side by side, without a thread.
+            insert = partial(insert_rows, meanwhile=partial(_read_one, good, coming))
+            for accepted, new in _insert(store, insert, chunk, done.bad):
                 done.new += new
                 done.known += len(accepted) - new
+            chunk = [*coming, *islice(good, _CHUNK - len(coming))]
     done.bad.sort(key=lambda line: line.number)
     return done
 
@@ -97,13 +102,8 @@ _Placed = list[tuple[int, Row]]
 """Rows with where they stand."""
 
 
-def _read_ahead(rows: Iterator[tuple[int, Row]]) -> Iterator[_Placed]:
-    """Chunks of rows; the next one is read and checked while Postgres takes this one."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        coming = reader.submit(lambda: list(islice(rows, _CHUNK)))
-        while chunk := coming.result():
-            coming = reader.submit(lambda: list(islice(rows, _CHUNK)))
-            yield chunk
+def _read_one(rows: Iterator[tuple[int, Row]], into: _Placed) -> None:
+    into.extend(islice(rows, 1))
 
 
 def _good_rows(
@@ -126,8 +126,8 @@ def _why_not(line: Line, types: Mapping[str, JobType]) -> str | None:
         return f"{line.provider} cannot do {line.job_type} jobs"
     if not bytes(line.input).startswith(b"{"):
         return "input is no JSON object"
-    texts = [line.job_type, line.model, line.dedup_key, *line.labels, *line.labels.values()]
-    return "a text holds the character U+0000" if any("\0" in text for text in texts if text) else None
+    texts = "".join((line.model or "", line.dedup_key or "", *line.labels, *line.labels.values()))
+    return "a text holds the character U+0000" if "\0" in texts else None
 
 
 def _row(line: Line) -> Row:

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import Connection, Cursor
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg.types.json import set_json_dumps
+from psycopg.types.json import JsonbBinaryDumper, JsonBinaryDumper
 from psycopg.types.string import ByteaBinaryLoader
 
 from nightbatch.errors import ConfigurationError, SubmissionInDoubt
@@ -40,6 +40,16 @@ def _batch_row(cursor: Cursor[Any]) -> Callable[[Sequence[Any]], Batch]:
 
 def _job_row(cursor: Cursor[Any]) -> Callable[[Sequence[Any]], JobRow]:
     return partial(tuple.__new__, JobRow)  # the quickest way to a named tuple
+
+
+class _JsonDumper(JsonBinaryDumper):
+    def dump(self, obj: bytes) -> bytes:
+        return obj
+
+
+class _JsonbDumper(JsonbBinaryDumper):
+    def dump(self, obj: bytes) -> bytes:
+        return b"\x01" + obj  # the version of the format
 
 
 @contextmanager
@@ -87,7 +97,8 @@ class Store:
         JSON is given as bytes. The server takes a third less time for it than for text, which it has to search for line ends.
         """
         with self.connection.cursor() as cursor:
-            set_json_dumps(_as_it_is, cursor)
+            cursor.adapters.register_dumper(None, _JsonDumper)
+            cursor.adapters.register_dumper(None, _JsonbDumper)
             with cursor.copy(queries(file)[name]) as copy:
                 copy.set_types(types)
                 yield copy.write_row
@@ -523,10 +534,6 @@ def _result_line(
         rb"\N" if output is None else _escaped(output),
         rest.encode(),
     )
-
-
-def _as_it_is(text: bytes) -> bytes:
-    return text
 
 
 def _number(value: int | Decimal | None) -> str:
