@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from tests.bench.stages import Place
@@ -33,7 +33,8 @@ def server() -> Iterator[EmbeddedPostgres]:
 @contextmanager
 def database(postgres: EmbeddedPostgres, name: str, jobs: int) -> Iterator[Place]:
     """An empty database and a folder beside the server's, dropped afterwards."""
-    dsn = make_conninfo(postgres.create_database(name), host=str(postgres.data_dir))
+    told = conninfo_to_dict(postgres.create_database(name))
+    dsn = f"postgresql://{told['user']}:{told['password']}@/{name}?host={postgres.data_dir}&port={told['port']}"
     place = Place(dsn, postgres.data_dir.parent / name, jobs)
     place.folder.mkdir(mode=0o755)
     place.folder.chmod(0o755)
