@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -64,15 +64,10 @@ def enqueue_file(
     done = Enqueued()
     good = _good_rows(read(path, progress), types, done.bad)
     with store.transaction():
-        chunk = list(islice(good, _CHUNK))
-        while chunk:
-            coming: _Placed = []
-            # A row for each that is sent: the server and this process work side by side, without a thread.
-            insert = partial(insert_rows, meanwhile=partial(_read_one, good, coming))
-            for accepted, new in _insert(store, insert, chunk, done.bad):
+        for chunk in _read_ahead(good):
+            for accepted, new in _insert(store, insert_rows, chunk, done.bad):
                 done.new += new
                 done.known += len(accepted) - new
-            chunk = [*coming, *islice(good, _CHUNK - len(coming))]
     done.bad.sort(key=lambda line: line.number)
     return done
 
@@ -102,8 +97,13 @@ _Placed = list[tuple[int, Row]]
 """Rows with where they stand."""
 
 
-def _read_one(rows: Iterator[tuple[int, Row]], into: _Placed) -> None:
-    into.extend(islice(rows, 1))
+def _read_ahead(rows: Iterator[tuple[int, Row]]) -> Iterator[_Placed]:
+    """Chunks of rows; the next one is read and checked while Postgres takes this one."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = reader.submit(lambda: list(islice(rows, _CHUNK)))
+        while chunk := coming.result():
+            coming = reader.submit(lambda: list(islice(rows, _CHUNK)))
+            yield chunk
 
 
 def _good_rows(

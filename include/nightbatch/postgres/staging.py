@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
@@ -24,15 +24,12 @@ class RowsRefused(Exception):
     """Postgres refused rows; its one-line message never holds a value of theirs."""
 
 
-def insert_rows(store: Store, rows: Sequence[Row], *, meanwhile: Callable[[], None] = lambda: None) -> int:
-    """Insert rows, all or none of them; how many are new jobs. Raises `RowsRefused`.
-
-    ``meanwhile`` is called after each row is sent, while the server works on it; it must not use the store.
-    """
+def insert_rows(store: Store, rows: Sequence[Row]) -> int:
+    """Insert rows, all or none of them; how many are new jobs. Raises `RowsRefused`."""
     fresh = _without_known(store, rows)
     try:
         with _all_or_none(store):
-            return _copy(store, "copy_jobs", fresh, meanwhile)
+            return _copy(store, "copy_jobs", fresh)
     except psycopg.errors.UniqueViolation:  # another producer was quicker with one of the keys
         with _all_or_none(store):
             _set_down(store, fresh)
@@ -89,10 +86,9 @@ def _set_down(store: Store, rows: Sequence[Row]) -> None:
     _copy(store, "copy_incoming", rows)
 
 
-def _copy(store: Store, name: str, rows: Sequence[Row], meanwhile: Callable[[], None] = lambda: None) -> int:
+def _copy(store: Store, name: str, rows: Sequence[Row]) -> int:
     if rows:
         with store.copy(name, _TYPES, file="intake") as write:
             for row in rows:
                 write(row)
-                meanwhile()
     return len(rows)
