@@ -149,6 +149,7 @@ class Store:
         """
         self._run("plan_in_memory")
         shortcut = self._run("shortcut").fetchone()
+        self._run("by_index")
         self._run(
             "gather",
             {
@@ -163,6 +164,7 @@ class Store:
                 "shortcut": shortcut[0] if shortcut else 0,
             },
         )
+        self._run("by_any_way")
         if params.max_jobs is not None:
             self._run("limit_candidates", {"max_jobs": params.max_jobs})
         self._run("analyze_candidates")
