@@ -7,9 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from typing import IO, Self
 
-_CHUNK = (
-    1 << 21
-)  # bytes; so long that the thread, which has to wait for its turn as Python has it, is done before the next
+# Bytes. The thread waits up to 5 ms for its turn: a smaller chunk would be full again before the last one is written.
+_CHUNK = 1 << 21
 
 
 class InputFile:

@@ -15,11 +15,12 @@ import pytest
 
 from nightbatch import submission
 from nightbatch.airflow.hooks import GeminiHook, provider_for, store
+from nightbatch.airflow.shared import Account
 from nightbatch.airflow.trigger import BatchTrigger
 from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import PROVIDERS, ProviderName, ProviderState
 from nightbatch.settings import Settings
 
 
@@ -95,7 +96,25 @@ def test_waits_for_all_three_providers_end_side_by_side(place: Place) -> None:
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_many_waits_are_answered_by_the_providers_list_and_a_list_that_is_broken_holds_nobody_up(
+def test_one_list_answers_all_that_are_due_together(place: Place, name: ProviderName) -> None:
+    with store() as ledger:
+        sent = [ledger.batch(place.send(name)) for _ in range(8)]
+    asked = len(place.operations())
+
+    async def together() -> list[ProviderState]:
+        account = Account(name)
+        return await asyncio.gather(
+            *(account.state(one.provider_batch_id or "", one.submitted_at or one.planned_at, company=1) for one in sent)
+        )
+
+    states = asyncio.run(together())
+    assert [state.provider_batch_id for state in states] == [one.provider_batch_id for one in sent]
+    assert all(state.listed for state in states)
+    assert set(place.operations()[asked:]) == {"batch_list"}
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_many_waits_end_by_the_providers_list_and_a_list_that_is_broken_holds_nobody_up(
     place: Place, name: ProviderName
 ) -> None:
     place.emulator.control("POST", "turnaround", {"seconds": 3600})

@@ -37,6 +37,21 @@ def test_a_run_planned_again_gets_the_same_batches(world: World) -> None:
     assert [batch.job_count for batch in first] == [100, 100, 50]
 
 
+def test_a_plan_reads_no_results_of_earlier_nights(world: World) -> None:
+    """Also while Postgres has no statistics, and takes the few rows that matter for a third of the table."""
+
+    def whole_reads() -> int:
+        world.store.connection.execute("SELECT pg_stat_force_next_flush()")
+        return int(world.rows("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'result'")[0])
+
+    world.insert("openai", 5)
+    world.night("r1")
+    world.insert("openai", 5)
+    before = whole_reads()
+    assert [batch.job_count for batch in world.plan("r2")] == [5]
+    assert whole_reads() == before
+
+
 @pytest.mark.fault(10)
 def test_two_plans_at_once_share_no_job(world: World) -> None:
     world.insert("openai", 120)

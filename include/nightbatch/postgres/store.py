@@ -82,7 +82,7 @@ class Store:
             yield
             return
         with self.connection.transaction():
-            self.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            self._run("read_one_moment")
             yield
 
     def run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str) -> Cursor[Any]:

@@ -117,9 +117,7 @@ def _tagged(root: Path) -> Iterator[tuple[str, psutil.Process]]:
             env = {}
         except (psutil.Error, OSError):
             continue  # gone, or a zombie
-        if (
-            not env
-        ):  # or it was started in this moment: Linux tells `spawn` of the exec before it has set the environment
+        if not env:  # also of one just started: Linux tells `spawn` of the exec before the environment is set
             if component := _by_session(process, sessions):
                 yield component, process
         elif env.get(_ROOT) == wanted and _COMPONENT in env and process.pid != os.getpid():

@@ -16,7 +16,7 @@ SELECT set_config('work_mem', '64MB', true) WHERE pg_size_bytes(current_setting(
 SET LOCAL enable_seqscan = off;
 
 -- by_any_way: as Postgres likes it
-RESET enable_seqscan;
+SET LOCAL enable_seqscan TO DEFAULT;
 
 -- shortcut: every job up to this id has a row elsewhere
 SELECT up_to FROM nightbatch.gathered;
@@ -176,6 +176,9 @@ RETURNING *;
 
 -- open_attempts_of: what a run has left open, successors included
 SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND closed_at IS NULL ORDER BY id;
+
+-- read_one_moment: before anything else in a transaction
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
 -- now: the database's clock decides, whatever the machines around it say
 SELECT now();
