@@ -52,9 +52,14 @@ def main() -> None:
         rows += stages(options.jobs, options.rounds, options.stages)
         document.put("stages", f"{document.measured_on()}\n\n{as_markdown(rows)}")
     if "nights" in options.parts:
-        nights = ageing.aged(options.night_jobs, options.nights)
-        rows.append(aged(nights, options.night_jobs))
-        document.put("nights", f"{document.measured_on()}\n\n{ageing.render(nights, options.night_jobs)}")
+        nights, rested = ageing.aged(options.night_jobs, options.nights)
+        rows += [
+            aged(f"night {len(nights)} without a pause", ageing.slowdown(nights, nights), options.night_jobs),
+            aged(
+                f"night {len(nights) + len(rested)} after a rest", ageing.slowdown(nights, rested), options.night_jobs
+            ),
+        ]
+        document.put("nights", f"{document.measured_on()}\n\n{ageing.render(nights, rested, options.night_jobs)}")
     if "imports" in options.parts:
         document.put("imports", f"{document.measured_on()}\n\n{imports.render(imports.measure(options.rounds))}")
     if "waits" in options.parts:
@@ -153,13 +158,10 @@ def _growth(rows: list[Row], small: int, large: int) -> list[Row]:
     return [Row("growth", large, goal, most, (round(min(times), 2), most), most <= goal, unit)]
 
 
-def aged(nights: list[dict[str, float]], jobs: int) -> Row:
-    """How the last nights compare with the first ones."""
-    times = ageing.slowdown(nights)
-    return Row(
-        f"night {len(nights)} in one database", jobs, _SLOWEST_AGED, round(times, 2), (round(times, 2), round(times, 2)),
-        times <= _SLOWEST_AGED, "times the seconds of the first nights",
-    )  # fmt: skip
+def aged(stage: str, times: float, jobs: int) -> Row:
+    """How the last nights in one database compare with the first ones."""
+    figure, unit = round(times, 2), "times the seconds of the first nights"
+    return Row(stage, jobs, _SLOWEST_AGED, figure, (figure, figure), figure <= _SLOWEST_AGED, unit)
 
 
 def as_markdown(rows: Iterable[Row]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from nightbatch import recovery, submission
@@ -80,6 +82,45 @@ def test_an_insert_under_way_during_a_plan_is_taken_by_the_next(world: World) ->
         assert [batch.job_count for batch in world.plan("r1")] == [1]
     assert [batch.job_count for batch in world.plan("r2")] == [1]
     assert set(world.states().values()) == {"batched"}
+
+
+def test_no_insert_is_passed_over_however_the_commits_cross(world: World) -> None:
+    done, inserted = threading.Event(), 0
+    counted = threading.Lock()
+
+    def produce(seed: int) -> None:
+        nonlocal inserted
+        chance = random.Random(seed)
+        with open_store(world.dsn) as store:
+            while not done.is_set():
+                with store.transaction():
+                    for _ in range(chance.randint(1, 3)):
+                        store.insert_job("creative_scoring", "openai", '{"headline": "crossing"}')
+                        with counted:
+                            inserted += 1
+                        time.sleep(chance.choice((0, 0.001, 0.05)))
+
+    threads = [threading.Thread(target=produce, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    planned, moved = 0, set()
+    for number in range(12):
+        planned += sum(batch.job_count for batch in world.plan(f"r{number}"))
+        moved.add(world.rows("SELECT up_to FROM nightbatch.gathered")[0])
+    done.set()
+    for thread in threads:
+        thread.join()
+    planned += sum(batch.job_count for batch in world.plan("last"))
+    assert planned == inserted
+    assert len(moved) > 6, "the shortcut hardly ever moves while others insert"
+
+
+def test_later_plans_read_no_more_while_postgres_vacuums_the_jobs(world: World) -> None:
+    world.insert("openai", 3)
+    with psycopg.connect(world.dsn) as vacuum:
+        vacuum.execute("LOCK TABLE nightbatch.job IN SHARE UPDATE EXCLUSIVE MODE")  # what autovacuum holds, for minutes
+        world.plan("r1")
+        assert world.rows("SELECT up_to FROM nightbatch.gathered") == world.rows("SELECT max(id) FROM nightbatch.job")
 
 
 def test_a_scheduled_run_takes_what_was_queued_before_its_interval_ended(world: World) -> None:

@@ -86,14 +86,25 @@ END
 $$;
 
 CREATE FUNCTION nightbatch.settled_job_id() RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog'
-    SET lock_timeout TO '500ms'
     AS $$
+DECLARE
+    up_to bigint := (SELECT coalesce(max(id), 0) FROM nightbatch.job);
+    inserting text[];
 BEGIN
-    LOCK TABLE nightbatch.job IN SHARE MODE;
-    RETURN (SELECT coalesce(max(id), 0) FROM nightbatch.job);
-EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    FOR look IN 1..25 LOOP
+        inserting := ARRAY(
+            SELECT virtualtransaction FROM pg_locks
+            WHERE locktype = 'relation' AND relation = 'nightbatch.job'::regclass AND mode = 'RowExclusiveLock' AND granted
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND pid IS DISTINCT FROM pg_backend_pid()
+                AND (inserting IS NULL OR virtualtransaction = ANY (inserting)));
+        IF inserting = '{}' THEN
+            RETURN up_to;
+        END IF;
+        PERFORM pg_sleep(0.02);
+    END LOOP;
     RETURN NULL;
 END
 $$;
@@ -636,8 +647,21 @@ CREATE VIEW nightbatch.request AS
          OFFSET 0)))) AS paid_again
    FROM (((nightbatch.batch_job m
      JOIN nightbatch.batch b ON ((b.id = m.batch_id)))
-     JOIN nightbatch.job j ON ((j.id = m.job_id)))
-     JOIN nightbatch.result r ON (((r.job_id = m.job_id) AND (r.batch_id = m.batch_id))));
+     CROSS JOIN LATERAL ( SELECT job.job_type,
+            job.labels
+           FROM nightbatch.job
+          WHERE (job.id = m.job_id)
+         LIMIT 1) j)
+     CROSS JOIN LATERAL ( SELECT result.outcome,
+            result.billed,
+            result.input_tokens,
+            result.cached_tokens,
+            result.output_tokens,
+            result.realtime_cost_usd,
+            result.batch_cost_usd
+           FROM nightbatch.result
+          WHERE ((result.job_id = m.job_id) AND (result.batch_id = m.batch_id))
+         LIMIT 1) r);
 
 CREATE TABLE nightbatch.reserved (
     batch_id bigint NOT NULL,

@@ -122,7 +122,7 @@ class Store:
     # -- planning
 
     def settled_job_id(self) -> int | None:
-        """See the function of this name in the schema; in a transaction of its own, since it holds up producers."""
+        """See the function of this name in the schema. What it finds holds for snapshots taken after it: call it first."""
         return cast("int | None", self._run("settled_job_id").fetchone()[0])  # type: ignore[index]
 
     def start_run(self, run_id: str, queued_before: datetime | None, params: RunParams) -> bool:
@@ -149,7 +149,7 @@ class Store:
         """
         self._run("plan_in_memory")
         shortcut = self._run("shortcut").fetchone()
-        self._run("by_index")
+        self._run("in_one_pass")
         self._run(
             "gather",
             {
@@ -161,7 +161,8 @@ class Store:
                 "known_types": sorted({lane.job_type for lane in lanes}),
                 "all_types_known": all_types_known,
                 "urgent": urgent,
-                "shortcut": shortcut[0] if shortcut else 0,
+                "first": (shortcut[0] if shortcut else 0) + 1,
+                "last": 2**63 - 1,
             },
         )
         self._run("by_any_way")

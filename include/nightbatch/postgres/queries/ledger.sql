@@ -11,18 +11,19 @@ SELECT nightbatch.settled_job_id();
 -- plan_in_memory: a plan sorts and joins all that is queued; there is only one at a time
 SELECT set_config('work_mem', '64MB', true) WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB');
 
--- by_index: gathering must not read what earlier nights left. Without fresh statistics Postgres takes the few rows behind the
--- shortcut for a third of the table, and would scan all results for them
-SET LOCAL enable_seqscan = off;
+-- in_one_pass: while the statistics lag behind, Postgres may expect few rows behind the shortcut where there are many, and
+-- would look through all of one table for each row of another
+SET LOCAL enable_nestloop = off;
 
 -- by_any_way: as Postgres likes it
-SET LOCAL enable_seqscan TO DEFAULT;
+SET LOCAL enable_nestloop TO DEFAULT;
 
 -- shortcut: every job up to this id has a row elsewhere
 SELECT up_to FROM nightbatch.gathered;
 
 -- gather: what this plan looks at; gone with the transaction. New jobs stand behind the shortcut and in no other table (which
--- are told of the shortcut too: they hold the jobs of all nights); known ones wait in open_job without an attempt.
+-- are told of the shortcut too: they hold the jobs of all nights; as a range with an end, since without statistics Postgres
+-- takes one without for a third of the table, and reads it whole); known ones wait in open_job without an attempt.
 -- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's. A job is urgent when it may
 -- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it
 CREATE TEMPORARY TABLE candidate ON COMMIT DROP AS
@@ -46,12 +47,13 @@ SELECT
     END AS reason
 FROM (
     SELECT job.*, false AS known FROM nightbatch.job
-    WHERE job.id > %(shortcut)s
-        AND NOT EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.job_id = job.id AND o.job_id > %(shortcut)s)
-        AND NOT EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = job.id AND d.job_id > %(shortcut)s)
-        AND NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = job.id AND r.job_id > %(shortcut)s)
+    WHERE job.id BETWEEN %(first)s AND %(last)s
+        AND NOT EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.job_id = job.id AND o.job_id BETWEEN %(first)s AND %(last)s)
+        AND NOT EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = job.id AND d.job_id BETWEEN %(first)s AND %(last)s)
+        AND NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = job.id AND r.job_id BETWEEN %(first)s AND %(last)s)
     UNION ALL
-    SELECT job.*, true FROM nightbatch.open_job AS o JOIN nightbatch.job ON job.id = o.job_id WHERE o.batch_id IS NULL
+    SELECT job.*, true FROM nightbatch.open_job AS o
+    CROSS JOIN LATERAL (SELECT * FROM nightbatch.job WHERE id = o.job_id OFFSET 0) AS job WHERE o.batch_id IS NULL
 ) AS j
 LEFT JOIN unnest(
     %(lane_numbers)s::integer[], %(lane_types)s::text[], %(lane_providers)s::text[], %(lane_models)s::text[],
