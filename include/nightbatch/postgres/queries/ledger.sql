@@ -12,11 +12,12 @@ SELECT nightbatch.settled_job_id();
 SELECT set_config('work_mem', '64MB', true) WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB');
 
 -- in_one_pass: while the statistics lag behind, Postgres may expect few rows behind the shortcut where there are many, and
--- would look through all of one table for each row of another
-SET LOCAL enable_nestloop = off;
+-- would look through all of one table for each row of another. Before version 18 it takes what is switched off, and done all the
+-- same, for so dear that it would compile the query as well
+SELECT set_config(name, 'off', true) FROM unnest('{enable_nestloop, jit}'::text[]) AS name;
 
 -- by_any_way: as Postgres likes it
-SET LOCAL enable_nestloop TO DEFAULT;
+SELECT set_config(name, NULL, true) FROM unnest('{enable_nestloop, jit}'::text[]) AS name;
 
 -- shortcut: every job up to this id has a row elsewhere
 SELECT up_to FROM nightbatch.gathered;
