@@ -25,6 +25,8 @@ NIGHTS = 30
 
 Nights = list[dict[str, float]]
 
+_WORKING = "SELECT FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -71,10 +73,7 @@ def _rest(dsn: str) -> float:
     began = last_seen = time.monotonic()
     with psycopg.connect(dsn, autocommit=True) as database:
         while (now := time.monotonic()) - last_seen < 65 and now - began < 600:
-            if (
-                database.execute("SELECT FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'").fetchone()
-                is not None
-            ):
+            if database.execute(_WORKING).fetchone() is not None:
                 last_seen = now
             time.sleep(0.5)
     return last_seen - began

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 from psycopg import Connection, errors
+
+from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch.postgres.migrate import migrate
+from tests.scratch import scratch
 
 JOB = "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('creative_scoring', 'openai', '{}')"
 
@@ -116,6 +122,27 @@ def test_a_reporter_sees_states_and_figures_but_no_payload(connection: Connectio
     for table in ("job", "result", "reject", "batch"):
         with pytest.raises(errors.InsufficientPrivilege):
             connection.execute(f"SELECT * FROM nightbatch.{table}")
+
+
+def test_a_producers_insert_is_waited_for_also_when_it_is_prepared_for_two_phases() -> None:
+    with scratch() as folder, EmbeddedPostgres(folder / "data", fsync=False, die_with_parent=True) as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as admin:
+            admin.execute("ALTER SYSTEM SET max_prepared_transactions = 2")
+        server.stop()
+        server.start()
+        dsn = server.create_database("shop")
+        migrate(dsn)
+        with psycopg.connect(dsn, autocommit=True) as planner, psycopg.connect(dsn) as producer:
+            producer.execute(JOB)
+            planner.execute(JOB)
+            with ThreadPoolExecutor() as pool:
+                settled = pool.submit(planner.execute, "SELECT nightbatch.settled_job_id()")
+                time.sleep(0.2)
+                producer.execute("PREPARE TRANSACTION 'half'")
+                assert settled.result().fetchone() == (None,)
+            assert planner.execute("SELECT nightbatch.settled_job_id()").fetchone() == (None,)
+            planner.execute("COMMIT PREPARED 'half'")
+            assert planner.execute("SELECT nightbatch.settled_job_id()").fetchone() == (2,)
 
 
 def test_the_same_dedup_key_is_one_job(connection: Connection) -> None:

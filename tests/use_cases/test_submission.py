@@ -104,12 +104,14 @@ def test_no_insert_is_passed_over_however_the_commits_cross(world: World) -> Non
     for thread in threads:
         thread.start()
     planned, moved = 0, set()
-    for number in range(12):
-        planned += sum(batch.job_count for batch in world.plan(f"r{number}"))
-        moved.add(world.rows("SELECT up_to FROM nightbatch.gathered")[0])
-    done.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for number in range(12):
+            planned += sum(batch.job_count for batch in world.plan(f"r{number}"))
+            moved.add(world.rows("SELECT up_to FROM nightbatch.gathered")[0])
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
     planned += sum(batch.job_count for batch in world.plan("last"))
     assert planned == inserted
     assert len(moved) > 6, "the shortcut hardly ever moves while others insert"

@@ -1,6 +1,7 @@
 -- The highest job id below which no insert is still under way, or NULL when a producer's open transaction keeps it from
 -- being known. Ids come from a sequence, so a lower one may be committed after a higher one. Whoever drew a lower id held the
 -- inserter's lock before the highest was committed, and holds it until its own rows are there: it is seen here, or it is done.
+-- A transaction that is prepared for two phases keeps its number.
 -- A lock of our own told the same, but Postgres gives none while autovacuum reads the table, for many minutes at its size.
 CREATE OR REPLACE FUNCTION nightbatch.settled_job_id() RETURNS bigint LANGUAGE plpgsql SECURITY INVOKER
 SET search_path = pg_catalog AS $$
