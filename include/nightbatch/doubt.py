@@ -96,7 +96,7 @@ def _proven(provider: BatchProvider, batch: Batch, candidate: FoundBatch) -> Fou
         for line in provider.iter_results(candidate.provider_batch_id):
             if isinstance(line, ResultLine):
                 ids = parse_custom_id(line.custom_id)
-                return replace(candidate, certain=True) if ids is not None and ids[1] == batch.id else None
+                return replace(candidate, certain=True) if ids and ids[1:] == (batch.id, batch.nonce) else None
     return candidate
 
 

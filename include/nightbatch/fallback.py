@@ -98,7 +98,7 @@ def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings
     kind = types[job.job_type].at_version(job.prompt_version)
     try:
         request = media.looked_up(store, provider, batch, kind.render_request(job.input), settings)
-        name = custom_id(job.id, batch.id)
+        name = custom_id(job.id, batch.id, batch.fresh_nonce)
         line = provider.render(name, batch.model, batch.endpoint, request)
     except Rejected as error:
         return _reject(store, batch, job, str(error))
@@ -130,7 +130,7 @@ def _nothing_was_done(error: Exception) -> bool:
 def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes) -> Batch:
     """Raises `SubmissionInDoubt` when the attempt was moved on, or given up: then its job is queued again."""
     digest = hashlib.sha256(line).hexdigest()
-    if not (store.bind_account(batch.id, provider.account) and store.record_hash(batch.id, digest)):
+    if not (store.bind_account(batch.id, provider.account) and store.record_hash(batch, digest)):
         # Nothing of it was sent, so another prompt or another account may begin anew.
         doubt.give_up(store, batch, "Its request or its account changed before it was sent.", resend=False)
     else:

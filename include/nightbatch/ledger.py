@@ -38,6 +38,13 @@ class Batch:
     cancel_wanted_at: datetime | None
     mode: Literal["batch", "realtime"] = "batch"
     lacked_room: bool = False
+    nonce: str | None = None
+    """What the custom_ids of its rendered requests end with; None before that, and for those of an earlier release."""
+
+    @property
+    def fresh_nonce(self) -> str:
+        """Return what requests rendered now end with: 16 digits of the tag, those of the installation first."""
+        return self.tag.removeprefix("nb-").replace("-", "")[:16]
 
     @property
     def submission(self) -> Submission:

@@ -17,7 +17,7 @@ from nightbatch import governor, media
 from nightbatch.errors import ReconciliationError, Rejected
 from nightbatch.job_types.base import JobType, Misfit
 from nightbatch.ledger import Batch, Loaded
-from nightbatch.models import Answer, Outcome, ProviderState, ResultLine, UnreadableLine, parse_custom_id
+from nightbatch.models import Answer, Outcome, ProviderState, RequestId, ResultLine, UnreadableLine, parse_custom_id
 from nightbatch.postgres.store import Store
 from nightbatch.pricing import Rates, rates_for
 from nightbatch.provider import BatchProvider
@@ -28,7 +28,7 @@ Types = Mapping[str, JobType]
 class _NotOurs(Exception):
     """Every line belongs to another attempt: the batch was adopted by mistake. ``owner`` is the attempt that they name."""
 
-    def __init__(self, owner: int | None) -> None:
+    def __init__(self, owner: RequestId | None) -> None:
         super().__init__()
         self.owner = owner
 
@@ -196,12 +196,22 @@ def _worth_another_run(reason: str) -> bool:
     return governor.is_full(reason) or "RESOURCE_EXHAUSTED" in reason
 
 
-def _disown(store: Store, batch: Batch, owner: int | None) -> None:
+def _disown(store: Store, batch: Batch, owner: RequestId | None) -> None:
     """A batch adopted by time and count alone turned out to be another's; the search goes on. Raises always."""
-    message = f"Batch {batch.id}: {batch.provider_batch_id} holds the results of another attempt; it is in doubt again."
-    store.disown(batch, owner, message)
+    ours = owner if owner and _is_ours(store, owner) else None
+    whose = "another attempt" if ours else "another installation that uses this account"
+    message = f"Batch {batch.id}: {batch.provider_batch_id} holds the results of {whose}; it is in doubt again."
+    store.disown(batch, ours.batch_id if ours else None, message)
     store.raise_alert("held", str(batch.id), message)
     raise ReconciliationError(message)
+
+
+def _is_ours(store: Store, request: RequestId) -> bool:
+    """Whether the attempt that a request names is this database's, and not another's of the same number."""
+    try:
+        return store.batch(request.batch_id).nonce == request.nonce
+    except LookupError:
+        return False
 
 
 @dataclass(slots=True)
@@ -220,7 +230,12 @@ class _Sheet:
     rejects: list[tuple[str, bytes]] = field(default_factory=list)
     billed: int = 0
     foreign: int = 0
-    owner: int | None = None
+    owner: RequestId | None = None
+    mine: tuple[int, str | None] = field(init=False)
+    """What stands behind the job in the ids of this attempt's requests."""
+
+    def __post_init__(self) -> None:
+        self.mine = (self.batch.duplicate_of or self.batch.id, self.batch.nonce)
 
     @property
     def missing(self) -> list[int]:
@@ -242,12 +257,12 @@ class _Sheet:
             self.rejects.append((line.reason, line.raw))
             return None
         ids = parse_custom_id(line.custom_id)
-        if ids is None or ids[1] != (self.batch.duplicate_of or self.batch.id) or ids[0] not in self.members:
+        if ids is None or ids.job_id not in self.members or ids[1:] != self.mine:
             self.foreign += 1
-            self.owner = self.owner or (ids[1] if ids else None)
+            self.owner = self.owner or ids
             self.rejects.append(("no job of this batch has its custom_id", line.raw))
             return None
-        job_id, fingerprint = ids[0], hash(line.raw)
+        job_id, fingerprint = ids.job_id, hash(line.raw)
         if job_id in self.seen:
             if self.seen[job_id] != fingerprint:
                 self.rejects.append((f"a second, different line for job {job_id}", line.raw))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -32,18 +32,29 @@ Outcome = Literal[
 answers that were paid for but say no or stop short.
 """
 
-_CUSTOM_ID = re.compile(r"j([1-9][0-9]{0,18})_a([1-9][0-9]{0,18})", re.ASCII)
+_CUSTOM_ID = re.compile(r"j([1-9][0-9]{0,18})_a([1-9][0-9]{0,18})(?:_([0-9a-f]{16}))?", re.ASCII)
 
 
-def custom_id(job_id: int, batch_id: int) -> str:
-    """The id of a request: ``j<job id>_a<attempt id>``, valid for all three providers."""
-    return f"j{job_id}_a{batch_id}"
+class RequestId(NamedTuple):
+    """The parts of a ``custom_id``. Job and attempt are numbers of one database; the nonce tells whose.
+
+    ``nonce`` is None in requests that releases before 0.2 rendered.
+    """
+
+    job_id: int
+    batch_id: int
+    nonce: str | None
 
 
-def parse_custom_id(text: str) -> tuple[int, int] | None:
-    """``(job id, attempt id)``, or None for an id that we never gave."""
+def custom_id(job_id: int, batch_id: int, nonce: str | None) -> str:
+    """Return a request's id, ``j<job id>_a<attempt id>_<nonce of the attempt>``: at most 58 characters of the 64 allowed."""
+    return f"j{job_id}_a{batch_id}_{nonce}" if nonce else f"j{job_id}_a{batch_id}"
+
+
+def parse_custom_id(text: str) -> RequestId | None:
+    """Return the parts of an id, or None for one that no installation gave."""
     match = _CUSTOM_ID.fullmatch(text)
-    return (int(match[1]), int(match[2])) if match else None
+    return RequestId(int(match[1]), int(match[2]), match[3]) if match else None
 
 
 class Media(msgspec.Struct, frozen=True):

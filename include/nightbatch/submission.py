@@ -173,7 +173,9 @@ def _render(
                 request = shelf.fill(kinds(job.job_type, job.prompt_version).render_request(job.input))
                 if request is None:
                     continue  # its media are uploaded first
-                line = provider.render(custom_id(job.id, batch.id), batch.model, batch.endpoint, request)
+                line = provider.render(
+                    custom_id(job.id, batch.id, batch.fresh_nonce), batch.model, batch.endpoint, request
+                )
                 size = len(line) + 1
                 if size > limits.max_request_bytes:
                     raise Rejected(f"the request has {size} bytes; {batch.provider} takes {limits.max_request_bytes}")
@@ -217,7 +219,7 @@ def _freeze(store: Store, batch: Batch, rendered: _Rendered) -> bool:
         if not rendered.job_ids:
             store.close_attempt(batch, "abandoned", "None of its jobs could be sent.")
             return False
-        if store.record_hash(batch.id, rendered.sha256):
+        if store.record_hash(batch, rendered.sha256):
             store.record_prompts(batch.id, rendered.prompts)
             return True
         # The prompt, schema or adapter changed between the upload and the intent: the new words get a new attempt.

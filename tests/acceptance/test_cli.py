@@ -125,7 +125,7 @@ def held(dsn: str) -> int:
             store, job_types(), Settings(), run_id="r1", queued_before=None, params=RunParams()
         )
         store.bind_account(batch.id, "an account")
-        store.record_hash(batch.id, "a hash")
+        store.record_hash(batch, "a hash")
         uploaded = store.record_upload(batch.id, None)
         assert uploaded is not None
         intent = store.record_intent(uploaded)

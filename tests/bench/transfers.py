@@ -95,13 +95,13 @@ def _write_input(provider: BatchProvider, path: Path, megabytes: int) -> None:
     with path.open("wb") as file:
         for number in range(1, megabytes + 1):
             prompt = Prompt("z" * (1 << 20))
-            file.write(provider.render(custom_id(number, 7), _MODELS[provider.name], "chat", prompt) + b"\n")
+            file.write(provider.render(custom_id(number, 7, None), _MODELS[provider.name], "chat", prompt) + b"\n")
 
 
 def _ended(provider: BatchProvider, emulator: EmulatorProcess, folder: Path, megabytes: int) -> str:
     """A batch whose only result line is there many times: the emulator would take minutes to answer as many requests."""
     path = folder / "small.jsonl"
-    path.write_bytes(provider.render(custom_id(1, 7), _MODELS[provider.name], "chat", Prompt("Hello.")) + b"\n")
+    path.write_bytes(provider.render(custom_id(1, 7, None), _MODELS[provider.name], "chat", Prompt("Hello.")) + b"\n")
     submission = _submission(provider.name, 1)
     submission = replace(submission, input_file=provider.upload(submission, path))
     before = set(emulator.state_dir.rglob("*.output"))

@@ -164,7 +164,11 @@ class Stage:
 
             states = Counter(state for (state,) in rows("SELECT state FROM nightbatch.job_status"))
             kept = {
-                name for (name,) in rows("SELECT 'j' || job_id || '_a' || batch_id FROM nightbatch.result WHERE billed")
+                name
+                for (name,) in rows(
+                    "SELECT 'j' || r.job_id || '_a' || r.batch_id || coalesce('_' || b.nonce, '') FROM nightbatch.result AS r"
+                    " JOIN nightbatch.batch AS b ON b.id = r.batch_id WHERE billed"
+                )
             }
             ((booked,),) = rows("SELECT coalesce(sum(batch_cost_usd), 0) FROM nightbatch_report.savings_daily")
             attempts = [state for (state,) in rows("SELECT state FROM nightbatch.batch ORDER BY id")]

@@ -55,7 +55,7 @@ class Lab:
         with path.open("wb") as file:
             for number, request in enumerate(requests, start=1):
                 prompt = Prompt(request) if isinstance(request, str) else request
-                file.write(self.provider.render(custom_id(number, 7), model, endpoint, prompt) + b"\n")
+                file.write(self.provider.render(custom_id(number, 7, None), model, endpoint, prompt) + b"\n")
         tag = f"nb-{uuid.uuid4().hex}"
         return Submission(7, tag, model, endpoint, len(requests), intent_at=datetime.now(UTC)), path
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from nightbatch.models import custom_id
 from tests.soak.place import Place
 
 _FINAL = {"succeeded", "failed", "rejected", "cancelled"}
@@ -49,7 +50,11 @@ def _no_job_was_paid_twice(bill: list[dict[str, Any]], verdict: Verdict) -> None
 
 def _no_paid_answer_was_lost(place: Place, bill: list[dict[str, Any]], verdict: Verdict) -> None:
     booked = Counter(
-        f"j{job}_a{batch}" for job, batch in place.sql("SELECT job_id, batch_id FROM nightbatch.result WHERE billed")
+        custom_id(*row)
+        for row in place.sql(
+            "SELECT r.job_id, r.batch_id, b.nonce FROM nightbatch.result AS r"
+            " LEFT JOIN nightbatch.batch AS b ON b.id = r.batch_id WHERE r.billed"
+        )
     )
     quarantined = b"\n".join(bytes(raw) for (raw,) in place.sql("SELECT raw FROM nightbatch.reject"))
     charged = Counter(line["custom_id"] for line in bill)

@@ -51,7 +51,7 @@ def _created(emulator: Path, batch_id: int) -> str | None:
             "SELECT b.id, b.input_path, f.path FROM batch AS b LEFT JOIN file AS f ON f.id = b.output_file"
             " WHERE b.provider = 'anthropic'"
         ).fetchall()
-    mark = f'_a{batch_id}"'.encode()
+    mark = f"_a{batch_id}_".encode()
     return next((id_ for id_, *paths in rows if any(mark in _bytes(path) for path in paths)), None)
 
 

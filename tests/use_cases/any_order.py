@@ -291,8 +291,8 @@ class Play:
         sent = False
         for path in inputs:
             with suppress(FileNotFoundError):  # done, and so on the bill
-                sent |= f'_a{batch_id}"' in path.read_text()
-        return sent or any(line["custom_id"].endswith(f"_a{batch_id}") for line in self.bill())
+                sent |= f"_a{batch_id}_" in path.read_text()
+        return sent or any(f"_a{batch_id}_" in line["custom_id"] for line in self.bill())
 
     def _emulated(self, query: str, *values: Any) -> list[Any]:
         with closing(
@@ -374,8 +374,9 @@ class Play:
         """The provider's bill against our books, to the last cent."""
         bill = self.bill()
         charged = sum((Decimal(line["cost_usd"]) for line in bill), Decimal(0))
-        named = "'j' || r.job_id || '_a' || r.batch_id"
-        kept = set(self.rows(f"SELECT {named} FROM nightbatch.result AS r WHERE billed AND outcome <> 'missing'"))
+        named = "'j' || r.job_id || '_a' || r.batch_id || coalesce('_' || b.nonce, '')"
+        billed = "nightbatch.result AS r JOIN nightbatch.batch AS b ON b.id = r.batch_id WHERE r.billed"
+        kept = set(self.rows(f"SELECT {named} FROM {billed} AND r.outcome <> 'missing'"))
         sent = {line["custom_id"] for line in bill}
         books = {
             table: self.rows(f"SELECT coalesce(sum(batch_cost_usd), 0) FROM {table}")[0]

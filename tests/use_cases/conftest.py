@@ -151,7 +151,10 @@ class World:
         booked = self.rows("SELECT coalesce(sum(batch_cost_usd), 0) FROM nightbatch.result")[0]
         assert booked == sum((Decimal(line["cost_usd"]) for line in bill), Decimal(0))
         assert booked == self.rows("SELECT coalesce(sum(batch_cost_usd), 0) FROM nightbatch_report.savings_daily")[0]
-        kept = self.rows("SELECT 'j' || job_id || '_a' || batch_id FROM nightbatch.result WHERE billed")
+        kept = self.rows(
+            "SELECT 'j' || r.job_id || '_a' || r.batch_id || coalesce('_' || b.nonce, '') FROM nightbatch.result AS r"
+            " JOIN nightbatch.batch AS b ON b.id = r.batch_id WHERE billed"
+        )
         assert sorted(kept) == sorted(line["custom_id"] for line in bill), "a paid result was lost"
         assert set(self.states().values()) <= {"queued", "batched", "succeeded", "failed", "rejected", "held"}
         assert not self.rows(

@@ -65,7 +65,9 @@ def tokens_in_lines(world: World, provider: ProviderName) -> int:
     kind = job_types()["creative_scoring"]
     endpoint = kind.endpoint(provider)
     request = kind.render_request(b'{"headline": "A headline 10"}')
-    return len(world.provider(provider).render(custom_id(10, 10), kind.models[provider], endpoint, request)) // 4
+    return (
+        len(world.provider(provider).render(custom_id(10, 10, "0" * 16), kind.models[provider], endpoint, request)) // 4
+    )
 
 
 def test_a_known_limit_cuts_the_batches_and_is_never_exceeded(world: World) -> None:

@@ -40,6 +40,21 @@ CREATE FUNCTION nightbatch.jobs_of_keys(keys text[]) RETURNS TABLE(dedup_key tex
     SELECT j.dedup_key, j.id FROM nightbatch.job AS j WHERE j.dedup_key = ANY (keys)
 $$;
 
+CREATE TABLE nightbatch.installation (
+    only_row boolean DEFAULT true NOT NULL,
+    id text DEFAULT "left"(replace((gen_random_uuid())::text, '-'::text, ''::text), 8) NOT NULL,
+    system_identifier bigint,
+    timeline bigint,
+    database_oid oid,
+    known_at timestamp with time zone,
+    CONSTRAINT an_id_has_8_hex_digits CHECK ((id ~ '^[0-9a-f]{8}$'::text)),
+    CONSTRAINT installation_only_row_check CHECK (only_row)
+);
+
+CREATE FUNCTION nightbatch.new_tag() RETURNS text
+    LANGUAGE sql
+    RETURN ((('nb-'::text || (SELECT i.id FROM nightbatch.installation i)) || '-'::text) || "right"(replace((gen_random_uuid())::text, '-'::text, ''::text), 23));
+
 CREATE FUNCTION nightbatch.number_in(output json, name text) RETURNS numeric
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog'
@@ -163,7 +178,7 @@ CREATE TABLE nightbatch.batch (
     endpoint text NOT NULL,
     part integer NOT NULL,
     replaces bigint,
-    tag text DEFAULT ('nb-'::text || replace((gen_random_uuid())::text, '-'::text, ''::text)) NOT NULL,
+    tag text DEFAULT nightbatch.new_tag() NOT NULL,
     state text DEFAULT 'planned'::text NOT NULL,
     epoch integer DEFAULT 0 NOT NULL,
     job_count integer NOT NULL,
@@ -186,7 +201,10 @@ CREATE TABLE nightbatch.batch (
     mode text DEFAULT 'batch'::text NOT NULL,
     estimated_tokens bigint,
     lacked_room boolean DEFAULT false NOT NULL,
+    nonce text,
     CONSTRAINT a_closed_attempt_says_when CHECK (((state = ANY (ARRAY['loaded'::text, 'refused'::text, 'abandoned'::text])) = (closed_at IS NOT NULL))),
+    CONSTRAINT a_nonce_comes_with_the_hash CHECK (((nonce IS NULL) OR (payload_sha256 IS NOT NULL))),
+    CONSTRAINT a_nonce_has_16_hex_digits CHECK ((nonce ~ '^[0-9a-f]{16}$'::text)),
     CONSTRAINT a_realtime_attempt_has_one_job CHECK (((mode = 'batch'::text) OR (job_count = 1))),
     CONSTRAINT a_submission_has_an_id CHECK (((state = ANY (ARRAY['submitted'::text, 'loaded'::text])) <= ((provider_batch_id IS NOT NULL) AND (submitted_at IS NOT NULL)))),
     CONSTRAINT an_intent_comes_before_a_submission CHECK (((state <> ALL (ARRAY['submitting'::text, 'held'::text, 'submitted'::text, 'loaded'::text])) OR (intent_at IS NOT NULL))),
@@ -971,6 +989,9 @@ ALTER TABLE ONLY nightbatch.embedding
 ALTER TABLE ONLY nightbatch.gathered
     ADD CONSTRAINT gathered_pkey PRIMARY KEY (only_row);
 
+ALTER TABLE ONLY nightbatch.installation
+    ADD CONSTRAINT installation_pkey PRIMARY KEY (only_row);
+
 ALTER TABLE ONLY nightbatch.job
     ADD CONSTRAINT job_pkey PRIMARY KEY (id);
 
@@ -1132,6 +1153,12 @@ REVOKE ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) TO nightbatch_producer;
 GRANT ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) TO nightbatch_owner;
+
+GRANT SELECT,UPDATE ON TABLE nightbatch.installation TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.installation TO nightbatch_owner;
+
+GRANT ALL ON FUNCTION nightbatch.new_tag() TO nightbatch_worker;
+GRANT ALL ON FUNCTION nightbatch.new_tag() TO nightbatch_owner;
 
 GRANT ALL ON FUNCTION nightbatch.number_in(output json, name text) TO nightbatch_worker;
 

@@ -289,9 +289,10 @@ class Store:
         """False when the attempt belongs to another account."""
         return self._run("bind_account", {"batch_id": batch_id, "account": account}).fetchone() is not None
 
-    def record_hash(self, batch_id: int, sha256: str) -> bool:
-        """False when an earlier rendering of this attempt had other bytes."""
-        return self._run("record_hash", {"batch_id": batch_id, "sha256": sha256}).fetchone() is not None
+    def record_hash(self, batch: Batch, sha256: str) -> bool:
+        """Fix what an attempt's requests are. False when an earlier rendering of it had other bytes."""
+        values = {"batch_id": batch.id, "sha256": sha256, "nonce": batch.fresh_nonce}
+        return self._run("record_hash", values).fetchone() is not None
 
     def record_upload(self, batch_id: int, input_file: str | None) -> Batch | None:
         """None when the attempt is past its upload."""

@@ -21,7 +21,7 @@ from tests.providers.lab import Lab, embeddings, ids, readable, texts
 
 def test_a_batch_comes_back_whole_with_texts_and_tokens(lab: Lab) -> None:
     lines = [readable(line) for line in lab.results(Prompt("Name a harbour.", system="Be brief."), "Name a bridge.")]
-    assert ids(lines) == [custom_id(1, 7), custom_id(2, 7)]
+    assert ids(lines) == [custom_id(1, 7, None), custom_id(2, 7, None)]
     for line in lines:
         assert (line.outcome, line.billed, line.error) == ("succeeded", True, None)
         assert line.answer and line.answer.text and line.answer.model
@@ -52,7 +52,7 @@ def test_a_schema_comes_back_as_json_that_fits(lab: Lab) -> None:
 def test_embeddings_come_back_in_their_size(lab: Lab) -> None:
     if lab.name == "anthropic":
         with pytest.raises(Rejected, match="no embeddings"):
-            lab.provider.render(custom_id(1, 7), "claude-haiku-4-5", "embeddings", EmbeddingInput(("a",)))
+            lab.provider.render(custom_id(1, 7, None), "claude-haiku-4-5", "embeddings", EmbeddingInput(("a",)))
         return
     lines = lab.results(*embeddings("A harbour.", "A bridge."), endpoint="embeddings")
     answers = [readable(line).answer for line in lines]
@@ -102,7 +102,7 @@ def test_an_upload_that_is_repeated_does_not_change_what_is_sent(lab: Lab) -> No
     submission, path = lab.uploaded(texts(2))
     again = replace(submission, input_file=lab.adapter().upload(submission, path))
     lab.end(lab.provider.submit(again, path))
-    assert sorted(lab.billed()) == [custom_id(1, 7), custom_id(2, 7)]
+    assert sorted(lab.billed()) == [custom_id(1, 7, None), custom_id(2, 7, None)]
 
 
 def test_an_upload_that_broke_off_can_be_repeated(lab: Lab) -> None:
@@ -116,7 +116,7 @@ def test_an_upload_that_broke_off_can_be_repeated(lab: Lab) -> None:
     again = replace(submission, input_file=lab.provider.upload(submission, path))
     batch_id = lab.provider.submit(again, path)
     lab.end(batch_id)
-    assert ids(lab.lines(batch_id)) == [custom_id(1, 7)]
+    assert ids(lab.lines(batch_id)) == [custom_id(1, 7, None)]
 
 
 def test_a_file_of_many_pieces_arrives_whole(lab: Lab) -> None:

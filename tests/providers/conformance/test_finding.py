@@ -24,7 +24,7 @@ def test_a_create_whose_answer_was_lost_is_found_by_another_process(lab: Lab) ->
     assert found.certain == (lab.name != "anthropic")
     assert found.created_at and found.created_at.tzinfo
     lab.end(found.provider_batch_id)
-    assert ids(lab.lines(found.provider_batch_id)) == [custom_id(1, 7), custom_id(2, 7)]
+    assert ids(lab.lines(found.provider_batch_id)) == [custom_id(1, 7, None), custom_id(2, 7, None)]
 
 
 def test_another_attempt_is_not_taken_for_this_one(lab: Lab) -> None:

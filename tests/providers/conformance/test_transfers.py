@@ -24,7 +24,7 @@ def test_a_download_that_breaks_off_goes_on_from_there(lab: Lab) -> None:
     batch_id = lab.send(*texts(6))
     lab.end(batch_id)
     lab.fault(DOWNLOADS[lab.name], "truncate")
-    assert ids(lab.lines(batch_id)) == [custom_id(number, 7) for number in range(1, 7)]
+    assert ids(lab.lines(batch_id)) == [custom_id(number, 7, None) for number in range(1, 7)]
     deadline = time.monotonic() + 10  # the emulator writes its log once an answer is sent
     while (seen := lab.posts(DOWNLOADS[lab.name])) != [200, 206]:
         assert time.monotonic() < deadline, seen
@@ -33,7 +33,7 @@ def test_a_download_that_breaks_off_goes_on_from_there(lab: Lab) -> None:
 
 def body(wire: Wire) -> bytes:
     """Three result lines."""
-    lines = (result_line(wire.name, custom_id(number, 7), "fine", Usage(5, 5)) for number in (1, 2, 3))
+    lines = (result_line(wire.name, custom_id(number, 7, None), "fine", Usage(5, 5)) for number in (1, 2, 3))
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
@@ -51,7 +51,9 @@ def rest(whole: bytes, start: int, **headers: str) -> Reply:
 def test_the_rest_is_asked_for_with_the_validator_and_joined_in_the_middle_of_a_line(wire: Wire) -> None:
     whole = body(wire)
     found = wire.results(cut(whole, 100), rest(whole, 100), b"")
-    assert [line.custom_id for line in found if isinstance(line, ResultLine)] == [custom_id(n, 7) for n in (1, 2, 3)]
+    assert [line.custom_id for line in found if isinstance(line, ResultLine)] == [
+        custom_id(n, 7, None) for n in (1, 2, 3)
+    ]
     (asked,) = (seen.headers.lower() for seen in wire.server.seen if "range: bytes" in seen.headers.lower())
     assert "range: bytes=100-" in asked and f"if-range: {TAG}" in asked
 
@@ -111,7 +113,7 @@ def test_a_large_input_never_stands_in_memory_whole(lab: Lab) -> None:
 
 
 def test_a_large_output_never_stands_in_memory_whole(wire: Wire) -> None:
-    line = json.dumps(result_line(wire.name, custom_id(1, 7), "z" * (1 << 20), Usage(5, 5))).encode() + b"\n"
+    line = json.dumps(result_line(wire.name, custom_id(1, 7, None), "z" * (1 << 20), Usage(5, 5))).encode() + b"\n"
 
     def chunks() -> Iterator[bytes]:
         for _ in range(40):

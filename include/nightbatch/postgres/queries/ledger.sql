@@ -249,7 +249,7 @@ UPDATE nightbatch.batch SET account_fingerprint = %(account)s
 WHERE id = %(batch_id)s AND (account_fingerprint IS NULL OR account_fingerprint = %(account)s) RETURNING id;
 
 -- record_hash: what was rendered first is what is sent; a changed prompt does not slip into an attempt under way
-UPDATE nightbatch.batch SET payload_sha256 = %(sha256)s
+UPDATE nightbatch.batch SET payload_sha256 = %(sha256)s, nonce = CASE WHEN payload_sha256 IS NULL THEN %(nonce)s ELSE nonce END
 WHERE id = %(batch_id)s AND (payload_sha256 IS NULL OR payload_sha256 = %(sha256)s) RETURNING id;
 
 -- record_upload: free of charge, so a second upload may replace the first until the intent
@@ -332,8 +332,8 @@ SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND state IN ('planned'
 -- insert_duplicate: a provider batch besides the one that an attempt uses, with the same jobs; a known one stays as it is
 WITH made AS (
     INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, duplicate_of, state,
-        account_fingerprint, payload_sha256, intent_at, submitted_at, provider_batch_id)
-    SELECT run_id, provider, model, endpoint, part, job_count, id, 'submitted', account_fingerprint, payload_sha256,
+        account_fingerprint, payload_sha256, nonce, intent_at, submitted_at, provider_batch_id)
+    SELECT run_id, provider, model, endpoint, part, job_count, id, 'submitted', account_fingerprint, payload_sha256, nonce,
         intent_at, now(), %(provider_batch_id)s
     FROM nightbatch.batch WHERE id = %(batch_id)s
     ON CONFLICT (provider, provider_batch_id) DO NOTHING
