@@ -95,9 +95,9 @@ def test_two_installations_share_all_accounts_and_each_gets_its_own_answers(worl
     for name in PROVIDERS:
         world.insert(name, 3, headline=f"Production {name}")
         staging.insert(name, 3, headline=f"Staging {name}")
-    for name in ("r1", "r2"):
-        world.night(name)
-        staging.night(name)
+    for run in ("r1", "r2"):
+        world.night(run)
+        staging.night(run)
     assert set(world.states().values()) == set(staging.states().values()) == {"succeeded"}
     bill = world.bill()
     assert len({line["custom_id"] for line in bill}) == len(bill) == 18
