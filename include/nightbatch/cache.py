@@ -8,7 +8,7 @@ from contextlib import suppress
 import orjson
 
 from nightbatch.errors import Rejected
-from nightbatch.job_types.base import JobType
+from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.ledger import Lane
 from nightbatch.models import Prompt
 from nightbatch.postgres import lifecycle
@@ -33,7 +33,7 @@ def answer(store: Store, types: Mapping[str, JobType], lanes: Sequence[Lane], *,
 
 def _tells_all(kind: JobType) -> bool:
     """Whether equal inputs ask the same. A media file may change under its name, and a reprocessing wants a new answer."""
-    with suppress(Rejected):
+    with suppress(Rejected), costs_the_job(f"the job type {kind.name}"):
         request = kind.render_request(orjson.dumps(kind.example))
         return not (isinstance(request, Prompt) and request.media)
     return False

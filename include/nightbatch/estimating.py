@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from nightbatch.errors import Rejected
-from nightbatch.job_types.base import JobType
+from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.ledger import JobRow, Lane
 from nightbatch.models import EmbeddingInput, Prompt, ProviderName, ReadyBody, Request
 from nightbatch.postgres import plans
@@ -161,7 +161,7 @@ def _measured(store: Store, types: Types, lanes: set[int]) -> dict[int, tuple[fl
     sizes: dict[int, int] = defaultdict(int)
     longest: dict[int, int] = defaultdict(int)
     for number, size, job in plans.samples(store, sorted(lanes)):
-        with suppress(Rejected):  # it is told when it is rendered
+        with suppress(Rejected), costs_the_job(f"the job type {job.job_type}"):  # it is told when it is rendered
             asked, answer = of_one(_request(types, job))
             tokens[number] += asked
             sizes[number] += size

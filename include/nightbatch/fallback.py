@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from nightbatch import budgets, cache, doubt, estimating, loading, media, planning
+from nightbatch import budgets, cache, doubt, estimating, loading, media, planning, troubles
 from nightbatch.errors import (
     AccountRefused,
     NightbatchError,
@@ -22,7 +22,7 @@ from nightbatch.errors import (
     Unreachable,
 )
 from nightbatch.job_types import broken_job_types
-from nightbatch.job_types.base import JobType
+from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.ledger import Batch, JobRow, RunParams
 from nightbatch.models import custom_id
 from nightbatch.postgres import plans
@@ -30,7 +30,7 @@ from nightbatch.postgres.store import Store
 from nightbatch.provider import BatchProvider
 from nightbatch.recovery import ProviderFor, account_told
 from nightbatch.settings import Settings
-from nightbatch.submission import Types
+from nightbatch.submission import Types, request_of
 
 
 def answer_urgent(store: Store, provider_for: ProviderFor, types: Types, settings: Settings) -> list[str]:
@@ -39,10 +39,11 @@ def answer_urgent(store: Store, provider_for: ProviderFor, types: Types, setting
     _plan(store, types, settings, now)
     told = []
     for batch in store.open_realtime():
-        try:
+        sentence = None
+        with troubles.kept_apart(store, "attempt_stuck", str(batch.id), batch.planned_at) as kept:
             sentence = _bring_to_an_end(store, provider_for, types, settings, batch, now)
-        except NightbatchError as error:
-            sentence = f"Attempt {batch.id}: {error}"
+        if kept.error is not None:
+            sentence = f"Attempt {batch.id}: {troubles.in_words(kept.error)}"
         if sentence:
             told.append(sentence)
     return told
@@ -95,11 +96,12 @@ def _bring_to_an_end(
 
 def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch, job: JobRow) -> str:
     """The one call of an intent."""
-    kind = types[job.job_type].at_version(job.prompt_version)
+    name = custom_id(job.id, batch.id, batch.fresh_nonce)
     try:
-        request = media.looked_up(store, provider, batch, kind.render_request(job.input), settings)
-        name = custom_id(job.id, batch.id, batch.fresh_nonce)
-        line = provider.render(name, batch.model, batch.endpoint, request)
+        asked = request_of(lambda job_type, version: types[job_type].at_version(version), job)
+        request = media.looked_up(store, provider, batch, asked, settings)
+        with costs_the_job(f"the adapter of {batch.provider}"):
+            line = provider.render(name, batch.model, batch.endpoint, request)
     except Rejected as error:
         return _reject(store, batch, job, str(error))
     intent = _intent(store, provider, batch, line)

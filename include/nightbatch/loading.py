@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,11 +18,12 @@ from nightbatch.errors import ReconciliationError, Rejected
 from nightbatch.job_types.base import JobType, Misfit
 from nightbatch.ledger import Batch, Loaded
 from nightbatch.models import Answer, Outcome, ProviderState, RequestId, ResultLine, UnreadableLine, parse_custom_id
-from nightbatch.postgres.store import Store
+from nightbatch.postgres.store import RowsRefused, Store
 from nightbatch.pricing import Rates, rates_for
 from nightbatch.provider import BatchProvider
 
 Types = Mapping[str, JobType]
+_Copy = Callable[[Store, "_Sheet", Iterable[ResultLine | UnreadableLine]], None]
 
 
 class _NotOurs(Exception):
@@ -48,7 +49,10 @@ def load_batch(store: Store, provider: BatchProvider, types: Types, batch_id: in
     if state.phase == "failed":
         return _close_failed(store, batch, state)
     try:
-        _load(store, provider, types, batch, state)
+        try:
+            _load(store, provider, types, batch, state)
+        except RowsRefused:
+            _load(store, provider, types, batch, state, one_by_one=True)
     except _NotOurs as other:
         _disown(store, batch, other.owner)
     except Rejected as error:
@@ -65,7 +69,15 @@ def _figures(store: Store, batch_id: int) -> Loaded:
     return Loaded(batch_id, *store.loaded_figures(batch_id))
 
 
-def _load(store: Store, provider: BatchProvider, types: Types, batch: Batch, state: ProviderState) -> None:
+def _load(
+    store: Store,
+    provider: BatchProvider,
+    types: Types,
+    batch: Batch,
+    state: ProviderState,
+    *,
+    one_by_one: bool = False,
+) -> None:
     assert batch.provider_batch_id and batch.submitted_at  # the schema says so for a submitted batch
     with store.transaction(), tempfile.TemporaryFile() as vectors:
         if store.lock_batch(batch.id).state != "submitted":
@@ -73,11 +85,12 @@ def _load(store: Store, provider: BatchProvider, types: Types, batch: Batch, sta
         rates = rates_for(batch.provider, batch.model, at=batch.submitted_at, overrides=store.price_overrides())
         sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
         sheet.contexts = _contexts(store, sheet)
-        _copy(store, sheet, provider.iter_results(batch.provider_batch_id))
+        copy = _copy_one_by_one if one_by_one else _copy
+        copy(store, sheet, provider.iter_results(batch.provider_batch_id))
         sheet.refuse_anothers()
         if sheet.missing and not sheet.holds_all_of(state):  # a line may have been lost or garbled on the way
             sheet.rejects.clear()
-            _copy(store, sheet, provider.iter_results(batch.provider_batch_id, set(sheet.seen.values())))
+            copy(store, sheet, provider.iter_results(batch.provider_batch_id, set(sheet.seen.values())))
             sheet.refuse_anothers()
         _close(store, sheet, state, missing_billed=not sheet.holds_all_of(state))
 
@@ -87,6 +100,24 @@ def _copy(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | UnreadableLi
         for line in lines:
             if row := sheet.row(line):
                 write(row)
+
+
+def _copy_one_by_one(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | UnreadableLine]) -> None:
+    """As `_copy`, where Postgres refused a row among many: the one that it refuses costs its own job and no other."""
+    store.forget_embeddings(sheet.batch.id)
+    for line in lines:
+        start = sheet.vectors.tell()
+        row = sheet.row(line)
+        if row is None or isinstance(line, UnreadableLine):
+            continue
+        sheet.vectors.seek(start)
+        why = store.why_refused(row, sheet.vectors.readlines())
+        if why is not None:
+            sheet.vectors.truncate(start)
+            sheet.vectors.seek(start)
+            row = sheet.unusable(row[0], line, why)
+        with store.copy_results() as write:
+            write(row)
 
 
 def _contexts(store: Store, sheet: _Sheet) -> dict[int, bytes]:
@@ -104,6 +135,14 @@ def _contexts(store: Store, sheet: _Sheet) -> dict[int, bytes]:
 
 def load_answer(store: Store, types: Types, batch: Batch, line: ResultLine | UnreadableLine) -> Loaded:
     """Write the answer of a realtime attempt, whole or not at all. Raises `ReconciliationError` if it was closed before."""
+    try:
+        _load_answer(store, types, batch, line, _copy)
+    except RowsRefused:
+        _load_answer(store, types, batch, line, _copy_one_by_one)
+    return _figures(store, batch.id)
+
+
+def _load_answer(store: Store, types: Types, batch: Batch, line: ResultLine | UnreadableLine, copy: _Copy) -> None:
     answer = f"realtime-{batch.tag}"
     with store.transaction(), tempfile.TemporaryFile() as vectors:
         sent = store.record_submission(batch.id, answer)
@@ -112,9 +151,8 @@ def load_answer(store: Store, types: Types, batch: Batch, line: ResultLine | Unr
         rates = rates_for(batch.provider, batch.model, at=sent.submitted_at, overrides=store.price_overrides())
         sheet = _Sheet(sent, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
         sheet.contexts = _contexts(store, sheet)
-        _copy(store, sheet, [line])
+        copy(store, sheet, [line])
         _close(store, sheet, ProviderState(answer, "ended", "answered"), missing_billed=True)
-    return _figures(store, batch.id)
 
 
 def _close(store: Store, sheet: _Sheet, state: ProviderState, *, missing_billed: bool) -> None:
@@ -269,7 +307,20 @@ class _Sheet:
             return None
         self.seen[job_id] = fingerprint
         self.billed += line.billed
-        return self._read(job_id, self.types.get(self.members[job_id]), line)
+        try:
+            return self._read(job_id, self.types.get(self.members[job_id]), line)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever an answer does to us, the others are loaded
+            return self.unusable(job_id, line, f"reading it failed with {type(error).__name__}")
+
+    def unusable(self, job_id: int, line: ResultLine, reason: str) -> tuple[Any, ...]:
+        """Return the row of an answer that cannot be kept as it is: the line itself goes to quarantine."""
+        self.again.pop(job_id, None)
+        self.rejects.append((f"job {job_id}: {reason}", line.raw))
+        error = f"Its answer could not be kept: {reason}. The line is in quarantine."
+        outcome: Outcome = "failed" if self.batch.duplicate_of is None else "duplicate"
+        return (job_id, self.batch.id, outcome, line.billed, None, None, *self._money(line), error)
 
     def _read(self, job_id: int, kind: JobType | None, line: ResultLine) -> tuple[Any, ...]:
         if self.batch.duplicate_of is not None:

@@ -11,9 +11,9 @@ import orjson
 from msgspec.structs import replace
 
 from nightbatch import planning
-from nightbatch.errors import ConfigurationError, ProviderError, Rejected, Transient
+from nightbatch.errors import ConfigurationError, Rejected, Transient
 from nightbatch.formats import HEAD_BYTES, LocalFile, goes_inside, in_base64, kind_of
-from nightbatch.job_types.base import JobType
+from nightbatch.job_types.base import JobType, MediaFolderMissing, costs_the_job
 from nightbatch.ledger import Batch, Lane
 from nightbatch.models import Media, Prompt, ProviderName, Request
 from nightbatch.postgres import media as rows
@@ -37,7 +37,7 @@ def find(folder: str, name: str) -> LocalFile:
         raise Rejected("files can be named only where NIGHTBATCH_MEDIA_DIR names their folder")
     root = Path(folder).resolve()
     if not root.is_dir():
-        raise ConfigurationError(f"NIGHTBATCH_MEDIA_DIR={folder} is no folder on this worker; nothing was sent.")
+        raise MediaFolderMissing(f"NIGHTBATCH_MEDIA_DIR={folder} is no folder on this worker; nothing was sent.")
     try:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise Rejected("the path has to be inside the media folder, and relative to it")
@@ -82,7 +82,8 @@ class Shelf:
         """The request with its media as the adapter takes them; None while some are ``wanted``. Raises `Rejected`."""
         if not isinstance(request, Prompt) or not request.media:
             return request
-        files = _find_all(self._folder, request.media)
+        with costs_the_job("the look for its media"):
+            files = _find_all(self._folder, request.media)
         local = [file for file in files if file is not None]
         inside = goes_inside(self._provider.name, local)
         missing = [] if inside else [file for file in local if file.path not in self._ready]
@@ -112,6 +113,8 @@ class Shelf:
                 self._ready[path] = _upload(store, self._provider, batch, file)
             except Rejected as error:
                 self._refused[path] = f"{batch.provider} refused the file: {error}"
+            except OSError as error:
+                self._refused[path] = f"a media file cannot be read ({type(error).__name__})"
         self.wanted = {}
 
 
@@ -148,7 +151,7 @@ def delete_unused(store: Store, provider: BatchProvider) -> None:
     """Delete the account's uploads that no open attempt refers to; what cannot be deleted expires by itself."""
     if isinstance(provider, MediaUploads):
         for file_name in rows.retire(store, provider.name, provider.account):
-            with suppress(ProviderError):
+            with suppress(Exception):
                 provider.delete_media(file_name)
 
 
@@ -162,7 +165,7 @@ def weigh(store: Store, types: Types, lanes: Sequence[Lane], settings: Settings)
     sizes: dict[int, int] = {}
     seen: set[str] = set()
     for job_id, provider, job in rows.candidates(store, numbers, names):
-        with suppress(Rejected, ConfigurationError):
+        with suppress(Rejected, ConfigurationError), costs_the_job(f"the job type {job.job_type}"):
             request = types[job.job_type].render_request(job.input)
             if size := _weight(settings.media_dir, provider, request, seen):
                 sizes[job_id] = min(size, planning.limits(provider).max_request_bytes)
@@ -172,7 +175,7 @@ def weigh(store: Store, types: Types, lanes: Sequence[Lane], settings: Settings)
 
 def _shows_media(kind: JobType) -> bool:
     """Whether a type's own example asks about media."""
-    with suppress(Rejected):
+    with suppress(Rejected), costs_the_job(f"the job type {kind.name}"):
         request = kind.render_request(orjson.dumps(kind.example))
         return isinstance(request, Prompt) and bool(request.media)
     return False

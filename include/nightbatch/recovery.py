@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from nightbatch import doubt, loading, retention
+from nightbatch import doubt, loading, retention, troubles
 from nightbatch.decisions import release as release  # temporary
-from nightbatch.errors import AccountRefused, ConfigurationError, NightbatchError, Rejected, SubmissionInDoubt
+from nightbatch.errors import AccountRefused, ConfigurationError, NightbatchError, Rejected
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch
 from nightbatch.models import ProviderName
@@ -41,11 +41,10 @@ def settle_run(store: Store, run_id: str) -> int:
     """Put the jobs of the run's attempts that were never sent back into the queue; how many jobs."""
     freed = 0
     for batch in store.never_sent(run_id):
-        try:
+        with troubles.kept_apart(store, "attempt_stuck", str(batch.id), batch.planned_at) as kept:
             doubt.give_up(store, batch, "It was not sent in its run.", resend=False)
-        except SubmissionInDoubt:
-            continue
-        freed += batch.job_count
+        if kept.error is None:
+            freed += batch.job_count
     return freed
 
 
@@ -57,15 +56,16 @@ def recover(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType
     now = store.now()
     told = []
     for batch in store.open_attempts():
-        try:
+        sentence = None
+        with troubles.kept_apart(store, "attempt_stuck", str(batch.id), batch.planned_at) as kept:
             sentence = _recover_one(store, provider_for, types, settings, batch, now)
-        except NightbatchError as error:
-            sentence = f"Batch {batch.id}: {error}"
+        if kept.error is not None:
+            sentence = f"Batch {batch.id}: {troubles.in_words(kept.error)}"
             _tell_before_results_are_gone(store, batch, now)
         if sentence:
             told.append(sentence)
     store.resolve_settled_alerts()
-    return told + _look_back(store, provider_for) + retention.erase(store, types, settings)
+    return told + _look_back(store, provider_for) + _erase(store, types, settings)
 
 
 def _recover_one(
@@ -192,14 +192,22 @@ def _look_back(store: Store, provider_for: ProviderFor) -> list[str]:
     """Batches of released attempts that turned up after all: a person's decision may prove wrong, and is booked then."""
     told = []
     for batch in store.released_attempts():
-        try:
+        with troubles.kept_apart(store, "not_looked_for", str(batch.id), batch.closed_at) as kept:
             provider = provider_for(batch.provider)
             if provider.account == batch.account_fingerprint:
                 found = [late for late in doubt.find(store, provider, batch) if late.certain]
                 told += [doubt.record_duplicate(store, batch, late.provider_batch_id) for late in found]
-        except NightbatchError as error:
-            told.append(f"Batch {batch.id}, which was released, could not be looked for again: {error}")
+        if kept.error is not None:
+            why = troubles.in_words(kept.error)
+            told.append(f"Batch {batch.id}, which was released, could not be looked for again: {why}")
     return told
+
+
+def _erase(store: Store, types: Mapping[str, JobType], settings: Settings) -> list[str]:
+    """Erase what has been kept for long enough; what keeps it from being erased is told, and ends nothing else."""
+    with troubles.kept_apart(store, "not_erased", "retention", None) as kept:
+        return retention.erase(store, types, settings)
+    return [f"Old inputs and outputs could not be erased: {troubles.in_words(kept.error)}"] if kept.error else []
 
 
 def overdue_hours(provider: ProviderName, settings: Settings) -> float:

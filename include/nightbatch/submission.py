@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,9 +24,9 @@ from nightbatch.errors import (
 from nightbatch.estimating import Estimate
 from nightbatch.inputfile import InputFile
 from nightbatch.job_types import broken_job_types
-from nightbatch.job_types.base import JobType
-from nightbatch.ledger import Batch, Lane, RunParams
-from nightbatch.models import EmbeddingInput, custom_id
+from nightbatch.job_types.base import JobType, costs_the_job
+from nightbatch.ledger import Batch, JobRow, Lane, RunParams
+from nightbatch.models import EmbeddingInput, Request, custom_id
 from nightbatch.postgres import plans
 from nightbatch.postgres.store import Store
 from nightbatch.provider import BatchProvider
@@ -170,20 +170,21 @@ def _render(
     with InputFile(file) as written:
         for job in store.batch_inputs(batch.id):
             try:
-                request = shelf.fill(kinds(job.job_type, job.prompt_version).render_request(job.input))
+                request = shelf.fill(request_of(kinds, job))
                 if request is None:
                     continue  # its media are uploaded first
-                line = provider.render(
-                    custom_id(job.id, batch.id, batch.fresh_nonce), batch.model, batch.endpoint, request
-                )
+                with costs_the_job(f"the adapter of {batch.provider}"):
+                    name = custom_id(job.id, batch.id, batch.fresh_nonce)
+                    line = provider.render(name, batch.model, batch.endpoint, request)
+                    # An embedding request with a list counts as that many inputs.
+                    weight = len(request.texts) if isinstance(request, EmbeddingInput) else 1
                 size = len(line) + 1
                 if size > limits.max_request_bytes:
                     raise Rejected(f"the request has {size} bytes; {batch.provider} takes {limits.max_request_bytes}")
             except Rejected as error:
                 rendered.bad[job.id] = str(error)
                 continue
-            # An embedding request with a list counts as that many inputs.
-            inputs += len(request.texts) if isinstance(request, EmbeddingInput) else 1
+            inputs += weight
             if written.size + size > limits.max_bytes or inputs > limits.max_requests:
                 rendered.too_many.append(job.id)
                 continue
@@ -191,6 +192,15 @@ def _render(
             rendered.job_ids.append(job.id)
     rendered.sha256 = written.sha256
     return rendered
+
+
+def request_of(kinds: Callable[[str, str | None], JobType], job: JobRow) -> Request:
+    """What a job asks. Raises `Rejected`, with the reason, whatever its type does."""
+    with costs_the_job(f"the job type {job.job_type}"):
+        request = kinds(job.job_type, job.prompt_version).render_request(job.input)
+        if not isinstance(request, Request):
+            raise Rejected(f"the job type {job.job_type} gave a {type(request).__name__} instead of a request")
+        return request
 
 
 def _kind(types: Types, batch: Batch, prompts: dict[str, str], job_type: str, prompt_version: str | None) -> JobType:

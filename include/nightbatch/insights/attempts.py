@@ -13,7 +13,9 @@ from nightbatch.ledger import Batch
 from nightbatch.postgres.store import Alert, Store
 from nightbatch.settings import Settings
 
-_ABOUT_ATTEMPTS = {"in_doubt", "held", "overdue", "other_account", "unknown_batch", "results_expire", "missing_results"}
+_ABOUT_ATTEMPTS = {
+    "in_doubt", "held", "overdue", "other_account", "unknown_batch", "results_expire", "missing_results", "attempt_stuck",
+}  # fmt: skip
 """Kinds of alerts whose subject is an attempt."""
 
 

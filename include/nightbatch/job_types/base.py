@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
+from pathlib import Path
+from traceback import extract_tb
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -15,13 +18,34 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from nightbatch.canonical import canonical_json
-from nightbatch.errors import NightbatchError, Rejected
+from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
 from nightbatch.models import Answer, EmbeddingInput, Endpoint, ProviderName, Request
 
 ERASED = b"null"
 """What stands in ``nightbatch.job.input`` once the retention is over."""
 
 _FLOAT4 = 3.4e38  # what a vector's column can hold
+
+
+class MediaFolderMissing(ConfigurationError):
+    """This worker has no media folder where the setting says: its fault, not the job's."""
+
+
+@contextmanager
+def costs_the_job(whose: str) -> Iterator[None]:
+    """Raise `Rejected` for whatever fails inside, so that it costs one job and not the night; ``whose`` code it is.
+
+    The reason names the error and its place, never its text, which may hold a payload. What says nothing of the job passes:
+    `MemoryError`, and a folder that is not there.
+    """
+    try:
+        yield
+    except (Rejected, MediaFolderMissing, MemoryError):
+        raise
+    except Exception as error:
+        place = extract_tb(error.__traceback__)[-1]
+        where = f"{place.name}, line {place.lineno} of {Path(place.filename).name}"
+        raise Rejected(f"{whose} failed with {type(error).__name__} on it ({where})") from error
 
 
 class Misfit(NightbatchError):
@@ -110,12 +134,8 @@ class JobType(ABC):
 
     def render_request(self, raw: bytes) -> Request:
         """The request for a job's JSON input. Raises `Rejected` as `read_input` does, and for whatever fails in a team's type."""
-        try:
+        with costs_the_job(f"the job type {self.name}"):
             return self.request(self.read_input(raw))
-        except Rejected:
-            raise
-        except Exception as error:  # it costs this job only, not the night
-            raise Rejected(f"the job type {self.name} failed with {type(error).__name__} on it") from error
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """The validated output. Raises `Misfit` with a reason that names the field, never its value."""

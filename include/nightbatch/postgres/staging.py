@@ -9,6 +9,7 @@ from typing import Final
 
 import psycopg
 
+from nightbatch.postgres.store import RowsRefused as RowsRefused
 from nightbatch.postgres.store import Store
 
 Row = tuple[
@@ -18,10 +19,6 @@ Row = tuple[
 
 _TYPES: Final = ("text", "text", "text", "int2", "json", "text", "jsonb", "timestamptz", "timestamptz", "int2", "bool")
 _KEY: Final = 5
-
-
-class RowsRefused(Exception):
-    """Postgres refused rows; its one-line message never holds a value of theirs."""
 
 
 def insert_rows(store: Store, rows: Sequence[Row]) -> int:

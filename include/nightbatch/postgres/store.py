@@ -21,7 +21,7 @@ from psycopg.rows import tuple_row
 from psycopg.types.json import JsonbBinaryDumper, JsonBinaryDumper
 from psycopg.types.string import ByteaBinaryLoader
 
-from nightbatch.errors import ConfigurationError, SubmissionInDoubt
+from nightbatch.errors import ConfigurationError, NightbatchError, SubmissionInDoubt
 from nightbatch.ledger import Batch, JobRow, Lane, RunParams
 from nightbatch.models import Endpoint, ProviderName
 from nightbatch.postgres.queries import queries
@@ -61,6 +61,25 @@ def open_store(dsn: str) -> Iterator[Store]:
         raise ConfigurationError(f"The nightbatch database cannot be reached: {str(error).strip()}") from None
     with connection:
         yield Store(connection)
+
+
+class RowsRefused(NightbatchError):
+    """Postgres refused rows for what stands in them; its one-line message never holds a value of theirs."""
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.DataError as error:
+        # Not the server's own words: they quote the number that it could not take.
+        raise RowsRefused(f"the database cannot keep it ({type(error).__name__})") from None
+    except (
+        psycopg.errors.ProgramLimitExceeded,
+        psycopg.errors.StatementTooComplex,
+        psycopg.errors.CheckViolation,
+    ) as error:
+        raise RowsRefused(f"the database cannot keep it ({type(error).__name__})") from None
 
 
 class Store:
@@ -405,7 +424,7 @@ class Store:
 
         The rows are put together here, many to a message: psycopg's own `write_row` takes twice as long.
         """
-        with self.connection.cursor() as cursor, cursor.copy(queries("load")["copy_results"]) as copy:
+        with _refusals(), self.connection.cursor() as cursor, cursor.copy(queries("load")["copy_results"]) as copy:
             waiting = bytearray()
 
             def write(row: Sequence[Any]) -> None:
@@ -424,10 +443,31 @@ class Store:
 
     def copy_embeddings(self, batch_id: int, rows: Iterable[bytes]) -> None:
         """COPY prepared lines into ``embedding``, in place of the vectors of earlier attempts."""
+        self.forget_embeddings(batch_id)
+        self._copy_vectors(rows)
+
+    def forget_embeddings(self, batch_id: int) -> None:
+        """Delete the vectors that earlier attempts of the same jobs left."""
         self._run("forget_embeddings", {"batch_id": batch_id}, file="load")
-        with self.connection.cursor() as cursor, cursor.copy(queries("load")["copy_embeddings"]) as copy:
+
+    def _copy_vectors(self, rows: Iterable[bytes]) -> None:
+        with _refusals(), self.connection.cursor() as cursor, cursor.copy(queries("load")["copy_embeddings"]) as copy:
             for row in rows:
                 copy.write(row)
+
+    def why_refused(self, row: Sequence[Any], vectors: Sequence[bytes]) -> str | None:
+        """Return why ``result`` and ``embedding`` would not take these rows, of one job; None if they would.
+
+        Nothing is written. Within a transaction, after `forget_embeddings`.
+        """
+        try:
+            with self.connection.transaction(force_rollback=True):
+                with self.copy_results() as write:
+                    write(row)
+                self._copy_vectors(vectors)
+        except RowsRefused as refused:
+            return str(refused)
+        return None
 
     def insert_rejects(self, batch_id: int, lines: Sequence[tuple[str, bytes]]) -> None:
         """Keep raw lines that could not be matched or read."""

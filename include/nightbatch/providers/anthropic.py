@@ -230,9 +230,20 @@ def _params(model: str, prompt: Prompt) -> dict[str, Any]:
         params["system"] = prompt.system
     if prompt.schema:
         # The SDK moves the keywords that Anthropic refuses (minimum, maxLength, ...) into descriptions.
-        schema = anthropic.transform_schema(prompt.schema)
+        schema = _transformed(prompt.schema)
         params["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
     return params
+
+
+def _transformed(schema: dict[str, Any]) -> dict[str, Any]:
+    """Raise `Rejected` for what the SDK cannot put into Anthropic's words; it raises errors of several kinds then."""
+    try:
+        return anthropic.transform_schema(schema)
+    except (ValueError, TypeError, AssertionError, AttributeError, KeyError, RecursionError):
+        raise Rejected(
+            "its schema cannot be written for Anthropic: every part of it needs one type (for one that may be null: anyOf),"
+            " anyOf, allOf, $ref, const or enum"
+        ) from None
 
 
 def _content(prompt: Prompt) -> str | list[dict[str, Any]]:

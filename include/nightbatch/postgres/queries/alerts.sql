@@ -18,5 +18,6 @@ UPDATE nightbatch.alert AS a SET resolved_at = now()
 WHERE resolved_at IS NULL AND (
     (kind IN ('in_doubt', 'held') AND NOT EXISTS (
         SELECT FROM nightbatch.batch AS b WHERE b.id::text = a.subject AND b.state IN ('submitting', 'held')))
-    OR (kind IN ('overdue', 'other_account', 'unknown_batch', 'results_expire') AND NOT EXISTS (
+    OR (kind = 'not_looked_for' AND raised_at < now() - interval '4 days')
+    OR (kind IN ('overdue', 'other_account', 'unknown_batch', 'results_expire', 'attempt_stuck') AND NOT EXISTS (
         SELECT FROM nightbatch.batch AS b WHERE b.id::text = a.subject AND b.closed_at IS NULL)));

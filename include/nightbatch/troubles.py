@@ -1,0 +1,83 @@
+"""One attempt's trouble: it is told, and keeps no other attempt from being taken care of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from traceback import extract_tb
+from typing import Literal
+
+from nightbatch.errors import AccountRefused, NightbatchError, SubmissionInDoubt, Transient
+from nightbatch.postgres.store import Store
+
+Kind = Literal["attempt_stuck", "not_looked_for", "not_erased"]
+
+PATIENCE = timedelta(hours=24)
+"""How long trouble that should pass by itself, as a provider that does not answer, is not told to anybody."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """What was kept from ending the loop around it; None when all went well."""
+
+    error: Exception | None = None
+
+
+@contextmanager
+def kept_apart(store: Store, kind: Kind, subject: str, since: datetime | None) -> Iterator[Kept]:
+    """Keep whatever is raised inside from ending the loop around it; an alert of this kind names the subject.
+
+    ``since`` is how long it has been worked on: trouble that passes by itself is told after `PATIENCE`. What goes well
+    resolves the alert. An error that says nothing of the subject is raised: no memory, or no database to tell it to.
+    """
+    kept = Kept()
+    try:
+        yield kept
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  of a job type, an adapter, or ours: the others go on
+        kept.error = error
+        if _is_to_be_told(store, subject, since, error):
+            store.raise_alert(kind, subject, f"{_about(kind, subject)}: {in_words(error)}")
+    else:
+        store.resolve_alert(kind, subject)
+
+
+def in_words(error: Exception) -> str:
+    """Return what a person may read of an error; of one that is not ours only its place: its text may hold a payload."""
+    if isinstance(error, NightbatchError):
+        return str(error)
+    place = extract_tb(error.__traceback__)[-1]
+    return (
+        f"nightbatch failed with {type(error).__name__} in {place.name} (line {place.lineno} of"
+        f" {place.filename.rpartition('/')[2]}). It is tried again every hour; the others go on."
+    )
+
+
+def _about(kind: Kind, subject: str) -> str:
+    match kind:
+        case "attempt_stuck":
+            return f"Batch {subject}"
+        case "not_looked_for":
+            return f"Batch {subject}, which was released, could not be looked for again"
+        case "not_erased":
+            return "Old inputs and outputs could not be erased"
+
+
+def _is_to_be_told(store: Store, subject: str, since: datetime | None, error: Exception) -> bool:
+    match error:
+        case AccountRefused():
+            return False  # has an alert of its own, for all attempts of the account
+        case Transient() | SubmissionInDoubt():
+            return since is not None and store.now() - since > PATIENCE and not _is_told(store, subject)
+        case NightbatchError():
+            return not _is_told(store, subject)
+        case _:
+            return True
+
+
+def _is_told(store: Store, subject: str) -> bool:
+    """Whether another alert names it already, in better words."""
+    return any(alert.subject == subject and alert.kind != "attempt_stuck" for alert in store.open_alerts())
