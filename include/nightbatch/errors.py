@@ -11,6 +11,10 @@ class ConfigurationError(NightbatchError):
     """A setting, connection or file is missing or wrong; a person has to mend it."""
 
 
+class DatabaseUnreachable(ConfigurationError):
+    """No server takes the connection, or only a standby does: it may be starting, or taking over."""
+
+
 class NotFound(NightbatchError):
     """There is no batch, job or alert of that number."""
 

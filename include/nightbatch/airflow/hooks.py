@@ -15,7 +15,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from nightbatch import addresses
-from nightbatch.errors import ConfigurationError, NightbatchError, Transient
+from nightbatch.errors import ConfigurationError, DatabaseUnreachable, NightbatchError, Transient
 from nightbatch.models import ProviderName
 from nightbatch.settings import Settings
 
@@ -35,7 +35,8 @@ _NOT_FOR_LIBPQ = {"cursor", "iam", "aws_conn_id", "azure_conn_id", "sqlalchemy_s
 def store() -> Iterator[Store]:
     """The store behind ``NIGHTBATCH_DSN`` or, without it, the connection ``nightbatch_db``.
 
-    Raises `Transient` while the server cannot be reached: it may only be restarting.
+    Raises `Transient` while the server cannot be reached: it may only be restarting. Raises `ConfigurationError` where it
+    cannot keep the ledger.
     """
     from nightbatch.postgres.store import open_store
 
@@ -43,7 +44,7 @@ def store() -> Iterator[Store]:
         dsn = database_dsn()
         try:
             ledger = stack.enter_context(open_store(dsn))
-        except ConfigurationError as unreachable:
+        except DatabaseUnreachable as unreachable:
             raise Transient(str(unreachable)) from None
         yield ledger
 

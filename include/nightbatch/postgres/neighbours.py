@@ -29,7 +29,7 @@ def nearest(store: Store, job_id: int, at_most: int) -> list[Neighbour]:
     try:
         rows = store.run("similar", {"job_id": job_id, "at_most": at_most}, file="similar").fetchall()
     except psycopg.errors.FeatureNotSupported as error:
-        raise ConfigurationError(f"{error.diag.message_primary}. {error.diag.message_hint or ''}".strip()) from None
+        raise ConfigurationError(str(error)) from None
     if not rows and store.run("has_vectors", {"job_id": job_id}, file="similar").fetchone() == (False,):
         raise NightbatchError(
             f"Job {job_id} has no vectors: only embedding_generation jobs whose results were loaded have some."

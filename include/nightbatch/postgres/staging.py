@@ -72,10 +72,13 @@ def _all_or_none(store: Store) -> Iterator[None]:
             yield
     except psycopg.errors.UniqueViolation:
         raise  # no fault of the rows: a dedup key was taken in this moment
-    except psycopg.DataError as error:
-        raise RowsRefused(error.diag.message_primary or type(error).__name__) from None
-    except (psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex) as error:
-        raise RowsRefused(error.diag.message_primary or type(error).__name__) from None
+    except (
+        psycopg.DataError,
+        psycopg.IntegrityError,
+        psycopg.errors.ProgramLimitExceeded,
+        psycopg.errors.StatementTooComplex,
+    ) as error:
+        raise RowsRefused(str(error)) from None
 
 
 def _set_down(store: Store, rows: Sequence[Row]) -> None:

@@ -21,9 +21,10 @@ from psycopg.rows import tuple_row
 from psycopg.types.json import JsonbBinaryDumper, JsonBinaryDumper
 from psycopg.types.string import ByteaBinaryLoader
 
-from nightbatch.errors import ConfigurationError, NightbatchError, SubmissionInDoubt
+from nightbatch.errors import NightbatchError, SubmissionInDoubt
 from nightbatch.ledger import Batch, JobRow, Lane, RunParams
 from nightbatch.models import Endpoint, ProviderName
+from nightbatch.postgres import session
 from nightbatch.postgres.queries import queries
 from nightbatch.pricing import PriceOverride
 
@@ -54,12 +55,8 @@ class _JsonbDumper(JsonbBinaryDumper):
 
 @contextmanager
 def open_store(dsn: str) -> Iterator[Store]:
-    """A store on one connection. Raises `ConfigurationError` when the server cannot be reached."""
-    try:
-        connection = psycopg.connect(dsn, autocommit=True, application_name="nightbatch", client_encoding="utf8")
-    except psycopg.OperationalError as error:
-        raise ConfigurationError(f"The nightbatch database cannot be reached: {str(error).strip()}") from None
-    with connection:
+    """A store on one connection. Raises `ConfigurationError` when the server cannot be reached, or not be used."""
+    with session.connect(dsn) as connection:
         yield Store(connection)
 
 
@@ -91,7 +88,7 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing."""
-        with self.connection.transaction():
+        with session.transaction(self.connection):
             yield
 
     @contextmanager
@@ -100,7 +97,7 @@ class Store:
         if self.connection.info.transaction_status != TransactionStatus.IDLE:  # of the moment of the one around it
             yield
             return
-        with self.connection.transaction():
+        with session.transaction(self.connection):
             self._run("read_one_moment")
             yield
 

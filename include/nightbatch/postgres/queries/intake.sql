@@ -6,10 +6,10 @@ COPY nightbatch.job (job_type, provider, model, priority, input, dedup_key, labe
 FROM STDIN (FORMAT binary);
 
 -- make_incoming: where rows wait that have a dedup key, or whose ids are wanted
-CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
+CREATE TEMPORARY TABLE incoming (
     line bigint GENERATED ALWAYS AS IDENTITY, job_type text, provider text, model text, priority smallint, input json,
     dedup_key text, labels jsonb, not_before timestamptz, deadline timestamptz, cache_days smallint, fallback boolean
-) ON COMMIT DELETE ROWS;
+) ON COMMIT DROP;
 
 -- copy_incoming: the same columns as copy_jobs
 COPY incoming (job_type, provider, model, priority, input, dedup_key, labels, not_before, deadline, cache_days, fallback)
@@ -34,5 +34,6 @@ SELECT dedup_key FROM nightbatch.jobs_of_keys(%(keys)s);
 -- incoming_ids: the jobs of these keys, whoever inserted them
 SELECT dedup_key, job_id FROM nightbatch.jobs_of_keys(ARRAY(SELECT dedup_key FROM incoming WHERE dedup_key IS NOT NULL));
 
--- clear_incoming: ready for the next chunk
-TRUNCATE incoming;
+-- clear_incoming: the next chunk, maybe of the same transaction, makes it anew; no table outlives the transaction, whose
+-- session may be another's next
+DROP TABLE incoming;

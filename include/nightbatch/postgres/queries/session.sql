@@ -1,0 +1,2 @@
+-- in_force: the settings of this transaction, as they came through
+SELECT name, current_setting(name) FROM unnest(%(names)s::text[]) AS name;
