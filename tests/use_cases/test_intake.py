@@ -76,7 +76,7 @@ def test_a_bad_line_is_named_and_the_others_go_in(store: Store, tmp_path: Path, 
 def test_an_input_that_is_not_utf_8_is_named_and_the_others_go_in(store: Store, tmp_path: Path) -> None:
     latin = GOOD.replace("Good", "Café").encode("latin-1")
     done = enqueue(store, tmp_path / "jobs.jsonl", b"\n".join([GOOD.encode(), latin, GOOD.encode()]))
-    assert done == Enqueued(new=2, bad=[BadLine(2, 'invalid byte sequence for encoding')])
+    assert done == Enqueued(new=2, bad=[BadLine(2, "invalid byte sequence for encoding")])
     assert len(jobs(store)) == 2
 
 

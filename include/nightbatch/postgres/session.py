@@ -60,7 +60,9 @@ def _begin(version: int) -> bytes:
     """One message, so that the settings cost no way to the server and back. SET takes no snapshot, and a SELECT would."""
     settings = _settings(version)
     begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE"
-    return "; ".join([begin, *(f"SET LOCAL {name} = {_value(name, value)}" for name, value in settings.items())]).encode()
+    return "; ".join(
+        [begin, *(f"SET LOCAL {name} = {_value(name, value)}" for name, value in settings.items())]
+    ).encode()
 
 
 def _value(name: str, value: str) -> str:

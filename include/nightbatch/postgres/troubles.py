@@ -40,7 +40,7 @@ def without_payload() -> Iterator[None]:
         _forget_values(error)
         raise
     except UnicodeEncodeError as error:  # half a character in a text, all of which the error holds
-        error.object = ""
+        error.object, error.args = "", (error.encoding, "", error.start, error.end, error.reason)
         raise
 
 
