@@ -60,6 +60,10 @@ class Rejected(ProviderError):
         self.requests = requests
 
 
+class NotNamed(Rejected):
+    """An ended batch whose provider does not name its results: not yet, or not any more."""
+
+
 class AccountRefused(ProviderError):
     """401, 402, 403 or an exhausted quota: nothing more can be sent with this key until a person acts."""
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 import orjson
 
 from nightbatch import governor, media
-from nightbatch.errors import ReconciliationError, Rejected
+from nightbatch.errors import NotNamed, ReconciliationError, Rejected, Transient
 from nightbatch.job_types.base import JobType, Misfit
 from nightbatch.ledger import Batch, Loaded
 from nightbatch.models import Answer, Outcome, ProviderState, RequestId, ResultLine, UnreadableLine, parse_custom_id
@@ -23,6 +23,7 @@ from nightbatch.pricing import Rates, rates_for
 from nightbatch.provider import BatchProvider
 
 Types = Mapping[str, JobType]
+_Row = tuple[Any, ...]
 _Copy = Callable[[Store, "_Sheet", Iterable[ResultLine | UnreadableLine]], None]
 
 
@@ -50,17 +51,21 @@ def load_batch(store: Store, provider: BatchProvider, types: Types, batch_id: in
         return _close_failed(store, batch, state)
     try:
         try:
-            _load(store, provider, types, batch, state)
+            all_read = _load(store, provider, types, batch, state, _copy)
         except RowsRefused:
-            _load(store, provider, types, batch, state, one_by_one=True)
+            all_read = _load(store, provider, types, batch, state, _copy_one_by_one)
     except _NotOurs as other:
         _disown(store, batch, other.owner)
     except Rejected as error:
-        if not _are_gone(store, batch, state, error):
+        lately = _ended_lately(store, batch, state)
+        if lately and isinstance(error, NotNamed):
+            raise Transient(f"Batch {batch_id}: its results are not there yet ({error}).") from error
+        if lately or error.status not in (404, 410):
             raise
         give_results_up(store, batch_id, f"{batch.provider} does not keep its results any more ({error}).", state)
         return _figures(store, batch_id)
-    provider.delete_files(batch.submission, batch.provider_batch_id)
+    if all_read:
+        provider.delete_files(batch.submission, batch.provider_batch_id)
     media.delete_unused(store, provider)
     return _figures(store, batch_id)
 
@@ -69,30 +74,31 @@ def _figures(store: Store, batch_id: int) -> Loaded:
     return Loaded(batch_id, *store.loaded_figures(batch_id))
 
 
-def _load(
-    store: Store,
-    provider: BatchProvider,
-    types: Types,
-    batch: Batch,
-    state: ProviderState,
-    *,
-    one_by_one: bool = False,
-) -> None:
+def _load(store: Store, provider: BatchProvider, types: Types, batch: Batch, state: ProviderState, copy: _Copy) -> bool:
+    """Load, and say whether nothing is left at the provider that may be billed and was not read."""
     assert batch.provider_batch_id and batch.submitted_at  # the schema says so for a submitted batch
     with store.transaction(), tempfile.TemporaryFile() as vectors:
         if store.lock_batch(batch.id).state != "submitted":
-            return  # somebody else was quicker
+            return False  # somebody else was quicker
         rates = rates_for(batch.provider, batch.model, at=batch.submitted_at, overrides=store.price_overrides())
         sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
         sheet.contexts = _contexts(store, sheet)
-        copy = _copy_one_by_one if one_by_one else _copy
-        copy(store, sheet, provider.iter_results(batch.provider_batch_id))
+        _read_all(store, provider, sheet, state, copy)
+        if not sheet.seen and not sheet.holds_all_of(state) and _ended_lately(store, batch, state):
+            raise Transient(f"Batch {batch.id} is {state.status}, and {batch.provider} does not give its results yet.")
+        _close(store, sheet, state)
+        return not sheet.may_have_left(state)
+
+
+def _read_all(store: Store, provider: BatchProvider, sheet: _Sheet, state: ProviderState, copy: _Copy) -> None:
+    """Read the results; twice where they do not add up with what the provider tells: a line may be lost on the way."""
+    assert sheet.batch.provider_batch_id
+    copy(store, sheet, provider.iter_results(sheet.batch.provider_batch_id))
+    sheet.refuse_anothers()
+    if sheet.may_have_left(state) or (sheet.unbilled and not sheet.holds_all_of(state)):
+        sheet.rejects.clear()
+        copy(store, sheet, provider.iter_results(sheet.batch.provider_batch_id, sheet.fingerprints))
         sheet.refuse_anothers()
-        if sheet.missing and not sheet.holds_all_of(state):  # a line may have been lost or garbled on the way
-            sheet.rejects.clear()
-            copy(store, sheet, provider.iter_results(batch.provider_batch_id, set(sheet.seen.values())))
-            sheet.refuse_anothers()
-        _close(store, sheet, state, missing_billed=not sheet.holds_all_of(state))
 
 
 def _copy(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | UnreadableLine]) -> None:
@@ -152,25 +158,21 @@ def _load_answer(store: Store, types: Types, batch: Batch, line: ResultLine | Un
         sheet = _Sheet(sent, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
         sheet.contexts = _contexts(store, sheet)
         copy(store, sheet, [line])
-        _close(store, sheet, ProviderState(answer, "ended", "answered"), missing_billed=True)
+        _close(store, sheet, ProviderState(answer, "ended", "answered"))
 
 
-def _close(store: Store, sheet: _Sheet, state: ProviderState, *, missing_billed: bool) -> None:
-    batch_id = sheet.batch.id
-    again = dict(sheet.again)
-    error = (
-        "No line came back, though the provider may have billed it; it is not sent again by itself."
-        if missing_billed
-        else "No line came back, and the provider did not bill it."
-    )
+def _close(store: Store, sheet: _Sheet, state: ProviderState) -> None:
+    batch_id, kept = sheet.batch.id, not sheet.holds_all_of(state)
+    keeps_unbilled = sheet.contradicts(state) or (kept and bool(sheet.rejects))
+    again = sheet.again | ({} if keeps_unbilled else sheet.again_unbilled)
     missing = sheet.missing
+    with store.copy_results() as write:
+        for row in sheet.unbilled.values():
+            write(_kept(row) if keeps_unbilled else row)
     if missing:
-        store.insert_missing(batch_id, missing, billed=missing_billed, error=error)
-    if missing and missing_billed:
-        message = (
-            f"Batch {batch_id}: {len(missing)} of {len(sheet.members)} results missing; they may have been billed."
-        )
-        store.raise_alert("missing_results", str(batch_id), message)
+        store.insert_missing(batch_id, missing, billed=kept, error=_MISSING[kept])
+    if kept and (missing or sheet.rejects or (keeps_unbilled and sheet.unbilled)):
+        store.raise_alert("missing_results", str(batch_id), _does_not_add_up(sheet, state))
     elif missing:
         again |= {job_id: sheet.attempts(job_id) for job_id in missing}
     if sheet.rejects:
@@ -183,14 +185,41 @@ def _close(store: Store, sheet: _Sheet, state: ProviderState, *, missing_billed:
     store.close_loaded(batch_id, status=state.status, ended_at=state.ended_at, price_source=source, error=state.error)
 
 
+_MISSING = {
+    True: "No line came back, though the provider may have billed it; it is not sent again by itself.",
+    False: "No line came back, and the provider did not bill it.",
+}
+
+
+def _kept(row: _Row) -> _Row:
+    """Return the row of a line that says it was not billed, where the provider counts more successes than were read."""
+    error = f"{row[-1]}. The provider may have billed it all the same: it is not sent again by itself."
+    return (*row[:3], True, *row[4:-1], error)
+
+
+def _does_not_add_up(sheet: _Sheet, state: ProviderState) -> str:
+    counts = state.counts
+    told = f"{sheet.batch.provider} counts {counts.succeeded} successes" if counts else "the provider gives no counts"
+    message = (
+        f"Batch {sheet.batch.id}: {told}, and {sheet.billed} were read; {len(sheet.missing)} of {len(sheet.members)} results"
+        f" missing, {len(sheet.rejects)} lines in quarantine. What may have been billed is not sent again by itself."
+    )
+    if sheet.batch.mode == "realtime":
+        return message
+    return (
+        f"{message} Nothing of it is deleted at the provider: `nightbatch load {sheet.batch.id}` reads it once more,"
+        f" `nightbatch retry {sheet.batch.id}` asks again, at its price."
+    )
+
+
 _GONE_AFTER = timedelta(hours=24)
 """A 404 for results is believed once the batch has been over for this long; before that it may be a provider's delay."""
 
 
-def _are_gone(store: Store, batch: Batch, state: ProviderState, error: Rejected) -> bool:
+def _ended_lately(store: Store, batch: Batch, state: ProviderState) -> bool:
+    """Whether results that are not there may still come: Gemini names them later than the state says, counts lag."""
     over_since = state.ended_at or batch.submitted_at
-    assert over_since is not None  # the schema says so for a submitted batch
-    return error.status in (404, 410) and store.now() - over_since > _GONE_AFTER
+    return over_since is not None and store.now() - over_since <= _GONE_AFTER
 
 
 def give_results_up(store: Store, batch_id: int, reason: str, state: ProviderState | None = None) -> None:
@@ -268,6 +297,13 @@ class _Sheet:
     rejects: list[tuple[str, bytes]] = field(default_factory=list)
     billed: int = 0
     foreign: int = 0
+    unbilled: dict[int, _Row] = field(default_factory=dict)
+    """Rows of lines that cost nothing, written last: another line of the same job may have been billed."""
+    again_unbilled: dict[int, int] = field(default_factory=dict)
+    lines: dict[int, bytes] = field(default_factory=dict)
+    """Of those in ``unbilled``, as they came."""
+    tokens: list[int] | None = field(default_factory=lambda: [0, 0])
+    """Input and output of what was billed; None when a line does not tell."""
     owner: RequestId | None = None
     mine: tuple[int, str | None] = field(init=False)
     """What stands behind the job in the ids of this attempt's requests."""
@@ -280,16 +316,38 @@ class _Sheet:
         """Jobs without a line; empty at once when there are none, as nearly always."""
         return [job for job in self.members if job not in self.seen] if len(self.seen) < len(self.members) else []
 
+    @property
+    def fingerprints(self) -> set[int]:
+        """Of the lines that need not be read again."""
+        return set(self.seen.values())
+
     def holds_all_of(self, state: ProviderState) -> bool:
-        """Whether as many requests were billed as the provider counts."""
-        return state.counts is not None and state.counts.succeeded <= self.billed
+        """Return whether the provider tells of all requests, and counts no more successes than were read.
+
+        What is not told proves nothing.
+        """
+        total = state.counts.total if state.counts else None
+        told = total == len(self.members) or (total == 0 and not self.seen)  # ended before it was looked at
+        return told and not self.contradicts(state)
+
+    def contradicts(self, state: ProviderState) -> bool:
+        """Return whether the provider says that more was done, or used, than was read."""
+        if state.counts is not None and state.counts.succeeded > self.billed:
+            return True
+        if state.tokens is None or self.tokens is None:
+            return False
+        return any(told > read for told, read in zip(state.tokens, self.tokens, strict=True))
+
+    def may_have_left(self, state: ProviderState) -> bool:
+        """Return whether something may be billed that was not read."""
+        return self.contradicts(state) or (not self.holds_all_of(state) and bool(self.missing or self.rejects))
 
     def refuse_anothers(self) -> None:
         """Raise `_NotOurs` when there were lines, and none of them for this batch."""
         if self.foreign and not self.seen:
             raise _NotOurs(self.owner)
 
-    def row(self, line: ResultLine | UnreadableLine) -> tuple[Any, ...] | None:
+    def row(self, line: ResultLine | UnreadableLine) -> _Row | None:
         """A row for ``result``, or None for a line that goes to quarantine or was seen before."""
         if isinstance(line, UnreadableLine):
             self.rejects.append((line.reason, line.raw))
@@ -301,12 +359,31 @@ class _Sheet:
             self.rejects.append(("no job of this batch has its custom_id", line.raw))
             return None
         job_id, fingerprint = ids.job_id, hash(line.raw)
-        if job_id in self.seen:
+        if job_id in self.seen and not (line.billed and job_id in self.unbilled):
             if self.seen[job_id] != fingerprint:
                 self.rejects.append((f"a second, different line for job {job_id}", line.raw))
             return None
         self.seen[job_id] = fingerprint
-        self.billed += line.billed
+        if line.billed:
+            self._count(job_id, line)
+            return self._safely(job_id, line)
+        self.unbilled[job_id], self.lines[job_id] = self._safely(job_id, line), line.raw
+        return None
+
+    def _count(self, job_id: int, line: ResultLine) -> None:
+        """A billed line counts before any other of its job."""
+        self.billed += 1
+        if line.usage is None:
+            self.tokens = None
+        elif self.tokens is not None:
+            self.tokens[0] += line.usage.input_tokens
+            self.tokens[1] += line.usage.output_tokens
+        if job_id in self.unbilled:
+            del self.unbilled[job_id]
+            self.again_unbilled.pop(job_id, None)
+            self.rejects.append((f"a second, different line for job {job_id}", self.lines.pop(job_id)))
+
+    def _safely(self, job_id: int, line: ResultLine) -> _Row:
         try:
             return self._read(job_id, self.types.get(self.members[job_id]), line)
         except MemoryError:
@@ -314,15 +391,16 @@ class _Sheet:
         except Exception as error:  # noqa: BLE001  whatever an answer does to us, the others are loaded
             return self.unusable(job_id, line, f"reading it failed with {type(error).__name__}")
 
-    def unusable(self, job_id: int, line: ResultLine, reason: str) -> tuple[Any, ...]:
+    def unusable(self, job_id: int, line: ResultLine, reason: str) -> _Row:
         """Return the row of an answer that cannot be kept as it is: the line itself goes to quarantine."""
-        self.again.pop(job_id, None)
+        for again in (self.again, self.again_unbilled):
+            again.pop(job_id, None)
         self.rejects.append((f"job {job_id}: {reason}", line.raw))
         error = f"Its answer could not be kept: {reason}. The line is in quarantine."
         outcome: Outcome = "failed" if self.batch.duplicate_of is None else "duplicate"
         return (job_id, self.batch.id, outcome, line.billed, None, None, *self._money(line), error)
 
-    def _read(self, job_id: int, kind: JobType | None, line: ResultLine) -> tuple[Any, ...]:
+    def _read(self, job_id: int, kind: JobType | None, line: ResultLine) -> _Row:
         if self.batch.duplicate_of is not None:
             error = f"The same request as in batch {self.batch.duplicate_of}, which is the one that counts."
             return self._row(job_id, line, "duplicate", None, error)
@@ -345,12 +423,11 @@ class _Sheet:
                 if read.vectors:
                     self._keep_vectors(job_id, read.vectors)
         if kind is not None and outcome != "succeeded" and (line.billed or line.retryable):
-            self.again[job_id] = kind.paid_attempts if line.billed else kind.attempts
+            again = self.again if line.billed else self.again_unbilled
+            again[job_id] = kind.paid_attempts if line.billed else kind.attempts
         return self._row(job_id, line, outcome, output, reason)
 
-    def _row(
-        self, job_id: int, line: ResultLine, outcome: Outcome, output: bytes | None, error: str | None
-    ) -> tuple[Any, ...]:
+    def _row(self, job_id: int, line: ResultLine, outcome: Outcome, output: bytes | None, error: str | None) -> _Row:
         answer = line.answer
         if output is None and answer is not None:
             output = _raw_text(answer)
@@ -364,7 +441,7 @@ class _Sheet:
         kind = self.types.get(self.members[job_id])
         return kind.attempts if kind else 1
 
-    def _money(self, line: ResultLine) -> tuple[Any, ...]:
+    def _money(self, line: ResultLine) -> _Row:
         usage = line.usage
         if not line.billed or usage is None:
             return (None,) * 6

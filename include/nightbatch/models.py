@@ -197,6 +197,8 @@ class ProviderState:
     """For a ``failed`` batch: reasons by line (1 is the first), where the provider names lines."""
     listed: bool = False
     """Read off a list, together with others."""
+    tokens: tuple[int, int] | None = None
+    """What the provider adds up of input and output for the whole batch, where it does (OpenAI's ``usage``)."""
 
 
 @dataclass(frozen=True, slots=True)

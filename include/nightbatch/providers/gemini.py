@@ -21,7 +21,7 @@ from google.genai import errors as genai_errors
 from google.genai import types
 
 from nightbatch import planning
-from nightbatch.errors import ProviderError, Rejected, Transient
+from nightbatch.errors import NotNamed, ProviderError, Rejected, Transient
 from nightbatch.models import (
     Answer,
     Counts,
@@ -234,16 +234,17 @@ class GeminiBatches:
         return found
 
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
-        """An expired or cancelled batch has nothing to fetch.
+        """An expired or cancelled batch has nothing to fetch, unless it counts a success: its file may be named later.
 
         The download alone follows redirects, as the SDK does; the key stays with its host.
         """
         operation = self._get(provider_batch_id)
         with self._errors():
             named(operation.get("name"))
-            name = _responses_file(operation)
-            if not name and _state(operation).status in _WITH_RESULTS:
-                raise Rejected("Gemini does not name the results of this batch, or does not any more.", status=410)
+            name, state = _responses_file(operation), _state(operation)
+            done = state.counts is not None and state.counts.succeeded > 0
+            if not name and (done or state.status in _WITH_RESULTS):
+                raise NotNamed("Gemini does not name the results of this batch, or does not any more.", status=410)
         if not name:
             return
         with still_kept(), self._errors():
@@ -529,12 +530,14 @@ def _state(operation: dict[str, Any]) -> ProviderState:
     if word in _ENDED:
         phase = "ended"
     elif word == "FAILED":
-        phase = "failed"
+        # As a rule nothing was run; where something was, it is billed.
+        done = _responses_file(operation) or _succeeded(metadata)
+        phase = "ended" if done else "failed"
     return ProviderState(
         provider_batch_id=named(operation.get("name")),
         phase=phase,
         status=word,
-        counts=_counts(word, operation, metadata.get("batchStats") or {}),
+        counts=_counts(metadata.get("batchStats") or {}),
         error=_rpc_error(error) if error else None,
         unknown=word not in {*_RUNNING, *_ENDED, "FAILED"},
         created_at=_time(metadata.get("createTime")),
@@ -542,14 +545,16 @@ def _state(operation: dict[str, Any]) -> ProviderState:
     )
 
 
-def _counts(word: str, operation: dict[str, Any], stats: Mapping[str, Any]) -> Counts | None:
-    """Numbers come as strings, and may be missing. A batch without a file of responses has none that succeeded."""
-    total = int(stats.get("requestCount") or 0)
-    if word in ("EXPIRED", "CANCELLED") and not _responses_file(operation):
-        return Counts(total, 0, total)
+def _counts(stats: Mapping[str, Any]) -> Counts | None:
+    """Numbers come as strings, and one that is 0 is left out; without any of them nothing is told."""
     if not stats:
         return None
+    total = int(stats.get("requestCount") or 0)
     return Counts(total, int(stats.get("successfulRequestCount") or 0), int(stats.get("failedRequestCount") or 0))
+
+
+def _succeeded(metadata: dict[str, Any]) -> int:
+    return int((metadata.get("batchStats") or {}).get("successfulRequestCount") or 0)
 
 
 def _responses_file(operation: dict[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ import orjson
 from openai.types import Batch
 
 from nightbatch import planning
-from nightbatch.errors import Rejected, Transient
+from nightbatch.errors import NotNamed, Rejected, Transient
 from nightbatch.models import (
     Answer,
     EmbeddingInput,
@@ -176,7 +176,7 @@ class OpenAIBatches:
             named(batch.id)
             files = [file_id for file_id in (batch.output_file_id, batch.error_file_id) if file_id]
             if batch.request_counts and batch.request_counts.completed and not batch.output_file_id:
-                raise Rejected("OpenAI does not name the results of this batch, or does not any more.", status=410)
+                raise NotNamed("OpenAI does not name the results of this batch, or does not any more.", status=410)
         for file_id in files:
             download = partial(self._download, file_id)
             with still_kept(), self._errors():
@@ -311,7 +311,9 @@ def _state(batch: Batch) -> ProviderState:
     if batch.status in _ENDED:
         phase = "ended"
     elif batch.status == "failed":
-        phase = "failed"
+        # As a rule nothing was run; where something was, it is billed and stands in the files.
+        done = batch.output_file_id or batch.error_file_id or (batch.request_counts and batch.request_counts.completed)
+        phase = "ended" if done else "failed"
     errors = (batch.errors.data or []) if batch.errors else []
     counts = batch.request_counts
     ended = batch.completed_at or batch.expired_at or batch.cancelled_at or batch.failed_at
@@ -319,14 +321,25 @@ def _state(batch: Batch) -> ProviderState:
         provider_batch_id=named(batch.id),
         phase=phase,
         status=named(batch.status),
-        counts=counted(counts.total, counts.completed, counts.failed) if counts else None,
+        # A batch that was run to its end has requests: counts of nothing are those of a server that does not count.
+        counts=counted(counts.total, counts.completed, counts.failed)
+        if counts and (counts.total or batch.status != "completed")
+        else None,
         error=brief("; ".join(f"{error.code}: {error.message}" for error in errors)) or None,
         unknown=batch.status not in {*_RUNNING, *_ENDED, "failed"},
         created_at=_time(batch.created_at),
         ended_at=_time(ended),
         expires_at=_time(batch.expires_at),
         rejected_requests={error.line: brief(f"{error.code}: {error.message}") for error in errors if error.line},
+        tokens=_tokens(batch),
     )
+
+
+def _tokens(batch: Batch) -> tuple[int, int] | None:
+    """Only numbers that can be: the SDK does not check."""
+    told = (batch.usage.input_tokens, batch.usage.output_tokens) if batch.usage else (None, None)
+    found = usage(*told)
+    return (found.input_tokens, found.output_tokens) if found else None
 
 
 def _time(seconds: int | None) -> datetime | None:
