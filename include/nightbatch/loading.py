@@ -302,6 +302,8 @@ class _Sheet:
     again_unbilled: dict[int, int] = field(default_factory=dict)
     lines: dict[int, bytes] = field(default_factory=dict)
     """Of those in ``unbilled``, as they came."""
+    counted: set[int] = field(default_factory=set)
+    """Jobs whose line the provider counts among its successes, though it cost nothing."""
     tokens: list[int] | None = field(default_factory=lambda: [0, 0])
     """Input and output of what was billed; None when a line does not tell."""
     owner: RequestId | None = None
@@ -332,7 +334,8 @@ class _Sheet:
 
     def contradicts(self, state: ProviderState) -> bool:
         """Return whether the provider says that more was done, or used, than was read."""
-        if state.counts is not None and state.counts.succeeded > self.billed:
+        read = self.billed + len(self.counted & self.unbilled.keys())
+        if state.counts is not None and state.counts.succeeded > read:
             return True
         if state.tokens is None or self.tokens is None:
             return False
@@ -368,6 +371,8 @@ class _Sheet:
             self._count(job_id, line)
             return self._safely(job_id, line)
         self.unbilled[job_id], self.lines[job_id] = self._safely(job_id, line), line.raw
+        if line.counted:
+            self.counted.add(job_id)
         return None
 
     def _count(self, job_id: int, line: ResultLine) -> None:
@@ -446,13 +451,13 @@ class _Sheet:
         if not line.billed or usage is None:
             return (None,) * 6
         tokens = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
-        if self.rates is None:
+        cost = self.rates.cost(usage) if self.rates else None
+        if self.rates is None or cost is None:
             return (*tokens, None, None, None)
-        cost = self.rates.cost(usage)
         # A realtime call would have been made, and paid for, once.
         realtime = cost.realtime_usd if self.batch.duplicate_of is None else Decimal(0)
         paid = cost.batch_usd if self.batch.mode == "batch" else cost.realtime_usd
-        return (*tokens, realtime, paid, self.rates.source)
+        return (*tokens, realtime, paid, self.rates.source_of(usage) if usage.terms else self.rates.source)
 
     def _keep_vectors(self, job_id: int, vectors: tuple[tuple[float, ...], ...]) -> None:
         left, right = self.brackets

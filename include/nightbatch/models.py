@@ -121,17 +121,26 @@ class Limits:
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens as billed. ``input_tokens`` is the total, ``cached_tokens`` the part of it read from a cache."""
+    """What is billed. ``input_tokens`` is the total, ``cached_tokens`` the part of it read from a cache.
+
+    ``units`` are all others by their names in genai-prices, such as ``("cache_write_tokens", 1800)``: most are parts of the
+    totals too. ``terms`` are what else the price depends on, such as ``inference_geo=us``.
+    """
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
+    units: tuple[tuple[str, int], ...] = ()
+    terms: tuple[str, ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """A provider's answer to one request, in the same shape for all three.
 
     ``finish_reason`` is the provider's own word. ``embeddings`` holds a vector per text of an `EmbeddingInput`.
+    ``message`` is the answer in the provider's own words, as JSON, where it holds more than text that answers: calls of
+    functions, images, further choices. ``rest`` is what of an answer ``text`` does not hold, also thoughts, signatures,
+    sources and the reasons of a refusal.
     """
 
     outcome: Literal["succeeded", "refused", "truncated"]
@@ -139,6 +148,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     embeddings: tuple[tuple[float, ...], ...] | None = None
     finish_reason: str | None = None
     model: str | None = None
+    message: bytes | None = None
+    rest: bytes | None = None
 
 
 class ResultLine(msgspec.Struct, frozen=True, gc=False):
@@ -146,7 +157,8 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
 
     ``outcome`` is the provider's part of the story: whether the answer fits the job type is decided at the load.
     ``billed`` says whether the provider charges for the line; ``retryable`` whether an unbilled one is worth another try.
-    ``raw`` is the line as it came, kept when it has to go to quarantine.
+    ``counted``: the provider has it among its successes all the same. ``raw`` is the line as it came, kept when it has to go
+    to quarantine.
     """
 
     custom_id: str
@@ -157,6 +169,7 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
     usage: Usage | None = None
     error: str | None = None
     retryable: bool = False
+    counted: bool = False
 
 
 class UnreadableLine(msgspec.Struct, frozen=True, gc=False):

@@ -1,16 +1,17 @@
 """What usage costs, and what it would have cost in realtime: exact, per model and day.
 
 Prices come from genai-prices. A million calls of its ``calc_price`` take a minute, so its unit prices are looked up once per
-model and moment, and applied here to every row in the same way (tests compare the two for every model).
+model and moment, and applied here to every row in the same way (tests compare the two for every model and every unit).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property
+from types import MappingProxyType
 
 import msgspec
 from genai_prices import __version__ as genai_prices_version
@@ -18,16 +19,29 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
 from nightbatch.models import ProviderName, Usage
+from nightbatch.units import BY_PRICE_KEY, PLAIN, UNITS, finest_first, is_untold, wholes
 
 _LIBRARY_IDS: Mapping[ProviderName, str] = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
 _BATCH = {"processing": "batch"}
 _MILLION = Decimal(1_000_000)
 _ZERO = Decimal(0)
+_NONE: Mapping[str, Decimal] = MappingProxyType({})
+# What may cost more than the whole that it is a part of, so that the price of the whole does not tell its own.
+_DEARER = frozenset(
+    name for name, unit in UNITS.items()
+    if {"cache_write", "audio", "image", "video"} & {value for _, value in unit.dimensions}
+    and ("cache_ttl", "5m") not in unit.dimensions  # priced as a write without a lifetime
+)  # fmt: skip
+_COLUMNS = {"input_usd": "input_tokens", "cached_input_usd": "cache_read_tokens", "output_usd": "output_tokens"}
 
 
 @dataclass(frozen=True, slots=True)
 class PriceOverride:
-    """A row of ``nightbatch.price_override``: USD per million tokens; None means as in genai-prices."""
+    """A row of ``nightbatch.price_override``: USD per million tokens; None means as in genai-prices.
+
+    ``other_usd`` and ``batch_other_usd`` hold the prices of all other units by their name in genai-prices, such as
+    ``cache_write_mtok``, each in USD for as much of it as the name says.
+    """
 
     provider: ProviderName
     model: str
@@ -40,6 +54,26 @@ class PriceOverride:
     batch_cached_input_usd: Decimal | None
     batch_output_usd: Decimal | None
     note: str
+    other_usd: Mapping[str, Decimal] | None = None
+    batch_other_usd: Mapping[str, Decimal] | None = None
+
+    def prices(self, prefix: str = "") -> dict[str, Rate]:
+        """Return the prices that the row gives, by unit; ``prefix`` is empty or ``batch_``."""
+        named = {unit: getattr(self, prefix + column) for column, unit in _COLUMNS.items()}
+        others = getattr(self, f"{prefix}other_usd") or _NONE
+        named |= {BY_PRICE_KEY[key].name: price for key, price in others.items() if key in BY_PRICE_KEY}
+        return {unit: Rate(price) for unit, price in named.items() if price is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class PriceFactor:
+    """A row of ``nightbatch.price_factor``: what all tokens cost more under a term that genai-prices does not know."""
+
+    provider: ProviderName
+    term: str
+    valid_from: date
+    valid_to: date | None
+    factor: Decimal
 
 
 class Cost(msgspec.Struct, frozen=True, gc=False):
@@ -51,7 +85,10 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """USD per million tokens; a tier's price holds for all tokens of a request with more input tokens than its start."""
+    """USD per million tokens, or for as much as the unit's name says.
+
+    A tier's price holds for all of a request with more input tokens than its start.
+    """
 
     base: Decimal
     tiers: tuple[tuple[int, Decimal], ...] = ()
@@ -64,17 +101,38 @@ class Rate:
                 price = tier_price
         return price
 
+    def __str__(self) -> str:
+        return " ".join([str(self.base), *(f"(over {start}: {price})" for start, price in self.tiers)])
+
 
 @dataclass(frozen=True)
 class Tariff:
-    """The three unit prices of one way to call a model."""
+    """The unit prices of one way to call a model, by unit; ``unknown`` are units whose price nobody gave."""
 
-    input: Rate
-    cached_input: Rate
-    output: Rate
+    prices: Mapping[str, Rate]
+    unknown: frozenset[str] = frozenset()
 
-    def cost(self, usage: Usage) -> Decimal:
-        """USD for one request."""
+    @property
+    def input(self) -> Rate:
+        """The price of input tokens, the one that every model has."""
+        return self.prices["input_tokens"]
+
+    @property
+    def cached_input(self) -> Rate:
+        """The price of tokens from a cache; without one of their own they are billed like others."""
+        return self.prices.get("cache_read_tokens", self.input)
+
+    @property
+    def output(self) -> Rate:
+        """The price of output tokens; a model that gives vectors has none."""
+        return self.prices.get("output_tokens", Rate(_ZERO))
+
+    def cost(self, usage: Usage, factor: Decimal = Decimal(1)) -> Decimal | None:
+        """USD for one request; None where the price of something in it is not known. ``factor`` is for its tokens."""
+        if factor != 1 or not all(name in self._usual for name, _ in usage.units):
+            return self._sum(usage, factor)
+        if usage.output_tokens and "output_tokens" not in self.prices:
+            return None
         total, cached = usage.input_tokens, usage.cached_tokens
         fresh_price, cached_price, output_price = self._flat or self._at(total)
         return fresh_price * (total - cached) + cached_price * cached + output_price * usage.output_tokens
@@ -91,22 +149,73 @@ class Tariff:
         tiered = self.input.tiers or self.cached_input.tiers or self.output.tiers
         return None if tiered else self._at(0)
 
+    @cached_property
+    def _usual(self) -> frozenset[str]:
+        """Units that cost what the tokens do of which they are a part: what the three plain units say is all there is."""
+        special = (self.prices.keys() | self.unknown) - PLAIN
+        return frozenset(
+            name for name in UNITS if wholes(name) & PLAIN & self.prices.keys() and not wholes(name) & special
+        )
+
+    def _sum(self, usage: Usage, factor: Decimal) -> Decimal | None:
+        """Price each unit but for those parts of it that have a price of their own."""
+        counts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens, **dict(usage.units)}
+        if usage.cached_tokens or "cache_read_tokens" in self.prices:
+            counts["cache_read_tokens"] = usage.cached_tokens
+        told = frozenset(name for name, count in counts.items() if count)
+        if not all(self._covers(name) for name in told):
+            return None
+        alone: dict[str, int] = {}
+        cost = _ZERO
+        for unit, parts in finest_first(frozenset(self.prices)):
+            if unit.name not in counts and is_untold(unit.name, told):
+                return None
+            left = counts.get(unit.name, 0) - sum(alone[part] for part in parts)
+            if left < 0:
+                return None
+            alone[unit.name] = left
+            if left:
+                price = self.prices[unit.name].at(usage.input_tokens)
+                cost += price * (factor if unit.is_tokens else 1) * left / unit.per
+        return cost
+
+    def _covers(self, name: str) -> bool:
+        """Whether it has a price, or is a part of something that has, and is not known to be dearer."""
+        around = wholes(name)
+        return name in self.prices or (bool(around & self.prices.keys()) and not around & self.unknown)
+
     def describe(self) -> str:
-        """Unit prices for a person, per million tokens."""
-        return f"in {self.input.base}, cached {self.cached_input.base}, out {self.output.base}"
+        """Unit prices for a person, per million tokens or as their names say."""
+        texts = [f"in {self.input}", f"cached {self.cached_input}", f"out {self.output}"]
+        others = (UNITS[name] for name in UNITS if name in self.prices and name not in PLAIN)
+        return ", ".join([*texts, *(f"{unit.price_key} {self.prices[unit.name]}" for unit in others)])
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a model costs at one moment. ``source`` names where the prices come from, and stays with every result."""
+    """What a model costs at one moment. ``source`` names where the prices come from, and stays with every result.
+
+    ``factors`` are what tokens cost more under a term.
+    """
 
     realtime: Tariff
     batch: Tariff
     source: str
+    factors: Mapping[str, Decimal] = field(default_factory=dict)
 
-    def cost(self, usage: Usage) -> Cost:
-        """Both prices of one request; no rounding."""
-        return Cost(self.realtime.cost(usage), self.batch.cost(usage))
+    def cost(self, usage: Usage) -> Cost | None:
+        """Both prices of one request, not rounded; None where the price of something in it is not known."""
+        factor = Decimal(1)
+        for term in usage.terms:
+            if term not in self.factors:
+                return None
+            factor *= self.factors[term]
+        realtime, batch = self.realtime.cost(usage, factor), self.batch.cost(usage, factor)
+        return None if realtime is None or batch is None else Cost(realtime, batch)
+
+    def source_of(self, usage: Usage) -> str:
+        """Return where the prices of a request come from, with the factors that were applied to it."""
+        return ", ".join([self.source, *(f"{term}: tokens times {self.factors[term]}" for term in usage.terms)])
 
     def describe(self) -> str:
         """The source and the unit prices, so that a figure can be explained later."""
@@ -116,24 +225,31 @@ class Rates:
 
 
 def rates_for(
-    provider: ProviderName, model: str, *, at: datetime, overrides: Sequence[PriceOverride] = ()
+    provider: ProviderName,
+    model: str,
+    *,
+    at: datetime,
+    overrides: Sequence[PriceOverride] = (),
+    factors: Sequence[PriceFactor] = (),
 ) -> Rates | None:
     """The prices in force at a moment; None when the realtime or the batch price is not known.
 
     genai-prices gives the standard price for a model without a batch variant, and for every model before 2026-10-14, when
     its batch variants begin: both count as unknown here, unless an override names the batch price.
     """
-    override = _in_force(provider, model, at.astimezone(UTC).date(), overrides)
-    listed = _listed(provider, model, at)
+    name, day = model.removeprefix("models/"), at.astimezone(UTC).date()
+    override = _in_force(provider, name, day, overrides)
+    listed = _listed(provider, name, at)
     standard, batch = listed if listed else (None, None)
-    realtime_tariff = _tariff(standard, override, ("input_usd", "cached_input_usd", "output_usd"))
-    batch_tariff = _tariff(batch, override, ("batch_input_usd", "batch_cached_input_usd", "batch_output_usd"))
+    realtime_tariff = _tariff(standard, override.prices() if override else {}, standard)
+    batch_tariff = _tariff(batch, override.prices("batch_") if override else {}, standard)
     if realtime_tariff is None or batch_tariff is None:
         return None
     source = f"genai-prices {genai_prices_version}" if listed else ""
     if override:
         source = f"{source}, {override.note}" if source else override.note
-    return Rates(realtime_tariff, batch_tariff, source)
+    terms = {row.term: row.factor for row in factors if row.provider == provider and _holds(row, day)}
+    return Rates(realtime_tariff, batch_tariff, source, terms)
 
 
 def _in_force(
@@ -142,12 +258,13 @@ def _in_force(
     fitting = [
         row
         for row in overrides
-        if row.provider == provider
-        and row.model == model
-        and row.valid_from <= day
-        and (row.valid_to is None or day <= row.valid_to)
+        if row.provider == provider and row.model.removeprefix("models/") == model and _holds(row, day)
     ]
     return fitting[-1] if fitting else None
+
+
+def _holds(row: PriceOverride | PriceFactor, day: date) -> bool:
+    return row.valid_from <= day and (row.valid_to is None or day <= row.valid_to)
 
 
 def _listed(provider: ProviderName, model: str, at: datetime) -> tuple[ModelPrice, ModelPrice | None] | None:
@@ -165,22 +282,29 @@ def _has_batch_price(info: ModelInfo, at: datetime) -> bool:
     )
 
 
-def _tariff(price: ModelPrice | None, override: PriceOverride | None, names: tuple[str, str, str]) -> Tariff | None:
-    """The override's unit prices before the library's; None without an input price, the one that every model has."""
-    own: list[Decimal | None] = [getattr(override, name) if override else None for name in names]
-    listed = (price.input_mtok, price.cache_read_mtok, price.output_mtok) if price else (None, None, None)
-    fresh, cached, output = (_rate(mine) or _rate(theirs) for mine, theirs in zip(own, listed, strict=True))
-    if fresh is None:
-        return None
-    # Without a price of their own, cached tokens are billed like others, and an embedding's output is nothing.
-    return Tariff(fresh, cached or fresh, output or Rate(_ZERO))
+def _tariff(price: ModelPrice | None, own: Mapping[str, Rate], standard: ModelPrice | None) -> Tariff | None:
+    """An override's unit prices before the library's; None without an input price, the one that every model has.
+
+    Where the library has no prices for this way to call the model, what the standard list prices by itself, and what may be
+    dearer if there is no list at all, is not known unless the override says. What is no token costs the same in a batch.
+    """
+    unknown: frozenset[str] = frozenset()
+    if price is not None:
+        prices = {**_rates(price), **own}
+    else:
+        known = _rates(standard) if standard else {}
+        prices = {**{name: rate for name, rate in known.items() if not UNITS[name].is_tokens}, **own}
+        unknown = frozenset(known or _DEARER) - PLAIN - prices.keys()
+    return Tariff(prices, unknown) if "input_tokens" in prices else None
 
 
-def _rate(price: Decimal | TieredPrices | None) -> Rate | None:
-    match price:
-        case None:
-            return None
-        case TieredPrices():
-            return Rate(price.base, tuple((tier.start, tier.price) for tier in price.tiers))
-        case _:
-            return Rate(price)
+def _rates(price: ModelPrice) -> dict[str, Rate]:
+    """The prices of a list, by unit."""
+    listed = {key: value for key, value in vars(price).items() if key in BY_PRICE_KEY and value is not None}
+    return {BY_PRICE_KEY[key].name: _rate(value) for key, value in listed.items()}
+
+
+def _rate(price: Decimal | TieredPrices) -> Rate:
+    if isinstance(price, TieredPrices):
+        return Rate(price.base, tuple((tier.start, tier.price) for tier in price.tiers))
+    return Rate(price)

@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 
 from nightbatch.models import Counts, FoundBatch, ProviderState, ResultLine, Submission, UnreadableLine
-from nightbatch.providers import openai
+from nightbatch.providers import openai, openai_results
 from nightbatch.providers.wire import lines
 
 _CHUNK = 1 << 16
@@ -45,7 +45,7 @@ class OfflineOpenAI(openai.OpenAIBatches):
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
         with (self._folder / f"{provider_batch_id}.answers").open("rb") as file:
             for line in lines(iter(lambda: file.read(_CHUNK), b""), known):
-                yield openai._read(line)
+                yield openai_results.read(line)
 
     def delete_files(self, submission: Submission, provider_batch_id: str | None) -> None:
         for path in self._folder.glob(f"{submission.tag}.*"):

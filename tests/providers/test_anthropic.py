@@ -101,7 +101,7 @@ def test_how_an_answer_stopped_is_its_outcome(wire: Wire, reason: str, outcome: 
 def test_cached_tokens_are_a_part_of_the_input(wire: Wire) -> None:
     tokens = {"input_tokens": 3, "output_tokens": 2, "cache_read_input_tokens": 10, "cache_creation_input_tokens": 5}
     (line,) = wire.read(message(usage=tokens))
-    assert readable(line).usage == Usage(18, 2, 10)
+    assert readable(line).usage == Usage(18, 2, 10, (("cache_write_tokens", 5),))
 
 
 @pytest.mark.fault(33)

@@ -200,7 +200,7 @@ def test_a_candidate_may_have_no_parts(wire: Wire, changes: dict[str, Any], outc
 def test_thoughts_are_output_and_cached_tokens_a_part_of_the_input(wire: Wire) -> None:
     tokens = {"promptTokenCount": 9, "candidatesTokenCount": 2, "thoughtsTokenCount": 40, "cachedContentTokenCount": 4}
     (line,) = wire.read(response(usageMetadata=tokens))
-    assert readable(line).usage == Usage(9, 42, 4)
+    assert readable(line).usage == Usage(9, 42, 4, (("output_reasoning_tokens", 40),))
 
 
 @pytest.mark.parametrize(

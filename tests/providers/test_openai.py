@@ -120,13 +120,14 @@ def test_a_request_that_never_ran_goes_again(wire: Wire, code: str) -> None:
     assert (readable(line).outcome, readable(line).billed, readable(line).retryable) == (outcome, False, True)
 
 
-def test_a_filtered_answer_is_refused_and_a_broken_response_is_an_error_that_was_paid(wire: Wire) -> None:
+def test_a_filtered_answer_is_refused_and_a_response_that_broke_off_goes_again(wire: Wire) -> None:
     chat = {"object": "chat.completion", "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
     filtered = chat | {"choices": [{"message": {"content": "I", "refusal": None}, "finish_reason": "content_filter"}]}
     failed = {"object": "response", "status": "failed", "output": [], "error": {"code": "server_error", "message": "m"}}
     first, second = (readable(line) for line in wire.read(done(filtered), done(failed)))
     assert (first.outcome, first.billed, first.usage) == ("refused", True, Usage(5, 2))
-    assert (second.outcome, second.billed, second.usage, second.error) == ("errored", True, None, "server_error: m")
+    assert (second.outcome, second.billed, second.usage, second.error) == ("errored", False, None, "server_error: m")
+    assert second.retryable
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from genai_prices import calc_price
 from genai_prices.data import providers
 
 from nightbatch.models import ProviderName, Usage
-from nightbatch.pricing import PriceOverride, rates_for
+from nightbatch.pricing import Cost, PriceOverride, Rates, rates_for
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 NAMES: dict[str, ProviderName] = {"openai": "openai", "anthropic": "anthropic", "google": "gemini"}
@@ -37,6 +37,12 @@ def override(**values: object) -> PriceOverride:
     return PriceOverride(**given)  # type: ignore[arg-type]
 
 
+def cost_of(rates: Rates, usage: Usage) -> Cost:
+    cost = rates.cost(usage)
+    assert cost is not None
+    return cost
+
+
 def test_there_are_models_to_compare() -> None:
     assert len(MODELS) > 50
 
@@ -50,6 +56,10 @@ def test_rates_price_every_usage_as_the_library_does(provider: str, model: str) 
             input_tokens=usage.input_tokens, cache_read_tokens=usage.cached_tokens, output_tokens=usage.output_tokens
         )
         cost = rates.cost(usage)
+        if usage.output_tokens and "output_tokens" not in rates.batch.prices:  # the library takes that for nothing
+            assert cost is None
+            continue
+        assert cost is not None
         for ours, context in ((cost.realtime_usd, None), (cost.batch_usd, {"processing": "batch"})):
             theirs = calc_price(
                 listed, model, provider_id=provider, genai_request_timestamp=NOW, price_context=context
@@ -79,8 +89,8 @@ def test_an_override_gives_the_batch_price_that_the_library_lacks() -> None:
         overrides=[override(model="text-embedding-3-small", batch_input_usd=Decimal("0.01"))],
     )
     assert rates is not None
-    assert rates.cost(Usage(1_000_000, 0)).realtime_usd == Decimal("0.02")
-    assert rates.cost(Usage(1_000_000, 0)).batch_usd == Decimal("0.01")
+    assert cost_of(rates, Usage(1_000_000, 0)).realtime_usd == Decimal("0.02")
+    assert cost_of(rates, Usage(1_000_000, 0)).batch_usd == Decimal("0.01")
     assert rates.source.startswith("genai-prices ")
     assert rates.source.endswith(", a contract")
 
@@ -90,7 +100,7 @@ def test_an_override_alone_can_price_a_model_that_nobody_lists() -> None:
     rates = rates_for("openai", "m", at=NOW, overrides=[row])
     assert rates is not None
     assert rates.source == "a contract"
-    assert rates.cost(Usage(1_000_000, 500_000)).batch_usd == Decimal(2)
+    assert cost_of(rates, Usage(1_000_000, 500_000)).batch_usd == Decimal(2)
 
 
 @pytest.mark.parametrize(("first", "last", "known"), [

@@ -93,12 +93,16 @@ class World:
 
     def load(self, batch_id: int) -> Loaded:
         """Wait for the end, and load."""
+        self.wait_for_the_end(batch_id)
+        provider = self.provider(self.store.batch(batch_id).provider)
+        return loading.load_batch(self.store, provider, job_types(), batch_id)
+
+    def wait_for_the_end(self, batch_id: int) -> None:
+        """At its provider."""
         deadline = time.monotonic() + 20
         while self.runs(batch_id):
             assert time.monotonic() < deadline, "the batch does not end"
             time.sleep(0.05)
-        provider = self.provider(self.store.batch(batch_id).provider)
-        return loading.load_batch(self.store, provider, job_types(), batch_id)
 
     def runs(self, batch_id: int) -> bool:
         """Whether its provider is still at it."""

@@ -53,10 +53,14 @@ class Misfit(NightbatchError):
 
 
 class Read(msgspec.Struct, frozen=True, gc=False):
-    """What a job came to: JSON for ``result.output``, and vectors for ``nightbatch.embedding``."""
+    """What a job came to: JSON for ``result.output``, and vectors for ``nightbatch.embedding``.
+
+    ``whole``: the JSON holds all of the answer, so that nothing of it has to be kept beside.
+    """
 
     json: bytes
     vectors: tuple[tuple[float, ...], ...] = ()
+    whole: bool = False
 
 
 class JobType(ABC):
@@ -179,6 +183,7 @@ class EmbeddingType(JobType):
     """A job type whose answer is one vector per text."""
 
     openai_endpoint: ClassVar[Endpoint] = "embeddings"
+    keeps_context: ClassVar[bool] = True
 
     class Output(BaseModel):
         """The vectors themselves stand in ``nightbatch.embedding``."""
@@ -194,10 +199,21 @@ class EmbeddingType(JobType):
         """Embeddings have an endpoint of their own everywhere."""
         return "embeddings"
 
+    def context(self, job: Any) -> bytes:
+        """How many vectors were asked for, and of which size."""
+        asked = self.request(job)
+        return orjson.dumps((len(asked.texts), asked.dimensions))
+
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        """Vectors of one size, of finite numbers. Raises `Misfit` otherwise."""
-        vectors = answer.embeddings or ()
+        """As many vectors as there were texts, of the size that was asked for, of finite numbers. Raises `Misfit` otherwise."""
+        if answer.embeddings is None:
+            raise Misfit("the answer does not fit: its vectors do not say which text each belongs to")
+        vectors = answer.embeddings
         sizes = {len(vector) for vector in vectors}
+        count, dimensions = orjson.loads(context) if context else (len(vectors), None)
+        if len(vectors) != count or (dimensions and sizes != {dimensions}):
+            sized = f" of {dimensions} numbers" if dimensions else ""
+            raise Misfit(f"the answer does not fit: {count} vectors{sized} were asked for, and others came")
         if len(sizes) != 1 or 0 in sizes:
             raise Misfit("the answer does not fit: it holds no vectors, or vectors of different sizes")
         if not all(math.isfinite(sum(v)) and min(v) >= -_FLOAT4 and max(v) <= _FLOAT4 for v in vectors):

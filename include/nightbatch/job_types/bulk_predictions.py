@@ -9,6 +9,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from nightbatch import foreign_schema
+from nightbatch.canonical import with_digits
 from nightbatch.errors import Rejected
 from nightbatch.job_types.base import JobType, Misfit, Read, strict, writable
 from nightbatch.models import Answer, Prompt, ProviderName
@@ -69,7 +70,8 @@ class BulkPredictions(JobType):
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """The answer as the schema wants it. Raises `Misfit` with the place that does not fit, never its value."""
         try:
-            found = orjson.loads(answer.text or "")
+            text = answer.text or ""
+            found = orjson.loads(text)
             fault = foreign_schema.fault(orjson.loads(context or b"{}"), found)
         except foreign_schema.Endless:
             raise Misfit("the answer does not fit: its schema refers to itself without end, or to nothing") from None
@@ -77,4 +79,4 @@ class BulkPredictions(JobType):
             raise Misfit("the answer does not fit: it is no JSON") from None
         if fault:
             raise Misfit(f"the answer does not fit: {fault.json_path} breaks the rule {fault.validator!r}")
-        return Read(orjson.dumps(found))
+        return Read(with_digits(text))

@@ -37,9 +37,10 @@ class Raw(JobType):
         body: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(writable)]
 
     class Output(BaseModel):
-        """The answer's text."""
+        """The answer's text; where it holds more than one text, all of it in the provider's own words too."""
 
         text: str
+        message: dict[str, Any] | None = None
 
     def render_request(self, raw: bytes) -> Request:
         """As ever; the quick way, which builds no model, takes nothing that the other would not."""
@@ -55,5 +56,8 @@ class Raw(JobType):
         return ReadyBody(job.body)
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        """The text, whatever it says."""
-        return Read(orjson.dumps({"text": answer.text or ""}))
+        """The text, whatever it says; and the message where it calls a function, shows an image, or has more than one choice."""
+        text = orjson.dumps(answer.text or "")
+        if answer.message is None:
+            return Read(b'{"text":%b}' % text)
+        return Read(b'{"text":%b,"message":%b}' % (text, answer.message), whole=True)

@@ -44,11 +44,11 @@ def offer(desk: Desk) -> Offer | None:
         return None
     model = desk.record.model
     rates = rates_for(desk.name, model, at=datetime.now(UTC))
-    if rates is None:
+    one = rates.cost(Usage(len(desk.line(model, "x" * 40)), PROMPT.max_tokens)) if rates else None
+    if rates is None or one is None:
         raise ConfigurationError(
             f"{desk.name}: no batch price is known for {model}, so none can be shown. Name another with --model."
         )
-    one = rates.cost(Usage(len(desk.line(model, "x" * 40)), PROMPT.max_tokens))
     requests = REQUESTS * len(steps)
     return Offer(
         desk.name,

@@ -141,9 +141,14 @@ def _cost(desk: Desk, sent: Sent, used: Sequence[Usage]) -> Cost | None:
     rates = rates_for(desk.name, sent.model, at=sent.intent_at or datetime.now(UTC))
     if rates is None:
         return None
-    costs = [rates.cost(one) for one in used]
     zero = Decimal(0)
-    return Cost(sum((c.realtime_usd for c in costs), zero), sum((c.batch_usd for c in costs), zero))
+    total = Cost(zero, zero)
+    for one in used:
+        cost = rates.cost(one)
+        if cost is None:  # something in it has no price
+            return None
+        total = Cost(total.realtime_usd + cost.realtime_usd, total.batch_usd + cost.batch_usd)
+    return total
 
 
 def clean(desk: Desk, sent: Sent) -> None:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anthropic
 import httpx2
@@ -18,7 +18,6 @@ from anthropic.types.messages import MessageBatch
 from nightbatch import planning
 from nightbatch.errors import Rejected, Transient
 from nightbatch.models import (
-    Answer,
     EmbeddingInput,
     Endpoint,
     FoundBatch,
@@ -31,38 +30,30 @@ from nightbatch.models import (
     ResultLine,
     Submission,
     UnreadableLine,
-    Usage,
 )
-from nightbatch.providers import plain
+from nightbatch.providers.anthropic_results import read as _read
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
     Download,
     LineWriter,
     PerLoop,
-    added,
-    brief,
     counted,
     fingerprint,
     image,
     lines,
     named,
     quiet,
-    read_object,
     require_fit,
     still_kept,
     tls,
     translate,
     unanswered,
-    usage,
-    well_formed,
     whole,
-    why_unusable,
 )
 
 _SKEW = timedelta(minutes=2)  # between the database's clock and Anthropic's
 _REQUEST = re.compile(r"\brequests\.(\d+)\b")
-_ENDED_BY_LIMIT = {"max_tokens", "model_context_window_exceeded", "pause_turn"}
 # A spend limit comes as a 400: https://docs.anthropic.com/en/api/errors
 _SPENT = ("credit balance", "spend limit", "usage limits", "billing")
 _CHUNK = 1 << 20
@@ -297,56 +288,3 @@ def _state(batch: MessageBatch) -> ProviderState:
         ended_at=batch.ended_at,
         expires_at=batch.expires_at,
     )
-
-
-def _read(line: bytes) -> ResultLine | UnreadableLine:
-    return plain.anthropic_line(line) or _read_any(line)
-
-
-def _read_any(line: bytes) -> ResultLine | UnreadableLine:
-    found = read_object(line)
-    if isinstance(found, UnreadableLine):
-        return found
-    try:
-        return well_formed(_result(line, found["custom_id"], found["result"]))
-    except (KeyError, TypeError, AttributeError):
-        return UnreadableLine(line, "the line does not have the shape of an Anthropic result")
-
-
-def _result(line: bytes, custom_id: str, result: dict[str, Any]) -> ResultLine | UnreadableLine:
-    match result["type"]:
-        case "succeeded":
-            return _succeeded(line, custom_id, result["message"])
-        case "errored":
-            inner = result["error"]["error"]
-            error = brief(f"{inner['type']}: {inner['message']}")
-            retryable = inner["type"] in ("api_error", "overloaded_error", "rate_limit_error", "timeout_error")
-            return ResultLine(custom_id, "errored", line, billed=False, error=error, retryable=retryable)
-        case "canceled":
-            return ResultLine(
-                custom_id, "cancelled", line, billed=False, error="the batch was cancelled", retryable=True
-            )
-        case "expired":
-            return ResultLine(custom_id, "expired", line, billed=False, error="the batch expired", retryable=True)
-        case unknown:
-            return UnreadableLine(line, f"Anthropic sent a result of the unknown type {str(unknown)[:50]}")
-
-
-def _succeeded(line: bytes, custom_id: str, message: dict[str, Any]) -> ResultLine:
-    reason = message.get("stop_reason")
-    outcome: Literal["succeeded", "refused", "truncated"] = "succeeded"
-    if reason == "refusal":
-        outcome = "refused"
-    elif reason in _ENDED_BY_LIMIT:
-        outcome = "truncated"
-    text = "".join(block["text"] for block in message["content"] if block["type"] == "text") or None
-    answer = Answer(outcome, text, None, reason, message.get("model"))
-    counted, error = _usage(message.get("usage") or {}), why_unusable(answer)
-    return ResultLine(custom_id, outcome, line, billed=True, answer=answer, usage=counted, error=error)
-
-
-def _usage(tokens: dict[str, Any]) -> Usage | None:
-    """``input_tokens`` are those that neither came from a cache nor went into one."""
-    fresh, cached = tokens.get("input_tokens"), tokens.get("cache_read_input_tokens")
-    total = added(fresh, cached, tokens.get("cache_creation_input_tokens"))
-    return usage(total if fresh is not None else None, tokens.get("output_tokens"), cached)

@@ -23,7 +23,6 @@ from google.genai import types
 from nightbatch import planning
 from nightbatch.errors import NotNamed, ProviderError, Rejected, Transient
 from nightbatch.models import (
-    Answer,
     Counts,
     EmbeddingInput,
     Endpoint,
@@ -39,9 +38,9 @@ from nightbatch.models import (
     Submission,
     UnreadableLine,
     UploadedMedia,
-    Usage,
 )
-from nightbatch.providers import plain
+from nightbatch.providers.gemini_results import read as _read
+from nightbatch.providers.gemini_results import rpc_error
 from nightbatch.providers.wire import (
     MOST_RESUMED,
     NO_IDLE_CONNECTIONS,
@@ -49,26 +48,19 @@ from nightbatch.providers.wire import (
     Download,
     LineWriter,
     PerLoop,
-    added,
-    brief,
     fingerprint,
     gone_is_fine,
     in_base64,
     lines,
     named,
     quiet,
-    read_object,
     require_fit,
     still_kept,
     tls,
     translate,
     unanswered,
-    usage,
-    vector,
     wait_for_the_line,
-    well_formed,
     whole,
-    why_unusable,
 )
 
 # The SDK defaults to v1. Google documents batches, and the files that they read and write, for v1beta only:
@@ -83,16 +75,6 @@ _FILE_KEPT = timedelta(hours=48)  # https://ai.google.dev/gemini-api/docs/files
 _RUNNING = {"PENDING", "RUNNING", "QUEUED", "UPDATING", "PAUSED", "CANCELLING"}
 _WITH_RESULTS = {"SUCCEEDED", "PARTIALLY_SUCCEEDED"}
 _ENDED = {*_WITH_RESULTS, "CANCELLED", "EXPIRED"}
-# https://ai.google.dev/api/generate-content#FinishReason; an answer without text is refused whatever its reason
-_REFUSING = {
-    "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "OTHER", "IMAGE_SAFETY",
-}  # fmt: skip
-# google.rpc.Code: an error inside an operation or a line has the number only
-_CODES = {
-    1: "CANCELLED", 3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 5: "NOT_FOUND", 7: "PERMISSION_DENIED",
-    8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION", 10: "ABORTED", 13: "INTERNAL", 14: "UNAVAILABLE",
-}  # fmt: skip
-_RETRYABLE = {4, 8, 10, 13, 14, 429}
 
 warnings.filterwarnings("ignore", category=genai_errors.ExperimentalWarning, message=r"batches\.create_embeddings")
 
@@ -538,7 +520,7 @@ def _state(operation: dict[str, Any]) -> ProviderState:
         phase=phase,
         status=word,
         counts=_counts(metadata.get("batchStats") or {}),
-        error=_rpc_error(error) if error else None,
+        error=rpc_error(error) if error else None,
         unknown=word not in {*_RUNNING, *_ENDED, "FAILED"},
         created_at=_time(metadata.get("createTime")),
         ended_at=_time(metadata.get("endTime")),
@@ -562,11 +544,6 @@ def _responses_file(operation: dict[str, Any]) -> str | None:
     return next((place["responsesFile"] for place in places if place.get("responsesFile")), None)
 
 
-def _rpc_error(error: Mapping[str, Any]) -> str:
-    code = error.get("code")
-    return brief(f"{_CODES.get(code, code) if isinstance(code, int) else code}: {error.get('message')}")
-
-
 def _time(text: str | None) -> datetime | None:
     """RFC 3339 with up to nine digits of a second."""
     if not text:
@@ -574,66 +551,3 @@ def _time(text: str | None) -> datetime | None:
     with suppress(ValueError):
         return datetime.fromisoformat(text).astimezone(UTC)
     return datetime.fromisoformat(text.split(".")[0] + "+00:00")
-
-
-def _read(line: bytes) -> ResultLine | UnreadableLine:
-    return plain.gemini_line(line) or _read_any(line)
-
-
-def _read_any(line: bytes) -> ResultLine | UnreadableLine:
-    found = read_object(line)
-    if isinstance(found, UnreadableLine):
-        return found
-    try:
-        return well_formed(_result(line, found))
-    except (KeyError, TypeError, IndexError, AttributeError):
-        return UnreadableLine(line, "the line does not have the shape of a Gemini result")
-
-
-def _result(line: bytes, found: dict[str, Any]) -> ResultLine:
-    key = found["key"]
-    if found.get("error"):
-        return _errored(line, key, found["error"])
-    response = found["response"]
-    if "embedding" in response:
-        answer = Answer("succeeded", embeddings=(vector(response["embedding"]["values"]),))
-    else:
-        answer = _answer(response)
-    counted, error = _usage(response), why_unusable(answer)
-    return ResultLine(key, answer.outcome, line, billed=True, answer=answer, usage=counted, error=error)
-
-
-def _errored(line: bytes, key: str, error: dict[str, Any]) -> ResultLine:
-    code, text = error.get("code"), _rpc_error(error)
-    if code == 1:
-        return ResultLine(key, "cancelled", line, billed=False, error=text, retryable=True)
-    # A file that expired or was deleted before its turn is uploaded again for the next attempt.
-    lost = code in (7, 403) and "may not exist" in text
-    retryable = lost or (isinstance(code, int) and (code in _RETRYABLE or code >= 500))
-    return ResultLine(key, "errored", line, billed=False, error=text, retryable=retryable)
-
-
-def _usage(response: dict[str, Any]) -> Usage | None:
-    """Thoughts are billed as output. A line of embeddings has a ``tokenCount`` instead, maybe as text."""
-    tokens = response.get("usageMetadata") or {}
-    total = tokens.get("promptTokenCount")
-    if "embedding" in response:
-        count = response.get("tokenCount", total)
-        return usage(int(count) if isinstance(count, str) and count.isdecimal() else count, 0)
-    output = added(tokens.get("candidatesTokenCount"), tokens.get("thoughtsTokenCount"))
-    return usage(total, output, tokens.get("cachedContentTokenCount"))
-
-
-def _answer(response: dict[str, Any]) -> Answer:
-    """A candidate may come without parts, and a blocked prompt without candidates."""
-    blocked = (response.get("promptFeedback") or {}).get("blockReason")
-    candidate = (response.get("candidates") or [{}])[0]
-    parts = (candidate.get("content") or {}).get("parts") or []
-    text = "".join(part.get("text", "") for part in parts if not part.get("thought")) or None
-    reason = blocked or candidate.get("finishReason")
-    outcome: Literal["succeeded", "refused", "truncated"] = "succeeded"
-    if reason == "MAX_TOKENS":
-        outcome = "truncated"
-    elif blocked or reason in _REFUSING or text is None:
-        outcome = "refused"
-    return Answer(outcome, text, None, reason or "no candidate", response.get("modelVersion"))

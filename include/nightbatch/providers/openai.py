@@ -17,7 +17,6 @@ from openai.types import Batch
 from nightbatch import planning
 from nightbatch.errors import NotNamed, Rejected, Transient
 from nightbatch.models import (
-    Answer,
     EmbeddingInput,
     Endpoint,
     FoundBatch,
@@ -30,9 +29,8 @@ from nightbatch.models import (
     ResultLine,
     Submission,
     UnreadableLine,
-    Usage,
 )
-from nightbatch.providers import plain
+from nightbatch.providers.openai_results import read as _read
 from nightbatch.providers.wire import (
     NO_IDLE_CONNECTIONS,
     TIMEOUT,
@@ -47,17 +45,13 @@ from nightbatch.providers.wire import (
     lines,
     named,
     quiet,
-    read_object,
     require_fit,
     still_kept,
     tls,
     translate,
     unanswered,
     usage,
-    vector,
-    well_formed,
     whole,
-    why_unusable,
 )
 
 _URLS: Mapping[Endpoint, Literal["/v1/chat/completions", "/v1/responses", "/v1/embeddings"]] = {
@@ -346,89 +340,3 @@ def _time(seconds: int | None) -> datetime | None:
     with suppress(OverflowError, OSError, ValueError):  # a time that cannot be is no reason to lose sight of a batch
         return datetime.fromtimestamp(seconds, UTC) if seconds else None
     return None
-
-
-def _read(line: bytes) -> ResultLine | UnreadableLine:
-    return plain.openai_line(line) or _read_any(line)
-
-
-def _read_any(line: bytes) -> ResultLine | UnreadableLine:
-    found = read_object(line)
-    if isinstance(found, UnreadableLine):
-        return found
-    try:
-        return well_formed(_result(line, found))
-    except (KeyError, TypeError, IndexError, AttributeError):
-        return UnreadableLine(line, "the line does not have the shape of an OpenAI result")
-
-
-def _result(line: bytes, found: dict[str, Any]) -> ResultLine:
-    custom_id, response = found["custom_id"], found.get("response")
-    if response is None:
-        return _late(line, custom_id, found["error"])
-    status, body = response["status_code"], response["body"]
-    if status != 200:
-        error = brief(f"{status}: {body['error']['message']}")
-        retryable = status >= 500 or status in (408, 409, 429)
-        return ResultLine(custom_id, "errored", line, billed=False, error=error, retryable=retryable)
-    answer, tokens = _answer(body)
-    if body.get("status") == "failed":  # a response of the responses endpoint that broke off, with status 200
-        error = brief(f"{body['error']['code']}: {body['error']['message']}")
-        return ResultLine(custom_id, "errored", line, billed=True, answer=answer, usage=tokens, error=error)
-    error_text = why_unusable(answer)
-    return ResultLine(custom_id, answer.outcome, line, billed=True, answer=answer, usage=tokens, error=error_text)
-
-
-def _late(line: bytes, custom_id: str, error: dict[str, Any]) -> ResultLine:
-    outcomes: dict[str, Literal["expired", "cancelled"]] = {
-        "batch_expired": "expired",
-        "batch_cancelled": "cancelled",
-    }
-    text = brief(f"{error['code']}: {error['message']}")
-    outcome = outcomes.get(error["code"])
-    return ResultLine(custom_id, outcome or "errored", line, billed=False, error=text, retryable=True)
-
-
-def _answer(body: dict[str, Any]) -> tuple[Answer, Usage | None]:
-    tokens = body.get("usage") or {}
-    match body.get("object"):
-        case "chat.completion":
-            details = tokens.get("prompt_tokens_details") or {}
-            counted = usage(tokens.get("prompt_tokens"), tokens.get("completion_tokens"), details.get("cached_tokens"))
-            return _chat_answer(body), counted
-        case "response":
-            details = tokens.get("input_tokens_details") or {}
-            counted = usage(tokens.get("input_tokens"), tokens.get("output_tokens"), details.get("cached_tokens"))
-            return _responses_answer(body), counted
-        case "list":
-            ordered = sorted(body["data"], key=lambda item: item["index"])
-            vectors = tuple(vector(item["embedding"]) for item in ordered)
-            answer = Answer("succeeded", embeddings=vectors, model=body.get("model"))
-            return answer, usage(tokens.get("prompt_tokens"), 0)
-        case _:
-            raise KeyError("object")
-
-
-def _chat_answer(body: dict[str, Any]) -> Answer:
-    choice = body["choices"][0]
-    message, reason = choice["message"], choice.get("finish_reason")
-    outcome: Literal["succeeded", "refused", "truncated"] = "succeeded"
-    if message.get("refusal") or reason == "content_filter":
-        outcome = "refused"
-    elif reason == "length":
-        outcome = "truncated"
-    shown = "refusal" if message.get("refusal") else reason
-    return Answer(outcome, message.get("content") or message.get("refusal"), None, shown, body.get("model"))
-
-
-def _responses_answer(body: dict[str, Any]) -> Answer:
-    parts = [part for item in body["output"] if item["type"] == "message" for part in item["content"]]
-    refusals = [part["refusal"] for part in parts if part["type"] == "refusal"]
-    reason = (body.get("incomplete_details") or {}).get("reason") or body.get("status")
-    outcome: Literal["succeeded", "refused", "truncated"] = "succeeded"
-    if refusals or reason == "content_filter":
-        outcome = "refused"
-    elif body.get("status") == "incomplete":
-        outcome = "truncated"
-    text = "".join(part["text"] for part in parts if part["type"] == "output_text") or "".join(refusals) or None
-    return Answer(outcome, text, None, "refusal" if refusals else reason, body.get("model"))

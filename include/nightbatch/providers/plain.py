@@ -21,27 +21,59 @@ class _Shape(msgspec.Struct, gc=False):
     """Keys that are not declared are passed over. A tag alone would also take an object without one."""
 
 
-class _CachedTokens(_Shape):
+_Nothing = Annotated[list[object], msgspec.Meta(max_length=0)]
+_No = Annotated[int, msgspec.Meta(ge=0, le=0)]
+
+
+class _TokensTaken(_Shape):
     cached_tokens: _Tokens | None = None
+    cache_write_tokens: _Tokens | None = None
+
+
+class _TokensGiven(_Shape):
+    reasoning_tokens: _Tokens | None = None
 
 
 class _ResponseUsage(_Shape):
     input_tokens: _Tokens
     output_tokens: _Tokens
-    input_tokens_details: _CachedTokens | None = None
+    input_tokens_details: _TokensTaken | None = None
+    output_tokens_details: _TokensGiven | None = None
 
 
 class _OutputText(_Shape):
     type: Literal["output_text"]
     text: str
+    annotations: _Nothing | None = None
+    logprobs: _Nothing | None = None
 
 
 class _Message(_Shape, tag_field="type", tag="message"):
     content: list[_OutputText]
+    phase: Literal["final_answer"] | None = None
 
 
-class _Reasoning(_Shape, tag_field="type", tag="reasoning"):
-    """Comes before the message; what it holds is not read."""
+class _Reasoning(_Shape, tag_field="type", tag="reasoning", forbid_unknown_fields=True):
+    """Comes before the message; one that shows its thoughts is read in full."""
+
+    id: object = None
+    status: object = None
+    summary: _Nothing | None = None
+    content: _Nothing | None = None
+    encrypted_content: None = None
+
+
+class _Searches(_Shape):
+    num_requests: _No | None = None
+
+
+class _Pictures(_Shape):
+    total_tokens: _No | None = None
+
+
+class _ToolUsage(_Shape):
+    web_search: _Searches | None = None
+    image_gen: _Pictures | None = None
 
 
 class _Response(_Shape):
@@ -51,6 +83,7 @@ class _Response(_Shape):
     usage: _ResponseUsage
     incomplete_details: None = None
     model: str | None = None
+    tool_usage: _ToolUsage | None = None
 
 
 class _OpenAIResponse(_Shape):
@@ -73,17 +106,38 @@ def openai_line(line: bytes) -> ResultLine | None:
     except _OTHER:
         return None
     body = found.response.body
-    details = body.usage.input_tokens_details
-    texts = [part.text for item in body.output if isinstance(item, _Message) for part in item.content]
-    cached = details.cached_tokens if details else 0
+    messages = [item for item in body.output if isinstance(item, _Message)]
+    if len(messages) != 1:
+        return None  # which of them is the answer?
+    tokens = body.usage
+    taken, given = tokens.input_tokens_details, tokens.output_tokens_details
+    cached, written = (taken.cached_tokens, taken.cache_write_tokens) if taken else (0, None)
+    thoughts = given.reasoning_tokens if given else None
+    units = (("cache_write_tokens", written), ("output_reasoning_tokens", thoughts)) if written or thoughts else ()
+    texts = [part.text for part in messages[0].content]
     return _success(
-        line, found.custom_id, texts, body.status, body.model, body.usage.input_tokens, body.usage.output_tokens, cached
+        line, found.custom_id, texts, body.status, body.model, tokens.input_tokens, tokens.output_tokens, cached, units
     )
 
 
 class _Text(_Shape):
     type: Literal["text"]
     text: str
+    citations: _Nothing | None = None
+
+
+class _Lifetimes(_Shape, forbid_unknown_fields=True):
+    ephemeral_5m_input_tokens: _Tokens | None = None
+    ephemeral_1h_input_tokens: _Tokens | None = None
+
+
+class _ServerTools(_Shape, forbid_unknown_fields=True):
+    web_search_requests: _No | None = None
+    web_fetch_requests: object = None
+
+
+class _Thinking(_Shape):
+    thinking_tokens: _No | None = None
 
 
 class _MessageUsage(_Shape):
@@ -91,13 +145,22 @@ class _MessageUsage(_Shape):
     output_tokens: _Tokens
     cache_read_input_tokens: _Tokens | None = None
     cache_creation_input_tokens: _Tokens | None = None
+    cache_creation: _Lifetimes | None = None
+    server_tool_use: _ServerTools | None = None
+    output_tokens_details: _Thinking | None = None
+    inference_geo: Literal["", "not_available", "global"] | None = None
+    speed: Literal["", "standard"] | None = None
+    iterations: _Nothing | None = None
 
 
 class _AnthropicMessage(_Shape):
     content: list[_Text]
-    stop_reason: Literal["end_turn", "stop_sequence"]
+    stop_reason: Literal["end_turn"]
     usage: _MessageUsage
     model: str | None = None
+    stop_sequence: None = None
+    stop_details: None = None
+    container: None = None
 
 
 class _AnthropicResult(_Shape):
@@ -121,26 +184,54 @@ def anthropic_line(line: bytes) -> ResultLine | None:
         return None
     message = found.result.message
     tokens = message.usage
-    cached = tokens.cache_read_input_tokens or 0
-    total = tokens.input_tokens + cached + (tokens.cache_creation_input_tokens or 0)
-    texts = [block.text for block in message.content]
+    cached, written = tokens.cache_read_input_tokens or 0, tokens.cache_creation_input_tokens
+    lifetimes = tokens.cache_creation
+    if not written and lifetimes and (lifetimes.ephemeral_5m_input_tokens or lifetimes.ephemeral_1h_input_tokens):
+        return None
     return _success(
-        line, found.custom_id, texts, message.stop_reason, message.model, total, tokens.output_tokens, cached
+        line,
+        found.custom_id,
+        [block.text for block in message.content],
+        message.stop_reason,
+        message.model,
+        tokens.input_tokens + cached + (written or 0),
+        tokens.output_tokens,
+        cached,
+        _written(written, lifetimes) if written else (),
     )
+
+
+def _written(written: int, lifetimes: _Lifetimes | None) -> tuple[tuple[str, int | None], ...]:
+    """What went into a cache, and how long it stays there."""
+    total = (("cache_write_tokens", written),)
+    if lifetimes is None:
+        return total
+    short, long = lifetimes.ephemeral_5m_input_tokens, lifetimes.ephemeral_1h_input_tokens
+    return (*total, ("cache_write_5m_tokens", short), ("cache_write_1h_tokens", long))
 
 
 class _Part(_Shape, forbid_unknown_fields=True):
     text: str
-    thoughtSignature: str | None = None
 
 
 class _Content(_Shape):
     parts: list[_Part]
 
 
-class _Candidate(_Shape):
+class _Candidate(_Shape, forbid_unknown_fields=True):
     content: _Content
     finishReason: Literal["STOP"]
+    index: object = None
+    avgLogprobs: object = None
+    tokenCount: object = None
+    safetyRatings: object = None
+
+
+class _TextTokens(_Shape):
+    """Where all is text, the totals say as much."""
+
+    modality: Literal["TEXT"]
+    tokenCount: _Tokens | None = None
 
 
 class _UsageMetadata(_Shape):
@@ -148,6 +239,11 @@ class _UsageMetadata(_Shape):
     candidatesTokenCount: _Tokens
     thoughtsTokenCount: _Tokens | None = None
     cachedContentTokenCount: _Tokens | None = None
+    toolUsePromptTokenCount: _No | None = None
+    promptTokensDetails: list[_TextTokens] | None = None
+    candidatesTokensDetails: list[_TextTokens] | None = None
+    cacheTokensDetails: list[_TextTokens] | None = None
+    toolUsePromptTokensDetails: list[_TextTokens] | None = None
 
 
 class _GeminiResponse(_Shape):
@@ -178,9 +274,11 @@ def gemini_line(line: bytes) -> ResultLine | None:
         return None
     candidate, tokens = response.candidates[0], response.usageMetadata
     texts = [part.text for part in candidate.content.parts]
-    output = tokens.candidatesTokenCount + (tokens.thoughtsTokenCount or 0)
+    thoughts = tokens.thoughtsTokenCount
+    output = tokens.candidatesTokenCount + (thoughts or 0)
     cached, model, reason = tokens.cachedContentTokenCount, response.modelVersion, candidate.finishReason
-    return _success(line, found.key, texts, reason, model, tokens.promptTokenCount, output, cached)
+    units = (("output_reasoning_tokens", thoughts),) if thoughts else ()
+    return _success(line, found.key, texts, reason, model, tokens.promptTokenCount, output, cached, units)
 
 
 def _success(
@@ -192,9 +290,11 @@ def _success(
     input_tokens: int,
     output_tokens: int,
     cached_tokens: int | None,
+    units: tuple[tuple[str, int | None], ...],
 ) -> ResultLine | None:
     text, cached = "".join(texts), cached_tokens or 0
     if not text or cached > input_tokens or max(input_tokens, output_tokens) >= 2**31:
         return None
     answer = Answer("succeeded", text, None, reason, model)
-    return ResultLine(custom_id, "succeeded", line, True, answer, Usage(input_tokens, output_tokens, cached))
+    told = tuple((name, count) for name, count in units if count) if units else ()
+    return ResultLine(custom_id, "succeeded", line, True, answer, Usage(input_tokens, output_tokens, cached, told))

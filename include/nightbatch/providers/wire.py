@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import codecs
 import hashlib
 import json
 import logging
@@ -17,11 +18,13 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from ssl import SSLContext
-from typing import Any, Generic, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import httpx
 import httpx2
+import msgspec
 import orjson
 from msgspec.structs import replace
 
@@ -268,11 +271,12 @@ def _goes_on(response: Download, received: int, length: int, validator: str) -> 
 
 def read_object(line: bytes) -> dict[str, Any] | UnreadableLine:
     """A line as an object, or the reason why it is none."""
+    text = line.removeprefix(codecs.BOM_UTF8)
     try:
-        found = orjson.loads(line)
+        found = orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
-            found = _mended(line)
+            found = _mended(text)
         except (ValueError, RecursionError):
             return UnreadableLine(line, "the line is no JSON")
     return found if isinstance(found, dict) else UnreadableLine(line, "the line is no JSON object")
@@ -283,15 +287,26 @@ def _mended(line: bytes) -> Any:
     return orjson.loads(json.dumps(json.loads(line.decode()), ensure_ascii=False).encode("utf-8", "replace"))
 
 
-def usage(input_tokens: Any, output_tokens: Any, cached_tokens: Any = 0) -> Usage | None:
-    """Tokens as billed; None when a number is missing or cannot be: an unknown cost, not a cost of nothing.
+def usage(
+    input_tokens: Any,
+    output_tokens: Any,
+    cached_tokens: Any = 0,
+    *,
+    terms: tuple[str, ...] = (),
+    parts: Mapping[str, Any] = MappingProxyType({}),
+    **units: Any,
+) -> Usage | None:
+    """Return what is billed; None when a number is missing or cannot be: an unknown cost, not a cost of nothing.
 
-    ``true`` is no number here, though it is one to Python: the load could not store it.
+    ``true`` is no number here, though it is one to Python: the load could not store it. Of the ``units``, None or 0 is one
+    that was not used; of ``parts``, which divide others, a 0 says something too.
     """
+    told = {name: count for name, count in units.items() if count or type(count) is bool} | dict(parts)
     numbers = (input_tokens, output_tokens, cached_tokens or 0)
-    if not all(type(number) is int and 0 <= number < 2**31 for number in numbers) or numbers[2] > numbers[0]:
+    counts = (*numbers, *told.values())
+    if not all(type(number) is int and 0 <= number < 2**31 for number in counts) or numbers[2] > numbers[0]:
         return None
-    return Usage(input_tokens=numbers[0], output_tokens=numbers[1], cached_tokens=numbers[2])
+    return Usage(*numbers, tuple(told.items()), terms)
 
 
 def added(*counts: Any) -> int | None:
@@ -308,6 +323,42 @@ def vector(numbers: list[float]) -> tuple[float, ...]:
     return tuple(numbers)
 
 
+def something(value: object) -> bool:
+    """Return whether a field holds anything: providers also write down what is not there, as null or an empty list."""
+    return bool(value)
+
+
+def said(error: object) -> str:
+    """Return what an error of any shape says: a text, or an object with a message, maybe within another."""
+    if not isinstance(error, dict):
+        return str(error or "")
+    for key in ("message", "error", "detail", "code", "type"):
+        if error.get(key):
+            return said(error[key])
+    return ""
+
+
+_verbatim = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
+
+
+def digits_kept(line: bytes, found: dict[str, Any], *path: str) -> dict[str, Any]:
+    """Return ``found``, which stands at this path in the line, with numbers that `as_json` writes as they came.
+
+    A float has 17 digits, and JSON's usual reader none of more than 64 bits.
+    """
+    own: Any
+    try:
+        own = _verbatim(line.removeprefix(codecs.BOM_UTF8))
+        for key in path:
+            own = own[key]
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return found  # half a character in it: see `_mended`
+    return cast("dict[str, Any]", own)
+
+
+as_json = msgspec.json.Encoder().encode
+
+
 def well_formed(line: ResultLine | UnreadableLine) -> ResultLine | UnreadableLine:
     """The line itself. Raises `TypeError` where something that should be text is not: the load could not store it."""
     if isinstance(line, ResultLine):
@@ -320,7 +371,10 @@ def well_formed(line: ResultLine | UnreadableLine) -> ResultLine | UnreadableLin
 
 def why_unusable(answer: Answer) -> str | None:
     """For a person: an answer that was refused or stops short."""
-    return None if answer.outcome == "succeeded" else f"the model's answer ended with {answer.finish_reason}"
+    if answer.outcome == "succeeded":
+        return None
+    nothing = "" if answer.text or answer.message else ", and holds nothing"
+    return brief(f"the model's answer ended with {answer.finish_reason}{nothing}")
 
 
 def require_fit(endpoint: Endpoint, request: Request) -> None:

@@ -40,15 +40,15 @@ _ANYTHING = st.recursive(
 
 def read(name: ProviderName, line: Json | bytes) -> ResultLine | UnreadableLine:
     """One line, without the download around it."""
-    reader = import_module(f"nightbatch.providers.{name}")
-    found: ResultLine | UnreadableLine = reader._read(line if isinstance(line, bytes) else json.dumps(line).encode())
+    reader = import_module(f"nightbatch.providers.{name}_results")
+    found: ResultLine | UnreadableLine = reader.read(line if isinstance(line, bytes) else json.dumps(line).encode())
     return found
 
 
 def read_in_full(name: ProviderName, line: Json) -> ResultLine | UnreadableLine:
     """The way of every line that is not a plain success."""
-    reader = import_module(f"nightbatch.providers.{name}")
-    found: ResultLine | UnreadableLine = reader._read_any(json.dumps(line).encode())
+    reader = import_module(f"nightbatch.providers.{name}_results")
+    found: ResultLine | UnreadableLine = reader.read_in_full(json.dumps(line).encode())
     return found
 
 
