@@ -98,7 +98,8 @@ def _carry_out(store: Store, batch: Batch, choice: Choice, why: str, provider_ba
             doubt.give_up(store, taken, f"Released by {why}", resend=False)
             return f"Batch {batch.id} is released: its {batch.job_count} jobs go with the next run."
         case "drop":
-            store.close_attempt(taken, "abandoned", f"Dropped by {why}")
+            if not store.close_attempt(taken, "abandoned", f"Dropped by {why}"):
+                raise NightbatchError(f"Batch {batch.id} was moved on by nightbatch itself meanwhile: look again.")
             store.dismiss_members(batch.id, f"Its attempt was in doubt and was dropped by {why}", state="cancelled")
             return f"Batch {batch.id} is dropped: its {batch.job_count} jobs end as cancelled."
         case _:

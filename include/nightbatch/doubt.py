@@ -64,14 +64,14 @@ def look(store: Store, provider: BatchProvider, batch: Batch) -> Batch | None:
         raise SubmissionInDoubt(message, look_again_in=600)
     chosen, *others = certain or new
     for other in others:
-        record_duplicate(store, batch, other.provider_batch_id)
+        record_duplicate(store, batch, other)
     try:
-        adopted = store.record_submission(batch.id, chosen.provider_batch_id)
+        adopted = store.record_submission(batch.id, chosen.provider_batch_id, chosen.created_at)
     except LookupError as error:  # another attempt was quicker to find out that it is its own
         raise SubmissionInDoubt(f"Batch {batch.id}: {error}", look_again_in=5) from None
     if adopted is None:  # found, but somebody else moved the attempt on: not the same as absent, so nothing is fenced
         if chosen.certain and store.batch(batch.id).provider_batch_id != chosen.provider_batch_id:
-            record_duplicate(store, batch, chosen.provider_batch_id)
+            record_duplicate(store, batch, chosen)
         raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
     return adopted
 
@@ -100,16 +100,16 @@ def _proven(provider: BatchProvider, batch: Batch, candidate: FoundBatch) -> Fou
     return candidate
 
 
-def record_duplicate(store: Store, batch: Batch, provider_batch_id: str) -> str:
+def record_duplicate(store: Store, batch: Batch, found: FoundBatch) -> str:
     """Book a provider batch that exists besides the one an attempt uses: it is loaded as waste. Says so in words."""
     message = (
-        f"{batch.provider} has {provider_batch_id} besides what the ledger uses for batch {batch.id}: its"
+        f"{batch.provider} has {found.provider_batch_id} besides what the ledger uses for batch {batch.id}: its"
         f" {batch.job_count} jobs may be billed twice. Cancel it at the provider if it still runs; what it costs is booked"
         " as waste when it ends."
     )
     with store.transaction():
-        store.insert_duplicate(batch.id, provider_batch_id)
-        store.raise_alert("duplicate_batch", provider_batch_id, message)
+        store.insert_duplicate(batch.id, found.provider_batch_id, found.created_at)
+        store.raise_alert("duplicate_batch", found.provider_batch_id, message)
     return message
 
 

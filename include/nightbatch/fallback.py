@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from nightbatch import budgets, cache, doubt, estimating, loading, media, planning, troubles
@@ -80,22 +80,31 @@ def _bring_to_an_end(
     kind = types.get(job.job_type)
     if kind is None:
         return _reject(store, batch, job, f"there is no job type {job.job_type} any more")
+    turn = _Turn(batch)
     while True:
         try:
-            provider = provider_for(batch.provider)
+            provider = provider_for(turn.attempt.provider)
             with account_told(store, provider):
-                return _ask(store, provider, types, settings, batch, job)
+                return _ask(store, provider, types, settings, turn, job)
         except NightbatchError as error:
             if not _nothing_was_done(error):
                 raise
-            other = _elsewhere(store, kind, store.batch(batch.id), error)
+            other = _elsewhere(store, kind, turn.attempt, error)
             if other is None:
                 raise
-            batch = other
+            turn.attempt = other
 
 
-def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch, job: JobRow) -> str:
-    """The one call of an intent."""
+@dataclass(slots=True)
+class _Turn:
+    """An attempt as this process knows it: another process may have moved it on, and only the ledger decides that."""
+
+    attempt: Batch
+
+
+def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings, turn: _Turn, job: JobRow) -> str:
+    """The one call of an intent. When nothing was done, ``turn`` holds the attempt as it was put back."""
+    batch = turn.attempt
     name = custom_id(job.id, batch.id, batch.fresh_nonce)
     try:
         asked = request_of(lambda job_type, version: types[job_type].at_version(version), job)
@@ -112,7 +121,7 @@ def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings
     except Exception as error:
         if not _nothing_was_done(error):
             return _lost(store, intent, str(error) or type(error).__name__)
-        store.record_throttled(intent, str(error))
+        turn.attempt = store.record_throttled(intent, str(error)) or intent
         raise
     loaded = loading.load_answer(store, types, intent, answer)
     outcome = "answered" if loaded.succeeded else "answered, but not usably,"
@@ -136,7 +145,7 @@ def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes) ->
         # Nothing of it was sent, so another prompt or another account may begin anew.
         doubt.give_up(store, batch, "Its request or its account changed before it was sent.", resend=False)
     else:
-        ready = store.record_upload(batch.id, None)
+        ready = store.record_upload(batch, None)
         if ready is not None and (intent := store.record_intent(ready)):
             return intent
     raise SubmissionInDoubt(f"Attempt {batch.id} was moved on or given up.")
@@ -167,6 +176,8 @@ def _reject(store: Store, batch: Batch, job: JobRow, reason: str) -> str:
 def _lost(store: Store, batch: Batch, reason: str) -> str:
     """Never asked again by itself: nobody can find out whether the first call was billed."""
     with store.transaction():
+        if store.take_over(batch) is None:
+            raise SubmissionInDoubt(f"Attempt {batch.id} was moved on by another process.")
         store.record_submission(batch.id, f"realtime-{batch.tag}")
         loading.give_results_up(store, batch.id, f"A realtime call went out and its answer was lost. {reason}")
     return f"Attempt {batch.id}: its answer was lost; it may have been billed and is not asked again by itself."

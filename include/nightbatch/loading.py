@@ -76,10 +76,12 @@ def _figures(store: Store, batch_id: int) -> Loaded:
 
 def _load(store: Store, provider: BatchProvider, types: Types, batch: Batch, state: ProviderState, copy: _Copy) -> bool:
     """Load, and say whether nothing is left at the provider that may be billed and was not read."""
-    assert batch.provider_batch_id and batch.submitted_at  # the schema says so for a submitted batch
+    assert batch.provider_batch_id  # the schema says so for a submitted batch
     with store.transaction(), tempfile.TemporaryFile() as vectors:
         if store.lock_batch(batch.id).state != "submitted":
             return False  # somebody else was quicker
+        batch = store.date_submission(batch.id, state.created_at)
+        assert batch.provider_batch_id and batch.submitted_at
         rates = rates_for(batch.provider, batch.model, at=batch.submitted_at, overrides=store.price_overrides())
         sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
         sheet.contexts = _contexts(store, sheet)
@@ -180,9 +182,10 @@ def _close(store: Store, sheet: _Sheet, state: ProviderState) -> None:
     if sheet.batch.duplicate_of is None:
         sheet.vectors.seek(0)
         store.copy_embeddings(batch_id, sheet.vectors)
-    store.finish_jobs(batch_id, again)
     source = sheet.rates.describe() if sheet.rates else None
-    store.close_loaded(batch_id, status=state.status, ended_at=state.ended_at, price_source=source, error=state.error)
+    store.close_loaded(
+        batch_id, again, status=state.status, ended_at=state.ended_at, price_source=source, error=state.error
+    )
 
 
 _MISSING = {
@@ -230,9 +233,8 @@ def give_results_up(store: Store, batch_id: int, reason: str, state: ProviderSta
             return
         missing = list(store.members(batch_id))
         store.insert_missing(batch_id, missing, billed=True, error=reason)
-        store.finish_jobs(batch_id, {})
         status, ended_at = (state.status, state.ended_at) if state else ("given up", None)
-        store.close_loaded(batch_id, status=status, ended_at=ended_at, price_source=None, error=reason)
+        store.close_loaded(batch_id, {}, status=status, ended_at=ended_at, price_source=None, error=reason)
         message = (
             f"Batch {batch_id}: the results of {len(missing)} jobs are lost. {reason} They may have been billed, so they"
             " are not sent again by themselves; insert them as new jobs if you want them paid for again."
@@ -251,10 +253,10 @@ def _close_failed(store: Store, batch: Batch, state: ProviderState) -> Loaded:
         governor.learn(store, batch, reason)
         if "model_not_found" in reason or not (at_fault or _worth_another_run(reason)):
             at_fault = dict.fromkeys(lines, reason)  # a batch has one model, so all of it is at fault
+        store.close_failed(batch.id, state.status, reason)
         for job_id, why in at_fault.items():
             store.dismiss_members(batch.id, f"{batch.provider} refused the request: {why}", [job_id])
         store.free_members(batch.id, counts_as_attempt=not _worth_another_run(reason))
-        store.close_failed(batch.id, state.status, reason)
     return Loaded(batch.id, 0, 0, 0, 0, 0)
 
 

@@ -78,7 +78,7 @@ def _recover_one(
 ) -> str | None:
     match batch.state:
         case "submitting" | "held":
-            return _recover_doubt(store, provider_for, settings, batch, now)
+            return _recover_doubt(store, provider_for, types, settings, batch, now)
         case "submitted":
             return _recover_submitted(store, provider_for, types, settings, batch, now)
         case _ if now - batch.planned_at > timedelta(hours=settings.wait_hours):
@@ -88,7 +88,12 @@ def _recover_one(
 
 
 def _recover_doubt(
-    store: Store, provider_for: ProviderFor, settings: Settings, batch: Batch, now: datetime
+    store: Store,
+    provider_for: ProviderFor,
+    types: Mapping[str, JobType],
+    settings: Settings,
+    batch: Batch,
+    now: datetime,
 ) -> str | None:
     if batch.intent_at and now - batch.intent_at < timedelta(seconds=settings.create_seconds):
         return None  # its own task is, or may be, still at it
@@ -101,7 +106,9 @@ def _recover_doubt(
             store.raise_alert("in_doubt", str(batch.id), str(error))
         raise
     if settled.state == "submitted":
-        return f"Batch {batch.id} was found at {batch.provider} as {settled.provider_batch_id} and adopted."
+        found = f"Batch {batch.id} was found at {batch.provider} as {settled.provider_batch_id} and adopted."
+        loaded = _recover_submitted(store, provider_for, types, settings, settled, now)
+        return f"{found} {loaded}" if loaded else found
     return f"Batch {batch.id} was never created; its {batch.job_count} jobs are queued again."
 
 
@@ -196,7 +203,7 @@ def _look_back(store: Store, provider_for: ProviderFor) -> list[str]:
             provider = provider_for(batch.provider)
             if provider.account == batch.account_fingerprint:
                 found = [late for late in doubt.find(store, provider, batch) if late.certain]
-                told += [doubt.record_duplicate(store, batch, late.provider_batch_id) for late in found]
+                told += [doubt.record_duplicate(store, batch, late) for late in found]
         if kept.error is not None:
             why = troubles.in_words(kept.error)
             told.append(f"Batch {batch.id}, which was released, could not be looked for again: {why}")

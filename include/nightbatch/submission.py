@@ -26,7 +26,7 @@ from nightbatch.inputfile import InputFile
 from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.ledger import Batch, JobRow, Lane, RunParams
-from nightbatch.models import EmbeddingInput, Request, custom_id
+from nightbatch.models import EmbeddingInput, FoundBatch, Request, custom_id
 from nightbatch.postgres import plans
 from nightbatch.postgres.store import Store
 from nightbatch.provider import BatchProvider
@@ -43,16 +43,15 @@ def plan_run(
     A run planned before gets the same attempts again. A dry run claims nothing: see `preview`.
     """
     lanes = _lanes(store, types, settings)
-    up_to = store.settled_job_id()
     with store.transaction():
         if not store.start_run(run_id, queued_before, params):
             return store.run_batches(run_id)
-        store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
+        since_then = store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
         cache.answer(store, types, lanes, run_id=run_id)
         estimating.measure(store, types, lanes, at=store.now())
         media.weigh(store, types, lanes, settings)
         budgeted = budgets.hold_back(store, settings)
-        planned = store.claim(run_id, lanes, up_to)
+        planned = store.claim(run_id, lanes, since_then)
         plans.keep_estimates(store, run_id, lanes, reserve=budgeted)
         return planned
 
@@ -121,7 +120,7 @@ def _send(store: Store, provider: BatchProvider, types: Types, settings: Setting
         try:
             ready = _upload(store, provider, batch, rendered.path)
         except Rejected as error:
-            return _refused(store, store.batch(batch.id), error, rendered.job_ids)
+            return _refused(store, batch, error, rendered.job_ids)
         if ready.epoch and (adopted := doubt.look(store, provider, ready)):
             return adopted
         return _create(store, provider, ready, rendered)
@@ -217,32 +216,44 @@ def _kind(types: Types, batch: Batch, prompts: dict[str, str], job_type: str, pr
 
 
 def _freeze(store: Store, batch: Batch, rendered: _Rendered) -> bool:
-    """Fix what the attempt consists of. False when it cannot be sent: it is closed, and maybe a successor made."""
+    """Fix what the attempt consists of. False when it cannot be sent: it is closed, and maybe a successor made.
+
+    Raises `SubmissionInDoubt` when another process moved it on since it was read: its requests may be on their way.
+    """
     with store.transaction():
-        if batch.payload_sha256 is None:
-            if rendered.bad:
-                store.reject_members(batch, rendered.bad)
-            if rendered.too_many:
-                store.postpone_members(batch.id, rendered.too_many)
-            if rendered.bad or rendered.too_many:
-                store.count_members(batch.id)
-        if not rendered.job_ids:
-            store.close_attempt(batch, "abandoned", "None of its jobs could be sent.")
-            return False
-        if store.record_hash(batch, rendered.sha256):
-            store.record_prompts(batch.id, rendered.prompts)
+        current = store.lock_batch(batch.id)
+        if (current.state, current.epoch) != (batch.state, batch.epoch):
+            raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
+        if current.payload_sha256 is None:
+            return _fix(store, current, rendered)
+        if rendered.job_ids and store.record_hash(current, rendered.sha256):
             return True
         # The prompt, schema or adapter changed between the upload and the intent: the new words get a new attempt.
-        if store.close_attempt(batch, "abandoned", "Its requests changed before it was sent."):
+        if store.close_attempt(current, "abandoned", "Its requests changed before it was sent."):
             store.insert_successor(batch.id)
         return False
+
+
+def _fix(store: Store, batch: Batch, rendered: _Rendered) -> bool:
+    """Take out of a locked attempt what cannot be sent with it, and fix the rest, once."""
+    if rendered.bad:
+        store.reject_members(batch, rendered.bad)
+    if rendered.too_many:
+        store.postpone_members(batch.id, rendered.too_many)
+    if store.count_members(batch.id) != len(rendered.job_ids):
+        raise SubmissionInDoubt(f"Batch {batch.id} has other jobs than were rendered.", look_again_in=1)
+    if not rendered.job_ids:
+        store.close_attempt(batch, "abandoned", "None of its jobs could be sent.")
+        return False
+    store.record_hash(batch, rendered.sha256)
+    store.record_prompts(batch.id, rendered.prompts)
+    return True
 
 
 def _upload(store: Store, provider: BatchProvider, batch: Batch, path: Path) -> Batch:
     if batch.state == "uploaded":
         return batch
-    input_file = provider.upload(store.batch(batch.id).submission, path)
-    uploaded = store.record_upload(batch.id, input_file)
+    uploaded = store.record_upload(batch, provider.upload(batch.submission, path))
     if uploaded is None:
         raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
     return uploaded
@@ -257,8 +268,12 @@ def _create(store: Store, provider: BatchProvider, batch: Batch, rendered: _Rend
     try:
         provider_batch_id = provider.submit(intent.submission, rendered.path)
     except (Throttled, AccountRefused) as error:
-        store.record_throttled(intent, str(error))
-        if governor.learn(store, intent, str(error)) and (smaller := _halved(store, intent, rendered.job_ids)):
+        unsent = store.record_throttled(intent, str(error))
+        if (
+            governor.learn(store, intent, str(error))
+            and unsent
+            and (smaller := _halved(store, unsent, rendered.job_ids))
+        ):
             return smaller
         raise
     except Rejected as error:
@@ -280,7 +295,8 @@ def record_id(store: Store, batch: Batch, provider_batch_id: str) -> Batch:
     current = store.batch(batch.id)
     if current.provider_batch_id == provider_batch_id:
         return current
-    raise ReconciliationError(doubt.record_duplicate(store, current, provider_batch_id))
+    found = FoundBatch(provider_batch_id, certain=True)
+    raise ReconciliationError(doubt.record_duplicate(store, current, found))
 
 
 def _refused(store: Store, batch: Batch, error: Rejected, job_ids: list[int]) -> Batch | None:
@@ -295,7 +311,7 @@ def _refused(store: Store, batch: Batch, error: Rejected, job_ids: list[int]) ->
         at_fault = [job_ids[place] for place in error.requests if place < len(job_ids)]
         if error.status == 413 and batch.job_count > 1:
             # Too large as a whole: half of it goes with the next run.
-            store.postpone_members(batch.id, job_ids[len(job_ids) // 2 :])
+            store.free_members(batch.id, job_ids[len(job_ids) // 2 :], counts_as_attempt=False)
         elif at_fault and len(at_fault) < batch.job_count:
             store.dismiss_members(batch.id, reason, at_fault)
         else:
@@ -312,5 +328,5 @@ def _halved(store: Store, batch: Batch, job_ids: list[int]) -> Batch | None:
     with store.transaction():
         if not store.close_attempt(batch, "refused", "It is larger than the account's queue."):
             return _latest(store, store.batch(batch.id))
-        store.postpone_members(batch.id, job_ids[len(job_ids) // 2 :])
+        store.free_members(batch.id, job_ids[len(job_ids) // 2 :], counts_as_attempt=False)
         return store.insert_successor(batch.id)

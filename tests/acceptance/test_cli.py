@@ -126,7 +126,7 @@ def held(dsn: str) -> int:
         )
         store.bind_account(batch.id, "an account")
         store.record_hash(batch, "a hash")
-        uploaded = store.record_upload(batch.id, None)
+        uploaded = store.record_upload(store.batch(batch.id), None)
         assert uploaded is not None
         intent = store.record_intent(uploaded)
         assert intent is not None

@@ -23,12 +23,14 @@ def without_the_intent() -> None:
     def no_intent(_: Store, batch: Batch) -> Batch:
         return replace(batch, state="submitting", epoch=batch.epoch + 1, intent_at=datetime.now(UTC))
 
-    def record_both(self: Store, batch_id: int, provider_batch_id: str) -> Batch | None:
+    def record_both(
+        self: Store, batch_id: int, provider_batch_id: str, created_at: datetime | None = None
+    ) -> Batch | None:
         self.connection.execute(
             b"-- late_intent:\nUPDATE nightbatch.batch SET state = 'submitting', intent_at = now() WHERE id = %s",
             (batch_id,),
         )
-        return record_submission(self, batch_id, provider_batch_id)
+        return record_submission(self, batch_id, provider_batch_id, created_at)
 
     _set(Store, "record_intent", no_intent)
     _set(Store, "record_submission", record_both)

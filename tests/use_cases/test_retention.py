@@ -18,6 +18,7 @@ from nightbatch.job_types import job_types
 from nightbatch.job_types.creative_scoring import CreativeScoring
 from nightbatch.postgres import lifecycle
 from nightbatch.settings import Settings
+from tests.conftest import unguarded
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import end_unfinished, recover, sent
 
@@ -124,9 +125,11 @@ def test_what_has_not_ended_is_never_touched(world: World, state: str) -> None:
     else:
         batch_id = sent(world, "openai", 1)
         if state == "in doubt":
-            world.store.connection.execute(
-                "UPDATE nightbatch.batch SET state = 'submitting', provider_batch_id = NULL WHERE id = %s", (batch_id,)
-            )
+            with unguarded(world.store.connection):
+                world.store.connection.execute(
+                    "UPDATE nightbatch.batch SET state = 'submitting', provider_batch_id = NULL WHERE id = %s",
+                    (batch_id,),
+                )
     before = payloads(world)
     world.store.connection.execute("UPDATE nightbatch.batch SET planned_at = planned_at - interval '400 days'")
     assert erase(world) == []

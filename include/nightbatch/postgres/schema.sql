@@ -29,6 +29,138 @@ CREATE FUNCTION nightbatch.cache_key(job_type text, provider text, model text, p
     RETURN sha256(convert_to((((json_build_array(job_type, provider, model, prompt_version))::text || '
 '::text) || (input)::text), 'UTF8'::name));
 
+CREATE FUNCTION nightbatch.enforce_closing() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM nightbatch.batch_job AS m JOIN nightbatch.open_job AS o ON o.job_id = m.job_id AND o.batch_id = m.batch_id
+        WHERE m.batch_id = NEW.id
+    ) THEN
+        RAISE EXCEPTION 'attempt %: it is closed, and jobs are left under it', NEW.id
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION nightbatch.enforce_coming() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    fixed bigint;
+BEGIN
+    WITH b AS MATERIALIZED (
+        SELECT id, payload_sha256, state FROM nightbatch.batch WHERE id IN (SELECT c.batch_id FROM coming AS c) FOR SHARE
+    )
+    SELECT b.id INTO fixed FROM b
+    WHERE NOT (b.state = 'planned' AND b.payload_sha256 IS NULL);
+    IF FOUND THEN
+        RAISE EXCEPTION 'attempt %: its requests are fixed, so no job comes in', fixed
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION nightbatch.enforce_leaving() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    live bigint;
+BEGIN
+    WITH b AS MATERIALIZED (
+        SELECT id, payload_sha256, state, closed_at FROM nightbatch.batch WHERE id IN (SELECT l.batch_id FROM leaving AS l) FOR SHARE
+    )
+    SELECT b.id INTO live FROM b
+    WHERE b.closed_at IS NULL AND NOT (b.state = 'planned' AND b.payload_sha256 IS NULL);
+    IF FOUND THEN
+        RAISE EXCEPTION 'attempt %: it may have been sent, so its jobs stay with it until it is closed', live
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION nightbatch.enforce_members() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    fixed bigint;
+BEGIN
+    WITH b AS MATERIALIZED (
+        SELECT id, duplicate_of, payload_sha256, state FROM nightbatch.batch WHERE id IN (SELECT c.batch_id FROM changed AS c) FOR SHARE
+    )
+    SELECT b.id INTO fixed FROM b
+    WHERE NOT (b.state = 'planned' AND b.payload_sha256 IS NULL) AND NOT (TG_OP = 'INSERT' AND b.duplicate_of IS NOT NULL);
+    IF FOUND THEN
+        RAISE EXCEPTION 'attempt %: its requests are fixed, so its jobs never change', fixed
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION nightbatch.enforce_new_attempt() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    IF NEW.epoch <> 0 OR NOT (NEW.state = 'planned' AND NEW.payload_sha256 IS NULL
+            OR NEW.state = 'submitted' AND NEW.duplicate_of IS NOT NULL) THEN
+        RAISE EXCEPTION 'an attempt begins as planned, and a duplicate as submitted, not as %', NEW.state
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE FUNCTION nightbatch.enforce_transition() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    intends boolean := NEW.state = 'submitting' AND OLD.state <> 'submitting';
+    wrong text := CASE
+        WHEN (NEW.id, NEW.run_id, NEW.provider, NEW.model, NEW.endpoint, NEW.part, NEW.tag, NEW.mode, NEW.planned_at)
+                <> (OLD.id, OLD.run_id, OLD.provider, OLD.model, OLD.endpoint, OLD.part, OLD.tag, OLD.mode, OLD.planned_at)
+            OR NEW.replaces IS DISTINCT FROM OLD.replaces OR NEW.duplicate_of IS DISTINCT FROM OLD.duplicate_of
+            THEN 'what it is never changes'
+        WHEN NEW.state <> OLD.state AND OLD.state || ' ' || NEW.state <> ALL (ARRAY[
+                'planned uploaded', 'planned refused', 'planned abandoned',
+                'uploaded submitting', 'uploaded submitted', 'uploaded held', 'uploaded refused', 'uploaded abandoned',
+                'submitting uploaded', 'submitting held', 'submitting submitted', 'submitting refused', 'submitting abandoned',
+                'held submitted', 'held abandoned',
+                'submitted loaded', 'submitted refused', 'submitted uploaded'])
+            THEN format('it does not go from %s to %s', OLD.state, NEW.state)
+        WHEN NEW.epoch < OLD.epoch THEN 'its epoch only grows'
+        WHEN intends AND NEW.epoch <> OLD.epoch + 1 THEN 'an intent moves its epoch on'
+        WHEN NEW.intent_at IS DISTINCT FROM OLD.intent_at AND NOT intends THEN 'only an intent sets its time'
+        WHEN OLD.fenced_at IS NOT NULL AND NEW.fenced_at IS DISTINCT FROM OLD.fenced_at AND NOT intends
+            THEN 'only an intent takes its fence away'
+        WHEN OLD.payload_sha256 IS NOT NULL
+                AND (NEW.payload_sha256 IS DISTINCT FROM OLD.payload_sha256 OR NEW.nonce IS DISTINCT FROM OLD.nonce)
+            THEN 'its requests are fixed once'
+        WHEN NEW.job_count <> OLD.job_count AND OLD.payload_sha256 IS NOT NULL THEN 'its requests are fixed once'
+        WHEN OLD.account_fingerprint IS NOT NULL AND NEW.account_fingerprint IS DISTINCT FROM OLD.account_fingerprint
+            THEN 'its account is fixed once'
+        WHEN OLD.provider_batch_id IS NOT NULL AND NEW.provider_batch_id IS DISTINCT FROM OLD.provider_batch_id
+                AND NOT (OLD.state = 'submitted' AND NEW.state = 'uploaded' AND NEW.provider_batch_id IS NULL)
+            THEN 'the provider''s id of it is never replaced'
+        WHEN OLD.closed_at IS NOT NULL AND NEW.closed_at IS DISTINCT FROM OLD.closed_at THEN 'it is closed once'
+    END;
+BEGIN
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'attempt %: %', OLD.id, wrong USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
 CREATE FUNCTION nightbatch.has_label(labels jsonb, label text) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     RETURN CASE WHEN (POSITION(('='::text) IN (label)) = 0) THEN (labels ? label) ELSE ((labels ->> split_part(label, '='::text, 1)) = substr(label, (POSITION(('='::text) IN (label)) + 1))) END;
@@ -100,28 +232,12 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION nightbatch.settled_job_id() RETURNS bigint
-    LANGUAGE plpgsql
+CREATE FUNCTION nightbatch.seen_before() RETURNS xid8
+    LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog'
     AS $$
-DECLARE
-    up_to bigint := (SELECT coalesce(max(id), 0) FROM nightbatch.job);
-    inserting text[];
-BEGIN
-    FOR look IN 1..25 LOOP
-        inserting := ARRAY(
-            SELECT virtualtransaction FROM pg_locks
-            WHERE locktype = 'relation' AND relation = 'nightbatch.job'::regclass AND mode = 'RowExclusiveLock' AND granted
-                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                AND pid IS DISTINCT FROM pg_backend_pid()
-                AND (inserting IS NULL OR virtualtransaction = ANY (inserting)));
-        IF inserting = '{}' THEN
-            RETURN up_to;
-        END IF;
-        PERFORM pg_sleep(0.02);
-    END LOOP;
-    RETURN NULL;
-END
+    SELECT CASE WHEN g.seen_before <= pg_snapshot_xmin(pg_current_snapshot()) THEN g.seen_before ELSE '0'::xid8 END
+    FROM nightbatch.gathered AS g
 $$;
 
 CREATE FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer DEFAULT 10) RETURNS TABLE(of_job bigint, of_position integer, job_id bigint, "position" integer, similarity double precision)
@@ -323,6 +439,7 @@ CREATE TABLE nightbatch.job (
     input_sha256 bytea,
     erased_at timestamp with time zone,
     fallback boolean,
+    inserted_by xid8 DEFAULT pg_current_xact_id(),
     CONSTRAINT an_erased_input_leaves_its_hash CHECK (((erased_at IS NULL) = (input_sha256 IS NULL))),
     CONSTRAINT anthropic_has_no_embeddings CHECK ((NOT ((provider = 'anthropic'::text) AND (job_type = 'embedding_generation'::text)))),
     CONSTRAINT cache_days_is_1_to_3650 CHECK (((cache_days >= 1) AND (cache_days <= 3650))),
@@ -333,6 +450,8 @@ CREATE TABLE nightbatch.job (
     CONSTRAINT priority_is_1_to_10 CHECK (((priority >= 1) AND (priority <= 10))),
     CONSTRAINT provider_is_openai_anthropic_or_gemini CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text])))
 );
+
+COMMENT ON COLUMN nightbatch.job.inserted_by IS 'the inserting transaction; empty for jobs that an earlier release had seen';
 
 CREATE TABLE nightbatch.open_job (
     job_id bigint NOT NULL,
@@ -407,7 +526,7 @@ CREATE VIEW nightbatch.job_status AS
             count(*) OVER () AS attempts
            FROM nightbatch.result l
           WHERE ((l.job_id = j.id) AND (l.outcome <> 'duplicate'::text))
-          ORDER BY l.batch_id DESC
+          ORDER BY l.finished_at DESC
          LIMIT 1) r ON (true));
 
 CREATE VIEW nightbatch.council AS
@@ -478,7 +597,7 @@ CREATE TABLE nightbatch.embedding (
 
 CREATE TABLE nightbatch.gathered (
     only_row boolean DEFAULT true NOT NULL,
-    up_to bigint DEFAULT 0 NOT NULL,
+    seen_before xid8 DEFAULT '0'::xid8 NOT NULL,
     CONSTRAINT gathered_only_row_check CHECK (only_row)
 );
 
@@ -656,12 +775,12 @@ CREATE VIEW nightbatch.request AS
              OFFSET 0)) OR (EXISTS ( SELECT
                FROM (nightbatch.result later
                  JOIN nightbatch.batch l ON ((l.id = later.batch_id)))
-              WHERE ((later.job_id = m.job_id) AND (later.batch_id > m.batch_id) AND (l.duplicate_of IS NULL))
+              WHERE ((later.job_id = m.job_id) AND (later.finished_at > r.finished_at) AND (l.duplicate_of IS NULL))
              OFFSET 0))))
         END AS requeued,
     (r.billed AND ((r.outcome = 'duplicate'::text) OR (EXISTS ( SELECT
            FROM nightbatch.result earlier
-          WHERE ((earlier.job_id = m.job_id) AND (earlier.batch_id < m.batch_id) AND earlier.billed AND (earlier.outcome <> 'duplicate'::text))
+          WHERE ((earlier.job_id = m.job_id) AND (earlier.finished_at < r.finished_at) AND earlier.billed AND (earlier.outcome <> 'duplicate'::text))
          OFFSET 0)))) AS paid_again
    FROM (((nightbatch.batch_job m
      JOIN nightbatch.batch b ON ((b.id = m.batch_id)))
@@ -672,6 +791,7 @@ CREATE VIEW nightbatch.request AS
          LIMIT 1) j)
      CROSS JOIN LATERAL ( SELECT result.outcome,
             result.billed,
+            result.finished_at,
             result.input_tokens,
             result.cached_tokens,
             result.output_tokens,
@@ -791,8 +911,7 @@ CREATE VIEW nightbatch_report.queue_depth AS
             j.priority,
             j.created_at
            FROM nightbatch.job j
-          WHERE ((j.id > ( SELECT gathered.up_to
-                   FROM nightbatch.gathered)) AND (NOT (EXISTS ( SELECT
+          WHERE ((j.inserted_by >= nightbatch.seen_before()) AND (NOT (EXISTS ( SELECT
                    FROM nightbatch.open_job o
                   WHERE (o.job_id = j.id)))) AND (NOT (EXISTS ( SELECT
                    FROM nightbatch.dismissed d
@@ -1060,6 +1179,8 @@ CREATE INDEX job_asks_the_cache ON nightbatch.job USING btree (id) WHERE (cache_
 
 CREATE UNIQUE INDEX job_dedup_key ON nightbatch.job USING btree (dedup_key) WHERE (dedup_key IS NOT NULL);
 
+CREATE INDEX job_inserted_by ON nightbatch.job USING btree (inserted_by);
+
 CREATE INDEX job_reprocessing ON nightbatch.job USING btree (id) WHERE (job_type = 'historical_reprocessing'::text);
 
 CREATE INDEX media_content ON nightbatch.media USING btree (provider, account_fingerprint, sha256) WHERE (deleted_at IS NULL);
@@ -1082,9 +1203,29 @@ CREATE UNIQUE INDEX label_rollup_cache ON nightbatch_report.label_rollup USING b
 
 CREATE INDEX label_rollup_day ON nightbatch_report.label_rollup USING btree (day);
 
+CREATE CONSTRAINT TRIGGER a_closed_attempt_holds_no_job AFTER UPDATE ON nightbatch.batch DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.closed_at IS NULL) AND (new.closed_at IS NOT NULL))) EXECUTE FUNCTION nightbatch.enforce_closing();
+
+CREATE TRIGGER a_job_ends_with_a_closed_attempt AFTER DELETE ON nightbatch.open_job REFERENCING OLD TABLE AS leaving FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.enforce_leaving();
+
+CREATE TRIGGER a_job_stays_with_a_live_attempt AFTER UPDATE ON nightbatch.open_job REFERENCING OLD TABLE AS leaving FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.enforce_leaving();
+
+CREATE TRIGGER a_known_job_comes_into_a_planned_attempt AFTER UPDATE ON nightbatch.open_job REFERENCING NEW TABLE AS coming FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.enforce_coming();
+
+CREATE TRIGGER a_new_job_comes_into_a_planned_attempt AFTER INSERT ON nightbatch.open_job REFERENCING NEW TABLE AS coming FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.enforce_coming();
+
+CREATE TRIGGER an_attempt_begins_as_planned BEFORE INSERT ON nightbatch.batch FOR EACH ROW EXECUTE FUNCTION nightbatch.enforce_new_attempt();
+
+CREATE TRIGGER an_attempt_follows_the_protocol BEFORE UPDATE ON nightbatch.batch FOR EACH ROW EXECUTE FUNCTION nightbatch.enforce_transition();
+
 CREATE TRIGGER job_is_immutable BEFORE UPDATE ON nightbatch.job FOR EACH ROW EXECUTE FUNCTION nightbatch.allow_erasure();
 
 CREATE TRIGGER job_is_not_deleted BEFORE DELETE ON nightbatch.job FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.refuse_change();
+
+CREATE TRIGGER members_come_before_the_hash AFTER INSERT ON nightbatch.batch_job REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.enforce_members();
+
+CREATE TRIGGER members_leave_before_the_hash AFTER DELETE ON nightbatch.batch_job REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.enforce_members();
+
+CREATE TRIGGER members_never_change BEFORE UPDATE ON nightbatch.batch_job FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.refuse_change();
 
 ALTER TABLE ONLY nightbatch.alert_sent
     ADD CONSTRAINT alert_sent_alert_id_fkey FOREIGN KEY (alert_id) REFERENCES nightbatch.alert(id);
@@ -1166,8 +1307,9 @@ REVOKE ALL ON FUNCTION nightbatch.past_job(reference json) FROM PUBLIC;
 GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_owner;
 
-REVOKE ALL ON FUNCTION nightbatch.settled_job_id() FROM PUBLIC;
-GRANT ALL ON FUNCTION nightbatch.settled_job_id() TO nightbatch_worker;
+GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_worker;
+GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_reporter;
+GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_owner;
 
 GRANT ALL ON FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer) TO nightbatch_worker;
 
@@ -1264,6 +1406,7 @@ GRANT ALL ON TABLE nightbatch.embedding TO nightbatch_owner;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.gathered TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.gathered TO nightbatch_owner;
+GRANT SELECT ON TABLE nightbatch.gathered TO nightbatch_reporter;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.media TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.media TO nightbatch_owner;

@@ -122,9 +122,9 @@ class Store:
     def _run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str = "ledger") -> Cursor[Any]:
         return self.run(name, params, file=file)
 
-    def _batches(self, name: str, **params: Any) -> list[Batch]:
+    def _batches(self, name: str, *, file: str = "ledger", **params: Any) -> list[Batch]:
         cursor = self.connection.cursor(row_factory=_batch_row)
-        return cursor.execute(queries("ledger")[name], params).fetchall()
+        return cursor.execute(queries(file)[name], params).fetchall()
 
     def _one_batch(self, name: str, **params: Any) -> Batch | None:
         found = self._batches(name, **params)
@@ -136,10 +136,6 @@ class Store:
         return int(self._run("insert_job", values, file="intake").fetchone()[0])  # type: ignore[index]
 
     # -- planning
-
-    def settled_job_id(self) -> int | None:
-        """See the function of this name in the schema. What it finds holds for snapshots taken after it: call it first."""
-        return cast("int | None", self._run("settled_job_id").fetchone()[0])  # type: ignore[index]
 
     def start_run(self, run_id: str, queued_before: datetime | None, params: RunParams) -> bool:
         """True for a run that was not planned before. Waits for any other plan to end."""
@@ -157,14 +153,16 @@ class Store:
         *,
         all_types_known: bool = True,
         urgent: bool = False,
-    ) -> None:
-        """Look at all unfinished jobs that no attempt holds, within a transaction.
+    ) -> str:
+        """Look at all unfinished jobs that no attempt holds, within a transaction; return where the next plan may begin.
 
         Without ``all_types_known`` jobs of unknown types are left alone instead of being dismissed. ``urgent``: only those
         that no batch can serve in time, which are left alone otherwise.
         """
         self._run("plan_in_memory")
-        shortcut = self._run("shortcut").fetchone()
+        since, since_then, before, first, last = cast(
+            "tuple[str, str, str, int, int]", self._run("shortcut").fetchone()
+        )
         self._run("in_one_pass")
         self._run(
             "gather",
@@ -177,19 +175,30 @@ class Store:
                 "known_types": sorted({lane.job_type for lane in lanes}),
                 "all_types_known": all_types_known,
                 "urgent": urgent,
-                "first": (shortcut[0] if shortcut else 0) + 1,
-                "last": 2**63 - 1,
+                "since": since,
+                "before": before,
+                "first": first,
+                "last": last,
             },
         )
         self._run("by_any_way")
         if params.max_jobs is not None:
             self._run("limit_candidates", {"max_jobs": params.max_jobs})
         self._run("analyze_candidates")
+        return since_then
 
     def claim(
-        self, run_id: str, lanes: Sequence[Lane], up_to: int | None, *, mode: Literal["batch", "realtime"] = "batch"
+        self,
+        run_id: str,
+        lanes: Sequence[Lane],
+        since_then: str | None,
+        *,
+        mode: Literal["batch", "realtime"] = "batch",
     ) -> list[Batch]:
-        """Turn what was gathered into planned attempts; jobs that can never be sent are dismissed."""
+        """Turn what was gathered into planned attempts; jobs that can never be sent are dismissed.
+
+        With ``since_then``, as `gather` gave it, the next plan looks at new jobs from there on only.
+        """
         columns = _lane_columns(lanes)
         self._run("dismiss_candidates", {"run_id": run_id})
         self._run("make_kinds", columns)
@@ -201,9 +210,9 @@ class Store:
         batches = self.run_batches(run_id)
         if claimed != sum(batch.job_count for batch in batches):
             raise AssertionError("a job was claimed by another plan despite the planning lock")
-        if up_to is not None:
-            self._run("keep_waiting", {"up_to": up_to})
-            self._run("move_shortcut", {"up_to": up_to})
+        if since_then is not None:
+            self._run("keep_waiting")
+            self._run("move_shortcut", {"since_then": since_then})
         return batches
 
     # -- attempts
@@ -233,7 +242,7 @@ class Store:
 
     def send_elsewhere(self, batch_id: int, provider: ProviderName, model: str, endpoint: Endpoint) -> Batch:
         """A new realtime attempt, at another provider, with the job of a closed one."""
-        values = {"batch_id": batch_id, "provider": provider, "model": model, "endpoint": endpoint}
+        values: dict[str, Any] = {"batch_id": batch_id, "provider": provider, "model": model, "endpoint": endpoint}
         made = self._batches("send_elsewhere", **values)[0]
         self._run("move_members", {"batch_id": batch_id, "successor": made.id})
         return made
@@ -310,9 +319,11 @@ class Store:
         values = {"batch_id": batch.id, "sha256": sha256, "nonce": batch.fresh_nonce}
         return self._run("record_hash", values).fetchone() is not None
 
-    def record_upload(self, batch_id: int, input_file: str | None) -> Batch | None:
-        """None when the attempt is past its upload."""
-        return self._one_batch("record_upload", batch_id=batch_id, input_file=input_file)
+    def record_upload(self, batch: Batch, input_file: str | None) -> Batch | None:
+        """Write down where the input lies. None when another process moved the attempt on."""
+        return self._one_batch(
+            "record_upload", batch_id=batch.id, state=batch.state, epoch=batch.epoch, input_file=input_file
+        )
 
     def record_intent(self, batch: Batch) -> Batch | None:
         """From here on a create may have been sent. None when another process moved the attempt on.
@@ -327,20 +338,27 @@ class Store:
                 look_again_in=30,
             ) from None
 
-    def record_submission(self, batch_id: int, provider_batch_id: str) -> Batch | None:
-        """None when the attempt is closed or has an id already. Raises LookupError when another attempt has this id."""
+    def record_submission(
+        self, batch_id: int, provider_batch_id: str, created_at: datetime | None = None
+    ) -> Batch | None:
+        """Write down the provider's id, and when it created the batch (None: now), as far as that is after the intent.
+
+        None when the attempt is closed or has an id already. Raises LookupError when another attempt has this id.
+        """
         try:
-            return self._one_batch("record_submission", batch_id=batch_id, provider_batch_id=provider_batch_id)
+            return self._one_batch(
+                "record_submission", batch_id=batch_id, provider_batch_id=provider_batch_id, created_at=created_at
+            )
         except psycopg.errors.UniqueViolation:
             raise LookupError(f"{provider_batch_id} belongs to another attempt.") from None
 
     def take_over(self, batch: Batch) -> Batch | None:
         """Move the epoch on; None when somebody else did."""
-        return self._one_batch("take_over", batch_id=batch.id, epoch=batch.epoch)
+        return self._one_batch("take_over", batch_id=batch.id, state=batch.state, epoch=batch.epoch)
 
-    def record_throttled(self, batch: Batch, error: str) -> None:
-        """The provider did nothing and wants to be asked later."""
-        self._run("record_throttled", {"batch_id": batch.id, "epoch": batch.epoch, "error": error})
+    def record_throttled(self, batch: Batch, error: str) -> Batch | None:
+        """The provider did nothing and wants to be asked later. None when another process moved the attempt on."""
+        return self._one_batch("record_throttled", batch_id=batch.id, epoch=batch.epoch, error=error)
 
     def record_fence(self, batch: Batch) -> Batch | None:
         """The input is deleted; the first time counts."""
@@ -355,9 +373,11 @@ class Store:
         row = self._run(f"seconds_since_{event}", {"batch_id": batch_id}).fetchone()
         return float(row[0]) if row and row[0] is not None else 0.0
 
-    def close_attempt(self, batch: Batch, state: str, error: str) -> bool:
-        """Close an attempt that the provider never accepted; False when it has moved on."""
-        values = {"batch_id": batch.id, "epoch": batch.epoch, "state": state, "error": error}
+    def close_attempt(self, batch: Batch, state: Literal["refused", "abandoned"], error: str) -> bool:
+        """Close an attempt that the provider never accepted; False when it is not as ``batch`` says any more."""
+        values = {
+            "batch_id": batch.id, "state": batch.state, "epoch": batch.epoch, "closed_as": state, "error": error,
+        }  # fmt: skip
         return self._run("close_attempt", values).fetchone() is not None
 
     def close_failed(self, batch_id: int, status: str, error: str) -> None:
@@ -370,9 +390,11 @@ class Store:
         self._run("move_members", {"batch_id": batch_id, "successor": made.id})
         return made
 
-    def free_members(self, batch_id: int, *, counts_as_attempt: bool) -> None:
-        """Put the members back into the queue; nothing was paid."""
-        self._run("free_members", {"batch_id": batch_id, "uncounted": 0 if counts_as_attempt else 1})
+    def free_members(self, batch_id: int, job_ids: Sequence[int] | None = None, *, counts_as_attempt: bool) -> None:
+        """Put all, or the given, members of a closed attempt back into the queue; nothing was paid."""
+        jobs = None if job_ids is None else list(job_ids)
+        uncounted = 0 if counts_as_attempt else 1
+        self._run("free_members", {"batch_id": batch_id, "job_ids": jobs, "uncounted": uncounted})
 
     def dismiss_members(
         self,
@@ -386,9 +408,10 @@ class Store:
         jobs = None if job_ids is None else list(job_ids)
         self._run("dismiss_members", {"batch_id": batch_id, "reason": reason, "job_ids": jobs, "state": state})
 
-    def insert_duplicate(self, batch_id: int, provider_batch_id: str) -> None:
+    def insert_duplicate(self, batch_id: int, provider_batch_id: str, created_at: datetime | None) -> None:
         """A provider batch besides the one that an attempt uses; nothing happens when the ledger knows it already."""
-        self._run("insert_duplicate", {"batch_id": batch_id, "provider_batch_id": provider_batch_id})
+        values = {"batch_id": batch_id, "provider_batch_id": provider_batch_id, "created_at": created_at}
+        self._run("insert_duplicate", values)
 
     # -- decisions
 
@@ -476,21 +499,32 @@ class Store:
         values = {"batch_id": batch_id, "job_ids": list(job_ids), "billed": billed, "error": error}
         self._run("insert_missing", values, file="load")
 
-    def finish_jobs(self, batch_id: int, again: Mapping[int, int]) -> None:
-        """Queue the jobs ``again`` (with how many attempts they may have in all); close the others of the batch."""
-        values = {"batch_id": batch_id, "job_ids": list(again), "allowed": list(again.values())}
-        self._run("requeue", values, file="load")
-        self._run("close_jobs", {"batch_id": batch_id}, file="load")
-
     def close_loaded(
-        self, batch_id: int, *, status: str, ended_at: datetime | None, price_source: str | None, error: str | None
+        self,
+        batch_id: int,
+        again: Mapping[int, int],
+        *,
+        status: str,
+        ended_at: datetime | None,
+        price_source: str | None,
+        error: str | None,
     ) -> None:
-        """Mark the attempt as loaded and roll its figures up."""
+        """Close an attempt with the results that were written, and roll its figures up.
+
+        The jobs ``again`` go back into the queue, as far as they have had fewer attempts than this says; the others end.
+        """
         values = {
             "batch_id": batch_id, "status": status, "ended_at": ended_at, "price_source": price_source, "error": error,
         }  # fmt: skip
         self._run("close_loaded", values, file="load")
+        values = {"batch_id": batch_id, "job_ids": list(again), "allowed": list(again.values())}
+        self._run("requeue", values, file="load")
+        self._run("close_jobs", {"batch_id": batch_id}, file="load")
         self._run("roll_up", {"batch_id": batch_id}, file="load")
+
+    def date_submission(self, batch_id: int, created_at: datetime | None) -> Batch:
+        """Date a batch that its provider has by its creation there; return it as it stands then."""
+        return self._batches("date_submission", file="load", batch_id=batch_id, created_at=created_at)[0]
 
     def disown(self, batch: Batch, owner: int | None, error: str) -> None:
         """Take a wrongly adopted provider batch away from an attempt, which is held until its own is found.

@@ -50,7 +50,7 @@ def reset(place: Place) -> None:
             " nightbatch.result, nightbatch.reject, nightbatch_report.batch_rollup, nightbatch_report.label_rollup,"
             " public.queue, public.answer CASCADE"
         )
-        database.execute("UPDATE nightbatch.gathered SET up_to = 0")
+        database.execute("UPDATE nightbatch.gathered SET seen_before = '0'")
         database.execute("CHECKPOINT")
 
 

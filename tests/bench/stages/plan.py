@@ -44,7 +44,7 @@ def insert(place: Place, job_type: str, text: object) -> None:
 def reset(place: Place) -> None:
     with psycopg.connect(place.dsn, autocommit=True) as database:
         database.execute("TRUNCATE nightbatch.run, nightbatch.batch, nightbatch.batch_job, nightbatch.open_job CASCADE")
-        database.execute("UPDATE nightbatch.gathered SET up_to = 0")
+        database.execute("UPDATE nightbatch.gathered SET seen_before = '0'")
         database.execute("CHECKPOINT")
 
 

@@ -24,7 +24,7 @@ ORDER BY planned_at DESC LIMIT 1;
 WITH waiting AS (
     SELECT j.provider, greatest(j.created_at, j.not_before) AS due
     FROM nightbatch.job AS j
-    WHERE j.id > (SELECT up_to FROM nightbatch.gathered)
+    WHERE j.inserted_by >= nightbatch.seen_before()
         AND j.created_at < now() - make_interval(secs => %(seconds)s)
         AND NOT EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.job_id = j.id)
         AND NOT EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = j.id)
@@ -36,7 +36,7 @@ WITH waiting AS (
     LEFT JOIN LATERAL (
         SELECT greatest(r.finished_at, (SELECT max(d.decided_at) FROM nightbatch.decision AS d
             WHERE d.batch_id = r.batch_id AND d.choice = 'retry')) AS since
-        FROM nightbatch.result AS r WHERE r.job_id = o.job_id ORDER BY r.batch_id DESC LIMIT 1
+        FROM nightbatch.result AS r WHERE r.job_id = o.job_id ORDER BY r.finished_at DESC LIMIT 1
     ) AS again ON true
     WHERE o.batch_id IS NULL AND j.created_at < now() - make_interval(secs => %(seconds)s)
 )

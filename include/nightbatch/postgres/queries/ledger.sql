@@ -5,9 +5,6 @@ SELECT pg_advisory_xact_lock(hashtext('nightbatch.plan'));
 INSERT INTO nightbatch.run (id, queued_before, params) VALUES (%(run_id)s, %(queued_before)s, %(params)s::jsonb)
 ON CONFLICT (id) DO NOTHING RETURNING id;
 
--- settled_job_id: before the snapshot that gathers, so that the gathering sees everything up to it
-SELECT nightbatch.settled_job_id();
-
 -- plan_in_memory: a plan sorts and joins all that is queued; there is only one at a time
 SELECT set_config('work_mem', '64MB', true) WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB');
 
@@ -19,12 +16,22 @@ SELECT set_config(name, 'off', true) FROM unnest('{enable_nestloop, jit}'::text[
 -- by_any_way: as Postgres likes it
 SELECT set_config(name, NULL, true) FROM unnest('{enable_nestloop, jit}'::text[]) AS name;
 
--- shortcut: every job up to this id has a row elsewhere
-SELECT up_to FROM nightbatch.gathered;
+-- shortcut: jobs that a transaction below `since` inserted have a row elsewhere; the next plan begins at `since_then`, for all that
+-- is below it is committed or gone before the gathering takes its snapshot. Numbers above `before` came with a dump from another
+-- cluster, whose jobs were known at once. The lowest and the highest of the new ids keep Postgres from reading all nights
+WITH place AS (
+    SELECT nightbatch.seen_before() AS since, pg_snapshot_xmin(pg_current_snapshot()) AS since_then,
+        pg_snapshot_xmax(pg_current_snapshot()) AS before
+)
+SELECT since::text, since_then::text, before::text, coalesce(min(id), 1), coalesce(max(id), 0)
+FROM place LEFT JOIN LATERAL (
+    SELECT id FROM nightbatch.job
+    WHERE inserted_by >= since AND (inserted_by < before OR since = '0'::xid8) OFFSET 0
+) AS fresh ON true
+GROUP BY since, since_then, before;
 
 -- gather: what this plan looks at; gone with the transaction. New jobs stand behind the shortcut and in no other table (which
--- are told of the shortcut too: they hold the jobs of all nights; as a range with an end, since without statistics Postgres
--- takes one without for a third of the table, and reads it whole); known ones wait in open_job without an attempt.
+-- are told the range of the new ids: they hold the jobs of all nights); known ones wait in open_job without an attempt.
 -- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's. A job is urgent when it may
 -- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it
 CREATE TEMPORARY TABLE candidate ON COMMIT DROP AS
@@ -49,6 +56,7 @@ SELECT
 FROM (
     SELECT job.*, false AS known FROM nightbatch.job
     WHERE job.id BETWEEN %(first)s AND %(last)s
+        AND job.inserted_by >= %(since)s::xid8 AND (job.inserted_by < %(before)s::xid8 OR %(since)s::xid8 = '0'::xid8)
         AND NOT EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.job_id = job.id AND o.job_id BETWEEN %(first)s AND %(last)s)
         AND NOT EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = job.id AND d.job_id BETWEEN %(first)s AND %(last)s)
         AND NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = job.id AND r.job_id BETWEEN %(first)s AND %(last)s)
@@ -145,11 +153,11 @@ FROM placed JOIN cut USING (kind, part) WHERE placed.known AND o.job_id = placed
 
 -- keep_waiting: jobs that this run leaves alone must be known before the shortcut may pass them
 INSERT INTO nightbatch.open_job (job_id)
-SELECT job_id FROM candidate WHERE NOT known AND NOT due AND job_id <= %(up_to)s
+SELECT job_id FROM candidate WHERE NOT known AND NOT due
 ON CONFLICT (job_id) DO NOTHING;
 
--- move_shortcut: never back
-UPDATE nightbatch.gathered SET up_to = %(up_to)s WHERE up_to < %(up_to)s;
+-- move_shortcut: by a plan alone, which holds the planning lock
+UPDATE nightbatch.gathered SET seen_before = %(since_then)s::xid8;
 
 -- run_batches: the attempts that a run planned; successors are found by following `replaces`
 SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND replaces IS NULL AND duplicate_of IS NULL ORDER BY id;
@@ -238,11 +246,11 @@ WITH back AS (
 )
 DELETE FROM nightbatch.batch_job AS m USING back WHERE m.batch_id = %(batch_id)s AND m.job_id = back.job_id;
 
--- count_members: after some have left
-UPDATE nightbatch.batch SET job_count = n FROM (
+-- count_members: after some have left; the attempt is locked
+UPDATE nightbatch.batch SET job_count = greatest(n, 1) FROM (
     SELECT count(*)::integer AS n FROM nightbatch.batch_job WHERE batch_id = %(batch_id)s
 ) AS members
-WHERE id = %(batch_id)s AND state = 'planned' AND n > 0 RETURNING n;
+WHERE id = %(batch_id)s AND state = 'planned' RETURNING n;
 
 -- bind_account: the account that an attempt belongs to is set once; another one never sends it
 UPDATE nightbatch.batch SET account_fingerprint = %(account)s
@@ -254,25 +262,27 @@ WHERE id = %(batch_id)s AND (payload_sha256 IS NULL OR payload_sha256 = %(sha256
 
 -- record_upload: free of charge, so a second upload may replace the first until the intent
 UPDATE nightbatch.batch SET state = 'uploaded', input_file = %(input_file)s, uploaded_at = now()
-WHERE id = %(batch_id)s AND state IN ('planned', 'uploaded') RETURNING *;
+WHERE id = %(batch_id)s AND state = %(state)s AND state IN ('planned', 'uploaded') AND epoch = %(epoch)s RETURNING *;
 
 -- record_intent: compare and swap; of two processes that want to send, one finds the epoch moved on
 UPDATE nightbatch.batch SET state = 'submitting', epoch = epoch + 1, intent_at = now(), fenced_at = NULL
 WHERE id = %(batch_id)s AND state = 'uploaded' AND epoch = %(epoch)s RETURNING *;
 
--- record_submission: first write wins, a paid batch's id is never replaced; the epoch does not matter while the row is open
+-- record_submission: first write wins, a paid batch's id is never replaced; the epoch does not matter while the row is open. It was
+-- submitted when the provider says that it was created, as far as that lies between the intent and now
 UPDATE nightbatch.batch
-SET provider_batch_id = %(provider_batch_id)s, state = 'submitted', submitted_at = coalesce(submitted_at, now()), error = NULL
+SET provider_batch_id = %(provider_batch_id)s, state = 'submitted', error = NULL,
+    submitted_at = greatest(intent_at, least(%(created_at)s, now()))
 WHERE id = %(batch_id)s AND provider_batch_id IS NULL AND intent_at IS NOT NULL AND state IN ('uploaded', 'submitting', 'held')
 RETURNING *;
 
 -- take_over: recovery moves the epoch on, so that whoever held the attempt can no longer close it
-UPDATE nightbatch.batch SET epoch = epoch + 1 WHERE id = %(batch_id)s AND epoch = %(epoch)s
+UPDATE nightbatch.batch SET epoch = epoch + 1 WHERE id = %(batch_id)s AND epoch = %(epoch)s AND state = %(state)s
 AND state IN ('submitting', 'held') RETURNING *;
 
 -- record_throttled: the provider said that it did nothing; the attempt may be sent again after a look
 UPDATE nightbatch.batch SET state = 'uploaded', error = %(error)s
-WHERE id = %(batch_id)s AND state = 'submitting' AND epoch = %(epoch)s RETURNING id;
+WHERE id = %(batch_id)s AND state = 'submitting' AND epoch = %(epoch)s RETURNING *;
 
 -- record_fence: the input is gone; from now on a create under way is refused
 UPDATE nightbatch.batch SET fenced_at = coalesce(fenced_at, now())
@@ -288,9 +298,10 @@ SELECT extract(epoch FROM now() - fenced_at)::double precision FROM nightbatch.b
 -- seconds_since_intent: by the database's clock
 SELECT extract(epoch FROM now() - intent_at)::double precision FROM nightbatch.batch WHERE id = %(batch_id)s;
 
--- close_attempt: an attempt that the provider never accepted; compare and swap on the epoch
-UPDATE nightbatch.batch SET state = %(state)s, closed_at = now(), error = %(error)s
-WHERE id = %(batch_id)s AND epoch = %(epoch)s AND closed_at IS NULL AND provider_batch_id IS NULL RETURNING id;
+-- close_attempt: an attempt that the provider never accepted; compare and swap on the state and the epoch it was decided on
+UPDATE nightbatch.batch SET state = %(closed_as)s, closed_at = now(), error = %(error)s
+WHERE id = %(batch_id)s AND epoch = %(epoch)s AND state = %(state)s AND closed_at IS NULL AND provider_batch_id IS NULL
+RETURNING id;
 
 -- close_failed: the provider took the batch and then ran none of it
 UPDATE nightbatch.batch SET state = 'refused', closed_at = now(), ended_at = coalesce(ended_at, now()), error = %(error)s,
@@ -315,8 +326,9 @@ WITH moved AS (
 )
 INSERT INTO nightbatch.batch_job (batch_id, job_id) SELECT %(successor)s, job_id FROM moved;
 
--- free_members: back into the queue; nothing was paid
-UPDATE nightbatch.open_job SET batch_id = NULL, attempts = attempts - %(uncounted)s WHERE batch_id = %(batch_id)s;
+-- free_members: all or some jobs of a closed attempt go back into the queue; nothing was paid
+UPDATE nightbatch.open_job SET batch_id = NULL, attempts = attempts - %(uncounted)s
+WHERE batch_id = %(batch_id)s AND (%(job_ids)s::bigint[] IS NULL OR job_id = ANY (%(job_ids)s));
 
 -- dismiss_members: all or some jobs of an attempt that was refused or dropped end here, with the reason
 WITH gone AS (
@@ -334,7 +346,7 @@ WITH made AS (
     INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, duplicate_of, state,
         account_fingerprint, payload_sha256, nonce, intent_at, submitted_at, provider_batch_id)
     SELECT run_id, provider, model, endpoint, part, job_count, id, 'submitted', account_fingerprint, payload_sha256, nonce,
-        intent_at, now(), %(provider_batch_id)s
+        intent_at, greatest(intent_at, least(%(created_at)s, now())), %(provider_batch_id)s
     FROM nightbatch.batch WHERE id = %(batch_id)s
     ON CONFLICT (provider, provider_batch_id) DO NOTHING
     RETURNING id

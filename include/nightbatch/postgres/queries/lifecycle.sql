@@ -174,7 +174,7 @@ WHERE m.batch_id = %(batch_id)s AND r.outcome NOT IN ('succeeded', 'duplicate') 
     AND NOT EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.job_id = m.job_id)
     AND NOT EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = m.job_id)
     AND NOT EXISTS (SELECT FROM nightbatch.result AS later JOIN nightbatch.batch AS l ON l.id = later.batch_id
-        WHERE later.job_id = m.job_id AND later.batch_id > m.batch_id AND l.duplicate_of IS NULL);
+        WHERE later.job_id = m.job_id AND later.finished_at > r.finished_at AND l.duplicate_of IS NULL);
 
 -- reopen: they are unfinished again, and it is known that a person wanted that
 WITH again AS (

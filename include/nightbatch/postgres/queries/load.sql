@@ -9,6 +9,11 @@ COPY nightbatch.embedding (job_id, position, batch_id, embedding) FROM STDIN;
 SELECT atttypid = to_regtype('public.vector') FROM pg_attribute
 WHERE attrelid = 'nightbatch.embedding'::regclass AND attname = 'embedding';
 
+-- date_submission: when the provider says that it created the batch, as far as that lies between the intent and the time at which
+-- its id was written down. An adopted batch is older than that time by as much as it took to find it
+UPDATE nightbatch.batch SET submitted_at = greatest(intent_at, least(%(created_at)s, submitted_at))
+WHERE id = %(batch_id)s AND state = 'submitted' RETURNING *;
+
 -- disown: the batch was somebody else's; its id is free for its owner, before this attempt is held (see hold_disowned)
 UPDATE nightbatch.batch SET state = 'uploaded', provider_batch_id = NULL, submitted_at = NULL, error = %(error)s
 WHERE id = %(batch_id)s AND state = 'submitted' RETURNING id;
@@ -40,7 +45,7 @@ DELETE FROM nightbatch.open_job AS o USING nightbatch.batch_job AS m
 WHERE m.batch_id = %(batch_id)s AND o.job_id = m.job_id AND o.batch_id = m.batch_id;
 
 -- close_loaded: together with the results, or not at all
-UPDATE nightbatch.batch SET state = 'loaded', closed_at = now(), ended_at = coalesce(%(ended_at)s, ended_at, now()),
+UPDATE nightbatch.batch SET state = 'loaded', closed_at = now(), ended_at = greatest(submitted_at, coalesce(%(ended_at)s, ended_at, now())),
     provider_status = %(status)s, price_source = %(price_source)s, error = %(error)s
 WHERE id = %(batch_id)s AND state = 'submitted' RETURNING id;
 
