@@ -126,8 +126,8 @@ CREATE FUNCTION nightbatch.enforce_transition() RETURNS trigger
 DECLARE
     intends boolean := NEW.state = 'submitting' AND OLD.state <> 'submitting';
     wrong text := CASE
-        WHEN (NEW.id, NEW.run_id, NEW.provider, NEW.model, NEW.endpoint, NEW.part, NEW.tag, NEW.mode, NEW.planned_at)
-                <> (OLD.id, OLD.run_id, OLD.provider, OLD.model, OLD.endpoint, OLD.part, OLD.tag, OLD.mode, OLD.planned_at)
+        WHEN (NEW.id, NEW.run_id, NEW.provider, NEW.model, NEW.endpoint, NEW.part, NEW.tag, NEW.mode)
+                <> (OLD.id, OLD.run_id, OLD.provider, OLD.model, OLD.endpoint, OLD.part, OLD.tag, OLD.mode)
             OR NEW.replaces IS DISTINCT FROM OLD.replaces OR NEW.duplicate_of IS DISTINCT FROM OLD.duplicate_of
             THEN 'what it is never changes'
         WHEN NEW.state <> OLD.state AND OLD.state || ' ' || NEW.state <> ALL (ARRAY[
@@ -139,9 +139,8 @@ DECLARE
             THEN format('it does not go from %s to %s', OLD.state, NEW.state)
         WHEN NEW.epoch < OLD.epoch THEN 'its epoch only grows'
         WHEN intends AND NEW.epoch <> OLD.epoch + 1 THEN 'an intent moves its epoch on'
-        WHEN NEW.intent_at IS DISTINCT FROM OLD.intent_at AND NOT intends THEN 'only an intent sets its time'
-        WHEN OLD.fenced_at IS NOT NULL AND NEW.fenced_at IS DISTINCT FROM OLD.fenced_at AND NOT intends
-            THEN 'only an intent takes its fence away'
+        WHEN (NEW.intent_at IS NULL) <> (OLD.intent_at IS NULL) AND NOT intends THEN 'only an intent says that it was intended'
+        WHEN OLD.fenced_at IS NOT NULL AND NEW.fenced_at IS NULL AND NOT intends THEN 'only an intent takes its fence away'
         WHEN OLD.payload_sha256 IS NOT NULL
                 AND (NEW.payload_sha256 IS DISTINCT FROM OLD.payload_sha256 OR NEW.nonce IS DISTINCT FROM OLD.nonce)
             THEN 'its requests are fixed once'
@@ -151,7 +150,6 @@ DECLARE
         WHEN OLD.provider_batch_id IS NOT NULL AND NEW.provider_batch_id IS DISTINCT FROM OLD.provider_batch_id
                 AND NOT (OLD.state = 'submitted' AND NEW.state = 'uploaded' AND NEW.provider_batch_id IS NULL)
             THEN 'the provider''s id of it is never replaced'
-        WHEN OLD.closed_at IS NOT NULL AND NEW.closed_at IS DISTINCT FROM OLD.closed_at THEN 'it is closed once'
     END;
 BEGIN
     IF wrong IS NOT NULL THEN
