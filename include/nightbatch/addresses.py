@@ -52,9 +52,18 @@ def check_base_url(url: str, allowed: Collection[str]) -> None:
     The provider's own hosts and allowed ones are not looked up. Raises `Transient` for a name that cannot be resolved.
     """
     host, port = _parts(url)
-    official = any(host == own or host.endswith(f".{own}") for own in _OFFICIAL)
-    if not official and host not in allowed:
+    if not _is_official(host) and host not in allowed:
         connectable(host, port, allowed)
+
+
+def is_own_host(url: str) -> bool:
+    """Whether a URL leads to the provider itself: nobody on the way can answer in its place, as a gateway would."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" and _is_official(_plain(parts.hostname or ""))
+
+
+def _is_official(host: str) -> bool:
+    return any(host == own or host.endswith(f".{own}") for own in _OFFICIAL)
 
 
 def connectable(host: str, port: int, allowed: Collection[str]) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 
-from nightbatch.errors import Rejected, SubmissionInDoubt
+from nightbatch.errors import Refused, SubmissionInDoubt
 from nightbatch.ledger import Batch
 from nightbatch.models import FoundBatch, ResultLine, parse_custom_id
 from nightbatch.postgres.store import Store
@@ -92,7 +92,7 @@ def _proven(provider: BatchProvider, batch: Batch, candidate: FoundBatch) -> Fou
         return candidate
     if asyncio.run(provider.get_state(candidate.provider_batch_id)).phase != "ended":
         return candidate
-    with suppress(Rejected):  # results that are gone prove nothing either way
+    with suppress(Refused):  # results that are gone prove nothing either way
         for line in provider.iter_results(candidate.provider_batch_id):
             if isinstance(line, ResultLine):
                 ids = parse_custom_id(line.custom_id)

@@ -42,17 +42,37 @@ class Transient(ProviderError):
 
 
 class Unreachable(Transient):
-    """No connection came about: nothing was sent."""
+    """Not sent: it failed before the first byte of the request, so nothing was done and nothing was billed.
+
+    No connection came about, TLS failed, or the request could not even be built.
+    """
 
 
 class Throttled(Transient):
-    """429 in the provider's own words: nothing was done, and it may be asked again after ``retry_after`` seconds."""
+    """In the provider's own words nothing was done, and it may be asked again after ``retry_after`` seconds."""
 
 
-class Rejected(ProviderError):
-    """A definite refusal (400, 404, 413, 422): the same request would be refused again.
+class Refused(ProviderError):
+    """The provider says in its own error envelope that it did not do this, and not for what fault.
 
-    ``requests`` are the places (0 is the first) of the requests that a create was refused for, where the provider says so.
+    Nothing was done and nothing billed. It says nothing against the jobs: they stay, a person is told, and tries are
+    bounded. ``status`` 413: the whole body is too large for whoever stands in front, so less of it may go.
+    """
+
+
+class Absent(Refused):
+    """404 or 410 for something that was asked for by its id: a batch, a file, results, the input of a create."""
+
+
+class NotNamed(Absent):
+    """An ended batch whose provider does not name its results: not yet, or not any more."""
+
+
+class Rejected(Refused):
+    """A fault of a request's content: the same request would be refused again, by whatever account and address.
+
+    ``requests`` are the places (0 is the first) of the requests that a create was refused for, where the provider names
+    them. None are named where all of the batch share the fault, like a model that does not exist.
     """
 
     def __init__(self, message: str, *, status: int | None = None, requests: tuple[int, ...] = ()) -> None:
@@ -60,12 +80,12 @@ class Rejected(ProviderError):
         self.requests = requests
 
 
-class NotNamed(Rejected):
-    """An ended batch whose provider does not name its results: not yet, or not any more."""
-
-
 class AccountRefused(ProviderError):
-    """401, 402, 403 or an exhausted quota: nothing more can be sent with this key until a person acts."""
+    """Trouble of the account or of the way to it: nothing more can be sent through it until a person acts.
+
+    401, 402, 403, an exhausted quota, a spend limit, a region that is not served, or a base URL behind which there is no
+    such API. Nothing was done and nothing billed; the jobs stay.
+    """
 
 
 class SubmissionInDoubt(NightbatchError):

@@ -11,16 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from nightbatch import budgets, cache, doubt, estimating, loading, media, planning, troubles
-from nightbatch.errors import (
-    AccountRefused,
-    NightbatchError,
-    Rejected,
-    SubmissionInDoubt,
-    Throttled,
-    Transient,
-    Unreachable,
-)
+from nightbatch import budgets, cache, certainty, doubt, estimating, loading, media, planning, troubles
+from nightbatch.errors import NightbatchError, Rejected, SubmissionInDoubt
 from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.ledger import Batch, JobRow, RunParams
@@ -129,13 +121,8 @@ def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings
 
 
 def _nothing_was_done(error: Exception) -> bool:
-    """Whether a call was certainly not answered, and so not billed.
-
-    After 503 and 529 ("overloaded") a create is in doubt all the same, since it can be looked for. A realtime call cannot,
-    and providers charge for answers only.
-    """
-    overloaded = isinstance(error, Transient) and error.status in (503, 529)
-    return overloaded or isinstance(error, Throttled | AccountRefused | Unreachable)
+    """Whether a call was certainly not answered, and so not billed."""
+    return certainty.of(error) != "in_doubt"
 
 
 def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes) -> Batch:

@@ -14,7 +14,7 @@ from typing import IO, Any
 import orjson
 
 from nightbatch import governor, media
-from nightbatch.errors import NotNamed, ReconciliationError, Rejected, Transient
+from nightbatch.errors import Absent, NotNamed, ReconciliationError, Transient
 from nightbatch.job_types.base import JobType, Misfit
 from nightbatch.ledger import Batch, Loaded
 from nightbatch.models import Answer, Outcome, ProviderState, RequestId, ResultLine, UnreadableLine, parse_custom_id
@@ -56,11 +56,11 @@ def load_batch(store: Store, provider: BatchProvider, types: Types, batch_id: in
             all_read = _load(store, provider, types, batch, state, _copy_one_by_one)
     except _NotOurs as other:
         _disown(store, batch, other.owner)
-    except Rejected as error:
+    except Absent as error:
         lately = _ended_lately(store, batch, state)
         if lately and isinstance(error, NotNamed):
             raise Transient(f"Batch {batch_id}: its results are not there yet ({error}).") from error
-        if lately or error.status not in (404, 410):
+        if lately:
             raise
         give_results_up(store, batch_id, f"{batch.provider} does not keep its results any more ({error}).", state)
         return _figures(store, batch_id)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from nightbatch import doubt, loading, retention, troubles
 from nightbatch.decisions import release as release  # temporary
-from nightbatch.errors import AccountRefused, ConfigurationError, NightbatchError, Rejected
+from nightbatch.errors import Absent, AccountRefused, ConfigurationError, NightbatchError
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch
 from nightbatch.models import ProviderName
@@ -125,9 +125,7 @@ def _recover_submitted(
     with account_told(store, provider):
         try:
             state = asyncio.run(provider.get_state(batch.provider_batch_id))
-        except Rejected as error:
-            if error.status != 404:
-                raise
+        except Absent as error:
             return _unknown_batch(store, batch, error)
         store.resolve_alert("unknown_batch", str(batch.id))
         if state.phase != "running":
@@ -163,7 +161,7 @@ def _of_the_same_account(store: Store, provider_for: ProviderFor, batch: Batch) 
     raise ConfigurationError(message)
 
 
-def _unknown_batch(store: Store, batch: Batch, error: Rejected) -> str:
+def _unknown_batch(store: Store, batch: Batch, error: Absent) -> str:
     """It was accepted once, so it may have been billed: it is never sent again."""
     message = (
         f"Batch {batch.id}: {batch.provider} does not know {batch.provider_batch_id} any more ({error}). Was it deleted"

@@ -14,9 +14,11 @@ from typing import IO
 
 from nightbatch import budgets, cache, doubt, estimating, governor, media, planning, recovery
 from nightbatch.errors import (
+    Absent,
     AccountRefused,
     ConfigurationError,
     ReconciliationError,
+    Refused,
     Rejected,
     SubmissionInDoubt,
     Throttled,
@@ -119,7 +121,7 @@ def _send(store: Store, provider: BatchProvider, types: Types, settings: Setting
             return _latest(store, store.batch(batch.id))
         try:
             ready = _upload(store, provider, batch, rendered.path)
-        except Rejected as error:
+        except Refused as error:
             return _refused(store, batch, error, rendered.job_ids)
         if ready.epoch and (adopted := doubt.look(store, provider, ready)):
             return adopted
@@ -276,7 +278,7 @@ def _create(store: Store, provider: BatchProvider, batch: Batch, rendered: _Rend
         ):
             return smaller
         raise
-    except Rejected as error:
+    except Refused as error:
         return _refused(store, intent, error, rendered.job_ids)
     except Exception as error:
         raise SubmissionInDoubt(
@@ -299,23 +301,28 @@ def record_id(store: Store, batch: Batch, provider_batch_id: str) -> Batch:
     raise ReconciliationError(doubt.record_duplicate(store, current, found))
 
 
-def _refused(store: Store, batch: Batch, error: Rejected, job_ids: list[int]) -> Batch | None:
+def _refused(store: Store, batch: Batch, error: Refused, job_ids: list[int]) -> Batch | None:
     """A definite refusal: the jobs at fault end with the reason, the others go on in a successor."""
     reason = f"{batch.provider} refused the batch: {error}"
     with store.transaction():
         if not store.close_attempt(batch, "refused", str(error)):
             return _latest(store, store.batch(batch.id))
-        if error.status == 404 and batch.epoch > 1:
+        if isinstance(error, Absent) and batch.epoch > 1:
             # It waited after a 429, and its input may have expired meanwhile: a new attempt uploads it again.
             return store.insert_successor(batch.id)
-        at_fault = [job_ids[place] for place in error.requests if place < len(job_ids)]
+        at_fault = [job_ids[place] for place in getattr(error, "requests", ()) if place < len(job_ids)]
         if error.status == 413 and batch.job_count > 1:
             # Too large as a whole: half of it goes with the next run.
             store.free_members(batch.id, job_ids[len(job_ids) // 2 :], counts_as_attempt=False)
         elif at_fault and len(at_fault) < batch.job_count:
             store.dismiss_members(batch.id, reason, at_fault)
-        else:
+        elif isinstance(error, Rejected) or (error.status == 413 and batch.job_count == 1):
             store.dismiss_members(batch.id, reason)
+            return None
+        else:
+            store.free_members(batch.id, counts_as_attempt=True)
+            message = f"{reason}. It names no job that is at fault, so its {batch.job_count} jobs are queued again."
+            store.raise_alert("batch_refused", batch.provider, message)
             return None
         return store.insert_successor(batch.id)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from nightbatch.errors import AccountRefused, Rejected, Throttled, Transient
+from nightbatch.errors import Absent, AccountRefused, Rejected, Throttled, Transient
 from nightbatch.models import Prompt, ProviderName, UnreadableLine, Usage
 from nightbatch.providers.anthropic import _create_body
 from tests.providers.bodies import SCHEMA, ended, error_body
@@ -215,7 +215,7 @@ def test_every_status_has_its_phase_and_counts_only_at_the_end(wire: Wire, statu
 @pytest.mark.fault(35)
 def test_archived_results_are_gone_and_results_to_come_are_not(wire: Wire) -> None:
     wire.server.say(Reply(batch(archived_at=NOW.isoformat(), results_url=None)))
-    with pytest.raises(Rejected, match="archived") as caught:
+    with pytest.raises(Absent, match="archived") as caught:
         list(wire.provider.iter_results("msgbatch_1"))
     assert caught.value.status == 410
     wire.server.say(Reply(batch(processing_status="in_progress", results_url=None)))
@@ -225,6 +225,6 @@ def test_archived_results_are_gone_and_results_to_come_are_not(wire: Wire) -> No
 
 @pytest.mark.fault(35)
 def test_results_that_are_not_found_are_gone_though_nothing_says_archived(wire: Wire) -> None:
-    with pytest.raises(Rejected, match="not keep") as caught:
+    with pytest.raises(Absent, match="not keep") as caught:
         wire.results(Reply(error_body("anthropic", 404, "no longer available", "not_found_error"), 404))
     assert caught.value.status == 410

@@ -12,7 +12,7 @@ import pytest
 from google import genai
 from google.genai import types
 
-from nightbatch.errors import AccountRefused, Rejected, Throttled, Transient
+from nightbatch.errors import Absent, AccountRefused, Refused, Rejected, Throttled, Transient
 from nightbatch.models import EmbeddingInput, Prompt, ProviderName, UnreadableLine, Usage
 from nightbatch.providers.gemini import GeminiBatches
 from tests.providers.bodies import SCHEMA, error_body
@@ -232,7 +232,7 @@ def test_an_upload_that_is_repeated_makes_a_file_of_another_name(lab: Lab) -> No
     assert file.mime_type == "jsonl"
 
 
-@pytest.mark.parametrize(("state", "error"), [("ACTIVE", None), ("FAILED", Rejected), ("PROCESSING", Transient)])
+@pytest.mark.parametrize(("state", "error"), [("ACTIVE", None), ("FAILED", Refused), ("PROCESSING", Transient)])
 def test_a_file_is_used_when_it_is_active(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, state: str, error: type[Exception] | None
 ) -> None:
@@ -305,12 +305,12 @@ def test_a_file_that_may_not_exist_is_not_there(wire: Wire) -> None:
     wire.server.say(gone())
     wire.provider.fence(submission)
     error = wire.submit(gone())
-    assert (type(error), error.status) == (Rejected, 404)
+    assert (type(error), error.status) == (Absent, 404)
 
 
 @pytest.mark.fault(35)
 def test_results_that_may_not_exist_are_gone(wire: Wire) -> None:
-    with pytest.raises(Rejected, match="not keep") as caught:
+    with pytest.raises(Absent, match="not keep") as caught:
         wire.results(gone())
     assert caught.value.status == 410
 
@@ -319,7 +319,7 @@ def test_results_that_may_not_exist_are_gone(wire: Wire) -> None:
 @pytest.mark.parametrize("state", ["SUCCEEDED", "PARTIALLY_SUCCEEDED"])
 def test_results_that_are_not_named_are_gone(wire: Wire, state: str) -> None:
     wire.server.say(Reply(operation(f"BATCH_STATE_{state}", done=True)))
-    with pytest.raises(Rejected, match="any more") as caught:
+    with pytest.raises(Absent, match="any more") as caught:
         list(wire.provider.iter_results("batches/1"))
     assert caught.value.status == 410
 

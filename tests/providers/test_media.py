@@ -15,7 +15,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
-from nightbatch.errors import AccountRefused, Rejected, Transient
+from nightbatch.errors import AccountRefused, Refused, Rejected, Transient
 from nightbatch.job_types import job_types
 from nightbatch.models import PROVIDERS, Endpoint, Media, Prompt, ProviderName
 from nightbatch.provider import BatchProvider, MediaUploads
@@ -173,7 +173,7 @@ def test_a_reference_to_a_file_that_is_gone_is_not_billed_and_worth_another_try(
 
 @pytest.mark.parametrize("name", ["gemini"])
 def test_what_is_not_known_is_never_taken_for_gone(wire: Wire) -> None:
-    for status, kind in ((500, Transient), (401, AccountRefused), (429, Transient), (400, Rejected)):
+    for status, kind in ((500, Transient), (401, AccountRefused), (429, Transient), (400, Refused)):
         wire.server.say(Reply({"error": {"code": status, "message": "no", "status": "X"}}, status=status))
         with pytest.raises(kind):
             uploads(wire.provider).has_media("files/a")

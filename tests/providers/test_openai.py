@@ -14,7 +14,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
-from nightbatch.errors import AccountRefused, Rejected, Transient
+from nightbatch.errors import Absent, AccountRefused, Rejected, Transient
 from nightbatch.models import EmbeddingInput, Prompt, ProviderName, Request, UnreadableLine, Usage
 from tests.providers.bodies import MODELS, SCHEMA, ended, expired_line, list_of, result_line
 from tests.providers.lab import Lab, readable, texts
@@ -180,7 +180,7 @@ def test_a_blank_error_file_is_no_file(lab: Lab) -> None:
 def test_successes_without_a_file_are_gone(wire: Wire, status: str) -> None:
     counts = {"total": 2, "completed": 1, "failed": 1}
     wire.server.say(Reply(BATCH | {"status": status, "error_file_id": "file-e", "request_counts": counts}))
-    with pytest.raises(Rejected, match="any more") as caught:
+    with pytest.raises(Absent, match="any more") as caught:
         list(wire.provider.iter_results("batches/1"))
     assert caught.value.status == 410
 
@@ -189,7 +189,7 @@ def test_successes_without_a_file_are_gone(wire: Wire, status: str) -> None:
 @pytest.mark.parametrize("status", [404, 410])
 def test_a_file_past_its_retention_is_gone(wire: Wire, status: int) -> None:
     missing = {"error": {"message": "No such File object: file-o", "type": "invalid_request_error", "code": None}}
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(Absent) as caught:
         wire.results(Reply(missing, status))
     assert caught.value.status == 410
 

@@ -16,7 +16,7 @@ import pytest
 from nightbatch import fallback, recovery
 from nightbatch.job_types import job_types
 from nightbatch.job_types.creative_scoring import CreativeScoring
-from nightbatch.models import ProviderName
+from nightbatch.models import PROVIDERS, ProviderName
 from nightbatch.provider import BatchProvider
 from tests.use_cases.conftest import World
 
@@ -107,6 +107,14 @@ def test_a_job_that_a_batch_holds_is_never_asked_for_beside_it(world: World) -> 
     world.judge()
 
 
+@pytest.fixture
+def its_own_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The emulator's answers count as the provider's own, and not as those of a gateway in front of it."""
+    for name in PROVIDERS:
+        monkeypatch.setattr(f"nightbatch.providers.{name}.is_own_host", lambda url: True)
+
+
+@pytest.mark.usefixtures("its_own_host")
 def test_another_provider_answers_when_its_own_is_down(world: World) -> None:
     (job,) = urgent(world, "openai", fallback=None)
     world.emulator.fault("openai", "realtime", "refuse", status=503, times=5)
@@ -120,6 +128,7 @@ def test_another_provider_answers_when_its_own_is_down(world: World) -> None:
     ]
 
 
+@pytest.mark.usefixtures("its_own_host")
 def test_nobody_else_answers_where_the_type_does_not_allow_it(world: World) -> None:
     (job,) = urgent(world, "openai")
     world.emulator.fault("openai", "realtime", "refuse", status=503, times=1)
@@ -128,6 +137,19 @@ def test_nobody_else_answers_where_the_type_does_not_allow_it(world: World) -> N
     answer(world)
     assert world.states() == {job: "succeeded"}
     assert len(paid(world)) == 1
+
+
+@pytest.mark.fault(59)
+@pytest.mark.parametrize("status", [408, 409, 499, 502, 503, 504, 520, 529])
+def test_a_gateway_with_the_providers_words_is_not_believed_that_nothing_was_done(
+    world: World, provider: ProviderName, status: int
+) -> None:
+    (job,) = urgent(world, provider)
+    world.emulator.fault(provider, "realtime", "refuse", status=status, times=1)
+    (told,) = answer(world, creative_scoring=MayMove())
+    assert "may have been billed" in told
+    assert answer(world) == []
+    assert world.states() == {job: "failed"} and world.bill() == []
 
 
 @pytest.mark.parametrize("fault", ["lose_answer", "error_after"])
@@ -159,7 +181,7 @@ def test_the_full_price_is_budgeted_beforehand(world: World) -> None:
 
 def test_an_attempt_whose_account_changed_before_it_was_sent_begins_anew(world: World) -> None:
     (job,) = urgent(world, "openai")
-    world.emulator.fault("openai", "realtime", "refuse", status=503, times=1)
+    world.emulator.fault("openai", "realtime", "rate_limit", times=1)
     answer(world)
     world.account = f"{world.account}new"
     answer(world)

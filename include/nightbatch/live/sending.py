@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nightbatch.errors import AccountRefused, ConfigurationError, ProviderError, Rejected, Throttled
+from nightbatch.errors import AccountRefused, ConfigurationError, ProviderError, Refused, Throttled
 from nightbatch.live.desk import PROMPT, Desk
 from nightbatch.live.record import REQUESTS, Sent, Step, Words
 from nightbatch.live.reused_name import ask_gemini
@@ -116,7 +116,7 @@ def _create(desk: Desk, sent: Sent, path: Path) -> None:
     except (Throttled, AccountRefused):
         desk.record.batches.remove(sent)  # no batch exists, and nothing was learned
         raise
-    except Rejected as error:
+    except Refused as error:
         sent.refused = Words.of(error)
     except ProviderError as error:
         sent.unclear = Words.of(error)

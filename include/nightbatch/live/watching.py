@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from nightbatch.errors import ProviderError, Rejected
+from nightbatch.errors import ProviderError, Refused
 from nightbatch.live.desk import Desk
 from nightbatch.live.record import REQUESTS, Ended, Look, Sent, Words, shareable
 from nightbatch.models import ProviderState, ResultLine, Usage
@@ -85,7 +85,7 @@ def _cancel(desk: Desk, sent: Sent) -> None:
     assert sent.provider_batch_id
     try:
         desk.provider.cancel(sent.provider_batch_id)
-    except Rejected as error:
+    except Refused as error:
         sent.cancel_refused = Words.of(error)
     sent.cancelled_at = datetime.now(UTC)
     desk.session.save()
@@ -95,7 +95,7 @@ def _follow(desk: Desk, sent: Sent) -> None:
     assert sent.provider_batch_id
     try:
         state = asyncio.run(desk.provider.get_state(sent.provider_batch_id))
-    except Rejected as error:  # old batches vanish; their results then say why they cannot be read
+    except Refused as error:  # old batches vanish; their results then say why they cannot be read
         state = ProviderState(sent.provider_batch_id, "ended", "not known any more", error=str(error))
     sent.status = state.status
     if state.phase != "running":
@@ -117,7 +117,7 @@ def _ended(desk: Desk, sent: Sent, state: ProviderState) -> Ended:
             lines[line.outcome if isinstance(line, ResultLine) else "unreadable"] += 1
             if isinstance(line, ResultLine) and line.usage:
                 used.append(line.usage)
-    except Rejected as error:
+    except Refused as error:
         unread = Words.of(error)
     since = state.created_at or sent.answered_at or sent.intent_at or datetime.now(UTC)
     cost = _cost(desk, sent, used)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
-import httpx2
 import orjson
 from anthropic.types.messages import MessageBatch
 
 from nightbatch import planning
-from nightbatch.errors import Rejected, Transient
+from nightbatch.addresses import is_own_host
+from nightbatch.certainty import Call, Said
+from nightbatch.errors import Absent, Rejected, Transient
 from nightbatch.models import (
     EmbeddingInput,
     Endpoint,
@@ -44,18 +45,24 @@ from nightbatch.providers.wire import (
     lines,
     named,
     quiet,
+    refusal,
     require_fit,
     still_kept,
     tls,
-    translate,
-    unanswered,
+    translated,
+    watch,
     whole,
 )
 
 _SKEW = timedelta(minutes=2)  # between the database's clock and Anthropic's
 _REQUEST = re.compile(r"\brequests\.(\d+)\b")
-# A spend limit comes as a 400: https://docs.anthropic.com/en/api/errors
-_SPENT = ("credit balance", "spend limit", "usage limits", "billing")
+# Codes of trouble with the account, a limit that it set included: anthropic/types/shared/error_details.py of the SDK
+_ACCOUNT = re.compile("spend_limit|billing|billable|organization|cmek_|user_profile|credit|sandbox_egress|claude_code")
+# The same in words, as a 400 or a 429 without a code: https://docs.claude.com/en/api/errors
+_SPENT = (
+    *("credit balance", "spend limit", "spending limit", "usage limits", "billing"),
+    *("organization has been disabled", "organization is disabled", "on hold"),
+)
 _CHUNK = 1 << 20
 
 
@@ -70,7 +77,7 @@ class AnthropicBatches:
         self._client = anthropic.Anthropic(
             api_key=api_key,
             base_url=base_url,
-            http_client=anthropic.DefaultHttpxClient(timeout=TIMEOUT, verify=tls()),
+            http_client=anthropic.DefaultHttpxClient(timeout=TIMEOUT, verify=tls(), event_hooks={"request": [watch]}),
         )
         self._async = PerLoop(
             lambda: anthropic.AsyncAnthropic(
@@ -81,6 +88,7 @@ class AnthropicBatches:
                 ),
             )
         )
+        self._own_host = is_own_host(str(self._client.base_url))
         self.account = fingerprint(account, "anthropic", str(self._client.base_url), api_key)
 
     def limits(self, endpoint: Endpoint) -> Limits:
@@ -95,7 +103,7 @@ class AnthropicBatches:
     def submit(self, submission: Submission, path: Path) -> str:
         once = self._client.with_options(max_retries=0)
         length, body = _create_body(path)
-        with self._errors():
+        with self._errors("create"):
             batch = once.post(
                 "/v1/messages/batches",
                 cast_to=MessageBatch,
@@ -111,7 +119,7 @@ class AnthropicBatches:
         """Candidates by time and count; the list is newest first, and a page wholly from before the intent ends it."""
         since = (submission.intent_at or datetime(1970, 1, 2, tzinfo=UTC)) - _SKEW
         found = []
-        with self._errors():
+        with self._errors("list"):
             page = self._client.messages.batches.list(limit=1000)
             while True:
                 for batch in page.data:
@@ -132,7 +140,7 @@ class AnthropicBatches:
 
     async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
         found: dict[str, ProviderState] = {}
-        with self._errors():
+        with self._errors("list"):
             page = await self._async.client().messages.batches.list(limit=min(1000, 100 * pages))
             for left in reversed(range(pages)):
                 found |= {batch.id: _state(batch) for batch in page.data if batch.id in ids}
@@ -147,7 +155,7 @@ class AnthropicBatches:
         with self._errors():
             batch = self._client.messages.batches.retrieve(provider_batch_id)
             if batch.archived_at:
-                raise Rejected("Anthropic does not keep the results any more: they are archived.", status=410)
+                raise Absent("Anthropic does not keep the results any more: they are archived.", status=410)
         with still_kept(), self._errors():
             for line in lines(whole(partial(self._download, provider_batch_id)), known):
                 yield _read(line)
@@ -158,7 +166,7 @@ class AnthropicBatches:
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))
         once = self._client.with_options(max_retries=0)
-        with self._errors():
+        with self._errors("ask"):
             message = once.post(
                 "/v1/messages", body=line["params"], cast_to=object, options={"follow_redirects": False}
             )
@@ -172,31 +180,32 @@ class AnthropicBatches:
         """Results stay for 29 days; deleting a batch would also take it out of the list that proves what was sent."""
 
     def check(self) -> None:
-        with self._errors():
+        with self._errors("list"):
             self._client.messages.batches.list(limit=1)
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except anthropic.APIStatusError as error:
-            body = error.body if isinstance(error.body, dict) else {}
-            inner = body.get("error") if body.get("type") == "error" else None
-            inner = inner if isinstance(inner, dict) else {}
-            kind, message = inner.get("type"), str(inner.get("message") or "")
-            raise translate(
-                f"{kind}: {message}" if kind else None,
-                error.status_code,
-                error.response.headers,
-                secret=self._key,
-                account=error.status_code == 400 and any(word in message.lower() for word in _SPENT),
-                requests=tuple(int(place) for place in _REQUEST.findall(message)),
-            ) from None
-        except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-            raise unanswered("Anthropic", error) from None
-        except (anthropic.AnthropicError, ValueError, TypeError, KeyError, AttributeError) as error:
-            # Status 200 with something else in it, as from a login page on the way; or results that are not there yet.
-            raise Transient(f"Anthropic's answer could not be read: {type(error).__name__}") from None
+    def _errors(self, call: Call = "item") -> Iterator[None]:
+        with translated("Anthropic", call, anthropic.AnthropicError):
+            try:
+                yield
+            except anthropic.APIStatusError as error:
+                raise refusal(error.response, _said, call=call, own_host=self._own_host, secret=self._key) from None
+
+
+def _said(body: Any, _: int) -> Said | None:
+    """``{"type": "error", "error": {type, message, details?}, "request_id"?}``: https://docs.claude.com/en/api/errors"""
+    if body["type"] != "error" or not body.keys() <= {"type", "error", "request_id"}:
+        return None
+    error = body["error"]
+    kind, message = named(error["type"]), named(error["message"])
+    code = (error.get("details") or {}).get("error_code")
+    text = f"{kind}: {message}"
+    # Messages are read only where there is no code: the SDK's own advice.
+    if kind == "billing_error" or _ACCOUNT.search(code) if code else any(word in message.lower() for word in _SPENT):
+        return Said(text, "account")
+    if kind == "not_found_error" and message.startswith("model:"):
+        return Said(text, "content")
+    return Said(text, requests=tuple(int(place) for place in _REQUEST.findall(message)))
 
 
 def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
 import httpx2
 import orjson
 from google import genai
@@ -21,7 +20,9 @@ from google.genai import errors as genai_errors
 from google.genai import types
 
 from nightbatch import planning
-from nightbatch.errors import NotNamed, ProviderError, Rejected, Transient
+from nightbatch.addresses import is_own_host
+from nightbatch.certainty import Call, Said
+from nightbatch.errors import Absent, NotNamed, Refused, Rejected, Transient
 from nightbatch.models import (
     Counts,
     EmbeddingInput,
@@ -54,12 +55,13 @@ from nightbatch.providers.wire import (
     lines,
     named,
     quiet,
+    refusal,
     require_fit,
     still_kept,
     tls,
-    translate,
-    unanswered,
+    translated,
     wait_for_the_line,
+    watch,
     whole,
 )
 
@@ -75,6 +77,17 @@ _FILE_KEPT = timedelta(hours=48)  # https://ai.google.dev/gemini-api/docs/files
 _RUNNING = {"PENDING", "RUNNING", "QUEUED", "UPDATING", "PAUSED", "CANCELLING"}
 _WITH_RESULTS = {"SUCCEEDED", "PARTIALLY_SUCCEEDED"}
 _ENDED = {*_WITH_RESULTS, "CANCELLED", "EXPIRED"}
+# google.rpc.ErrorInfo: https://cloud.google.com/apis/design/errors#error_info
+_ACCOUNT_REASONS = {
+    "API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "API_KEY_IP_ADDRESS_BLOCKED", "BILLING_DISABLED", "SERVICE_DISABLED",
+    "CONSUMER_SUSPENDED", "CONSUMER_INVALID", "ACCOUNT_STATE_INVALID", "LOCATION_POLICY_VIOLATED",
+}  # fmt: skip
+_NO_CREDIT = ("spending cap", "spend cap", "prepay", "credits are depleted", "limit: 0")
+# "billing" stands in the 429 of every quota too
+_NOT_SERVED = (
+    *("api key not valid", "api key expired", "billing", "location is not supported", "not available in your country"),
+    *("region is not supported", "country is not supported"),
+)
 
 warnings.filterwarnings("ignore", category=genai_errors.ExperimentalWarning, message=r"batches\.create_embeddings")
 
@@ -100,7 +113,11 @@ class GeminiBatches:
                 base_url=root,
                 api_version=_VERSION,
                 timeout=_SDK_TIMEOUT_MS,
-                client_args={"verify": tls(), "follow_redirects": False},  # a redirect would send a create again
+                client_args={
+                    "verify": tls(),
+                    "follow_redirects": False,  # a redirect would send a create again
+                    "event_hooks": {"request": [watch]},
+                },
                 async_client_args={"verify": tls()},
                 retry_options=types.HttpRetryOptions(attempts=1),  # the first try included: a create is sent once
             ),
@@ -111,8 +128,9 @@ class GeminiBatches:
             "timeout": TIMEOUT,
             "verify": tls(),
         }
-        self._http = httpx2.Client(**raw, event_hooks={"request": [_keep_key_at_home(root)]})
+        self._http = httpx2.Client(**raw, event_hooks={"request": [_keep_key_at_home(root), watch]})
         self._async = PerLoop(lambda: httpx2.AsyncClient(**raw, limits=NO_IDLE_CONNECTIONS))
+        self._own_host = is_own_host(root)
         self.account = fingerprint(account, "gemini", root, api_key)
 
     def limits(self, endpoint: Endpoint) -> Limits:
@@ -127,15 +145,19 @@ class GeminiBatches:
         It costs nothing, and expires within two days if nobody uses it.
         """
         name = f"{submission.tag}-{secrets.token_hex(2)}"  # 40 characters, the most that Gemini takes
-        with self._errors():
-            file = self._upload(name, path)
-            return named(self._until_active(file, _ACTIVE_SECONDS).name)
+        with self._errors("upload"):
+            file = self._until_active(self._upload(name, path), _ACTIVE_SECONDS)
+            if file.state == types.FileState.FAILED:
+                raise Refused("Gemini could not process the uploaded file.")
+            return named(file.name)
 
     def upload_media(self, path: Path, mime_type: str, sha256: str) -> UploadedMedia:
         """Named by the content and four characters more, as `upload` does."""
         name = f"nbm-{sha256[:24]}-{secrets.token_hex(2)}"
-        with self._errors():
+        with self._errors("media"):
             file = self._until_active(self._upload(name, path, mime_type), _VIDEO_SECONDS)
+            if file.state == types.FileState.FAILED:
+                raise Rejected("Gemini could not process the uploaded file.")
             expires_at = file.expiration_time or datetime.now(UTC) + _FILE_KEPT
             return UploadedMedia(named(file.name), named(file.uri), expires_at)
 
@@ -143,9 +165,7 @@ class GeminiBatches:
         try:
             with self._errors():
                 return self._client.files.get(name=file_name).state == types.FileState.ACTIVE
-        except Rejected as error:
-            if error.status not in (404, 410):
-                raise
+        except Absent:
             return False
 
     def delete_media(self, file_name: str) -> None:
@@ -155,8 +175,8 @@ class GeminiBatches:
     def submit(self, submission: Submission, path: Path) -> str:
         name = submission.input_file
         if name is None:
-            raise Rejected("the input was never uploaded")
-        with self._errors():
+            raise Absent("the input was never uploaded")
+        with self._errors("create"):
             if submission.endpoint == "embeddings":
                 job = self._client.batches.create_embeddings(
                     model=submission.model,
@@ -204,7 +224,7 @@ class GeminiBatches:
         """Nothing says in which order batches are listed, so ``since`` ends nothing."""
         found: dict[str, ProviderState] = {}
         token = ""
-        with self._errors():
+        with self._errors("list"):
             for _ in range(pages):
                 asked = {"pageSize": "100", "pageToken": token}
                 page = _object(await self._async.client().get("batches", params=asked))
@@ -244,7 +264,7 @@ class GeminiBatches:
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))
         verb = "embedContent" if endpoint == "embeddings" else "generateContent"
-        with self._errors():
+        with self._errors("ask"):
             answer = _object(self._http.post(f"models/{model}:{verb}", json=line["request"]))
         return _read(orjson.dumps({"key": custom_id, "response": answer}))
 
@@ -255,7 +275,7 @@ class GeminiBatches:
     def delete_files(self, submission: Submission, provider_batch_id: str | None) -> None:
         """Only the input: Gemini refuses to delete the output, whose name is too long for it, and lets it expire."""
         if submission.input_file:
-            with suppress(Rejected), self._errors():  # what cannot be deleted expires
+            with suppress(Refused), self._errors():  # what cannot be deleted expires
                 self._client.files.delete(name=submission.input_file)
 
     def check(self) -> None:
@@ -337,25 +357,20 @@ class GeminiBatches:
                 raise Transient("Gemini is still processing the uploaded file.")
             time.sleep(1)
             file = self._client.files.get(name=file.name or "")
-        if file.state == types.FileState.FAILED:
-            raise Rejected("Gemini could not process the uploaded file.")
         return file
 
     def _get(self, path: str, **params: str) -> dict[str, Any]:
-        with self._errors():
+        with self._errors("list" if path == "batches" else "item"):
             return _object(self._http.get(path, params=params or None))
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except genai_errors.APIError as error:
-            raise _translated(error, self._key) from None
-        except (httpx2.HTTPError, httpx.HTTPError) as error:  # GOOGLE_GENAI_HTTP_CLIENT chooses the SDK's
-            raise unanswered("Gemini", error) from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            # Status 200 with something else in it, as from a login page on the way; or an upload that broke off.
-            raise Transient(f"Gemini's answer could not be read: {type(error).__name__}") from None
+    def _errors(self, call: Call = "item") -> Iterator[None]:
+        with translated("Gemini", call, genai_errors.APIError):
+            try:
+                yield
+            except genai_errors.APIError as error:
+                response: Any = error.response
+                raise refusal(response, _said, call=call, own_host=self._own_host, secret=self._key) from None
 
 
 def _keep_key_at_home(root: str) -> Callable[[httpx2.Request], None]:
@@ -369,29 +384,41 @@ def _keep_key_at_home(root: str) -> Callable[[httpx2.Request], None]:
     return check
 
 
-def _translated(error: genai_errors.APIError, key: str) -> ProviderError:
-    body = error.details.get("error") if isinstance(error.details, dict) else None
-    body = body if isinstance(body, dict) else {}
-    code, status, message = error.code, body.get("status"), str(body.get("message") or "")
-    if code == 400 and ("API key not valid" in message or "API key expired" in message):
-        code = 401
-    if code == 403 and "may not exist" in message:  # how Gemini says of a file that it is not there
-        code = 404
-    return translate(
-        f"{status}: {message}" if status else None,
-        code,
-        _retry_info(body) or getattr(error.response, "headers", {}),
-        secret=key,
-        # https://ai.google.dev/gemini-api/docs/troubleshooting: no free tier in the country, billing not enabled
-        account=status == "FAILED_PRECONDITION" and "billing" in message,
-    )
+def _said(body: Any, status: int) -> Said | None:
+    """``{"error": {code, message, status, details?}}``: https://cloud.google.com/apis/design/errors#http_mapping"""
+    error = body["error"]
+    if body.keys() != {"error"} or error["code"] != status:
+        return None
+    word, message = named(error["status"]), named(error["message"])
+    details = [detail for detail in error.get("details") or () if isinstance(detail, dict)]
+    fault: Literal["account", "content", "absent"] | None = None
+    if (status == 403 and "may not exist" in message) or (status == 404 and "models/" not in message):
+        fault = "absent"  # the first is how Gemini says of a file that it is not there
+    elif _is_the_account(word, message, details):
+        fault = "account"
+    elif status == 404:
+        fault = "content"
+    return Said(f"{word}: {message}", fault, retry_after=_retry_info(details))
 
 
-def _retry_info(body: dict[str, Any]) -> dict[str, str]:
+def _is_the_account(word: str, message: str, details: list[dict[str, Any]]) -> bool:
+    """Whether key, billing, spending cap or region are refused, at 400 and 429 too.
+
+    https://ai.google.dev/gemini-api/docs/troubleshooting, https://ai.google.dev/gemini-api/docs/billing
+    """
+    reasons = {detail.get("reason") for detail in details}
+    if not reasons.isdisjoint(_ACCOUNT_REASONS):
+        return True
+    words = _NO_CREDIT if word == "RESOURCE_EXHAUSTED" else (*_NO_CREDIT, *_NOT_SERVED)
+    return any(part in message.lower() for part in words)
+
+
+def _retry_info(details: list[dict[str, Any]]) -> float | None:
     """The wait that Gemini asks for stands in its body, as "37s" (google.rpc.RetryInfo)."""
-    details = [detail for detail in body.get("details") or () if isinstance(detail, dict)]
-    waits = [str(detail["retryDelay"]).removesuffix("s") for detail in details if "retryDelay" in detail]
-    return {"retry-after": waits[0]} if waits else {}
+    for detail in details:
+        with suppress(KeyError, ValueError):
+            return min(max(float(str(detail["retryDelay"]).removesuffix("s")), 0.0), 86_400.0)
+    return None
 
 
 def _object(response: httpx2.Response) -> dict[str, Any]:
@@ -403,7 +430,9 @@ def _object(response: httpx2.Response) -> dict[str, Any]:
 
 
 def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
-    """The model stands in the create's URL."""
+    """The model stands in the create's URL, where the SDK refuses some names."""
+    if not model.isprintable() or any(part in model for part in ("..", "?", "&", "#")):
+        raise Rejected(f"{model[:60]!r} is no name of a model")
     require_fit(endpoint, request)
     return {"key": custom_id, "request": _request_body(request)}
 

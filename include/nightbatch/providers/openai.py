@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx2
 import openai
 import orjson
 from openai.types import Batch
 
 from nightbatch import planning
-from nightbatch.errors import NotNamed, Rejected, Transient
+from nightbatch.addresses import is_own_host
+from nightbatch.certainty import Call, Said
+from nightbatch.errors import Absent, NotNamed, Refused, Rejected, Transient
 from nightbatch.models import (
     EmbeddingInput,
     Endpoint,
@@ -45,12 +46,13 @@ from nightbatch.providers.wire import (
     lines,
     named,
     quiet,
+    refusal,
     require_fit,
     still_kept,
     tls,
-    translate,
-    unanswered,
+    translated,
     usage,
+    watch,
     whole,
 )
 
@@ -64,8 +66,11 @@ _RUNNING = {"validating", "in_progress", "finalizing", "cancelling"}
 _ENDED = {"completed", "expired", "cancelled"}
 _INPUT_DAYS = 7
 _MOST_TEXTS = 2048  # of one embeddings request: https://platform.openai.com/docs/api-reference/embeddings/create
-# https://platform.openai.com/docs/guides/error-codes
-_ACCOUNT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+# How codes of trouble with the account begin: https://platform.openai.com/docs/guides/error-codes
+_ACCOUNT = (
+    *("insufficient_quota", "billing_", "spend_limit", "account_", "organization_", "project_"),
+    *("access_terminated", "unsupported_country", "invalid_api_key"),
+)
 
 
 class OpenAIBatches:
@@ -84,7 +89,9 @@ class OpenAIBatches:
         # For the create: neither the SDK's retries nor a redirect may send it a second time.
         self._once = self._client.with_options(
             max_retries=0,
-            http_client=openai.DefaultHttpxClient(follow_redirects=False, timeout=TIMEOUT, verify=tls()),
+            http_client=openai.DefaultHttpxClient(
+                follow_redirects=False, timeout=TIMEOUT, verify=tls(), event_hooks={"request": [watch]}
+            ),
         )
         self._async = PerLoop(
             lambda: openai.AsyncOpenAI(
@@ -94,6 +101,7 @@ class OpenAIBatches:
             )
         )
         who = self._client
+        self._own_host = is_own_host(str(who.base_url))
         self.account = fingerprint(account, "openai", str(who.base_url), api_key, who.organization, who.project)
 
     def limits(self, endpoint: Endpoint) -> Limits:
@@ -104,7 +112,7 @@ class OpenAIBatches:
 
     def upload(self, submission: Submission, path: Path) -> str:
         """An upload costs nothing and expires: one that is repeated only leaves a file behind."""
-        with self._errors(), path.open("rb") as file:
+        with self._errors("upload"), path.open("rb") as file:
             uploaded = self._client.files.create(
                 file=(f"{submission.tag}.jsonl", file),
                 purpose="batch",
@@ -114,8 +122,8 @@ class OpenAIBatches:
 
     def submit(self, submission: Submission, path: Path) -> str:
         if submission.input_file is None:
-            raise Rejected("the input was never uploaded")
-        with self._errors():
+            raise Absent("the input was never uploaded")
+        with self._errors("create"):
             batch = self._once.batches.create(
                 input_file_id=submission.input_file,
                 endpoint=_URLS[submission.endpoint],
@@ -128,7 +136,7 @@ class OpenAIBatches:
         """The list has no filters and is newest first: a page wholly from before the intent ends it."""
         since = submission.intent_at.timestamp() - 86_400 if submission.intent_at else 0
         found = []
-        with self._errors():
+        with self._errors("list"):
             page = self._client.batches.list(limit=100)
             while True:
                 for batch in page.data:
@@ -153,7 +161,7 @@ class OpenAIBatches:
 
     async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
         found: dict[str, ProviderState] = {}
-        with self._errors():
+        with self._errors("list"):
             page = await self._async.client().batches.list(limit=100)
             for left in reversed(range(pages)):
                 found |= {batch.id: _state(batch) for batch in page.data if batch.id in ids}
@@ -182,7 +190,7 @@ class OpenAIBatches:
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))
-        with self._errors():
+        with self._errors("ask"):
             body = self._once.post(line["url"].removeprefix("/v1"), body=line["body"], cast_to=object)
         response = {"status_code": 200, "body": body}
         return _read(orjson.dumps({"custom_id": custom_id, "response": response, "error": None}))
@@ -194,41 +202,43 @@ class OpenAIBatches:
         except Transient as error:
             if error.status != 409:
                 raise
-            raise Rejected(str(error), status=409) from None  # it has ended
+            raise Refused(str(error), status=409) from None  # it has ended
 
     def delete_files(self, submission: Submission, provider_batch_id: str | None) -> None:
         files = [submission.input_file]
         if provider_batch_id:
-            with suppress(Rejected), self._errors():  # old batches vanish
+            with suppress(Refused), self._errors():  # old batches vanish
                 batch = self._client.batches.retrieve(provider_batch_id)
                 files += [batch.output_file_id, batch.error_file_id]
         for file_id in filter(None, files):
-            with suppress(Rejected), self._errors():  # what cannot be deleted expires
+            with suppress(Refused), self._errors():  # what cannot be deleted expires
                 self._client.files.delete(file_id)
 
     def check(self) -> None:
-        with self._errors():
+        with self._errors("list"):
             self._client.batches.list(limit=1)
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except openai.APIStatusError as error:
-            body = error.body if isinstance(error.body, dict) else {}
-            code, message = body.get("code"), body.get("message") if "type" in body else None
-            raise translate(
-                f"{code}: {message}" if code and message else message,
-                error.status_code,
-                error.response.headers,
-                secret=self._key,
-                account=not _ACCOUNT_CODES.isdisjoint((code, body.get("type"))),
-            ) from None
-        except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            raise unanswered("OpenAI", error) from None
-        except (openai.OpenAIError, ValueError, TypeError, KeyError, AttributeError) as error:
-            # Status 200 with something else in it, as from a login page on the way.
-            raise Transient(f"OpenAI's answer could not be read: {type(error).__name__}") from None
+    def _errors(self, call: Call = "item") -> Iterator[None]:
+        with translated("OpenAI", call, openai.OpenAIError):
+            try:
+                yield
+            except openai.APIStatusError as error:
+                raise refusal(error.response, _said, call=call, own_host=self._own_host, secret=self._key) from None
+
+
+def _said(body: Any, _: int) -> Said | None:
+    """``{"error": {message, type, param?, code?}}``: https://platform.openai.com/docs/api-reference/debugging-requests"""
+    error = body["error"]
+    if body.keys() != {"error"}:
+        return None
+    code, kind, message, param = error.get("code"), named(error["type"]), named(error["message"]), error.get("param")
+    text = f"{code}: {message}" if code else message
+    if any(str(word).startswith(_ACCOUNT) for word in (code, kind)):
+        return Said(text, "account")
+    if code == "model_not_found":
+        return Said(text, "content")
+    return Said(text, "absent" if param == "input_file_id" or "No such File" in message else None)
 
 
 def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:

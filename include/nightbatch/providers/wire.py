@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import codecs
+import dataclasses
 import hashlib
 import json
 import logging
@@ -12,7 +13,9 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -28,7 +31,8 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from nightbatch.errors import AccountRefused, ProviderError, Rejected, Throttled, Transient, Unreachable
+from nightbatch.certainty import Call, Refusal, Said, error_of
+from nightbatch.errors import Absent, NightbatchError, ProviderError, Rejected, Transient, Unreachable
 from nightbatch.models import (
     Answer,
     Counts,
@@ -98,37 +102,109 @@ class PerLoop(Generic[_T]):
         return self._clients[loop]
 
 
-def translate(
-    message: str | None,
-    status: int,
-    headers: Mapping[str, str],
-    *,
-    secret: str,
-    account: bool = False,
-    requests: tuple[int, ...] = (),
+class Response(Protocol):
+    """A response as httpx and httpx2 hand it over."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def content(self) -> bytes: ...
+
+
+def refusal(
+    response: Response, read: Callable[[Any, int], Said | None], *, call: Call, own_host: bool, secret: str
 ) -> ProviderError:
-    """A status and the provider's message as an error of ours.
+    """Return an HTTP answer that is no success as an error of ours.
 
-    ``message`` is None where the body does not have the provider's error shape: then the answer is some proxy's on the
-    way, and says nothing about what the provider did. ``account``: the provider says that quota or credit is the trouble.
+    ``read`` takes the body's JSON and the status, and returns None for what is not the provider's own error envelope.
     """
-    text = brief(message, secret) if message else f"HTTP {status}, without the provider's own explanation"
-    if account or (message and status in (401, 402, 403)):
-        return AccountRefused(text, status=status)
-    # A body that is too large is turned away before it reaches the provider, so by whoever is in front of it:
-    # https://docs.anthropic.com/en/api/errors
-    if status == 413 or (message and 400 <= status < 500 and status not in (408, 409, 416, 429)):
-        return Rejected(text, status=status, requests=requests)
-    kind = Throttled if status == 429 and message else Transient
-    return kind(text, status=status, retry_after=_retry_after(headers))
+    said = _said(response, read)
+    if said is not None:
+        said = dataclasses.replace(said, text=brief(said.text, secret))
+    wait = said.retry_after if said and said.retry_after is not None else _retry_after(response.headers)
+    return error_of(Refusal(call, response.status_code, said, own_host, wait))
 
 
-def unanswered(provider: str, error: Exception) -> Transient:
-    """A connection that broke, or never came about, as an error of ours."""
-    cause = error if isinstance(error, (httpx.HTTPError, httpx2.HTTPError)) else error.__cause__
-    refused = (httpx.ConnectError, httpx.ConnectTimeout, httpx2.ConnectError, httpx2.ConnectTimeout)
-    kind = Unreachable if isinstance(cause, refused) else Transient
-    return kind(f"{provider} did not answer: {type(error).__name__}")
+def _said(response: Response, read: Callable[[Any, int], Said | None]) -> Said | None:
+    """The body is read from its bytes: what the SDKs hand over is not what came."""
+    try:
+        return read(orjson.loads(response.content), response.status_code)
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError):  # RuntimeError: a stream that was not read
+        return None
+
+
+@dataclass(slots=True)
+class Sending:
+    """How far a request has come, as its client tells (see `watch`)."""
+
+    handed_over: bool = False
+    head_failed: bool = False
+
+    def traced(self, event: str, _: object) -> None:
+        """Take what httpcore tells of a request in its ``trace`` extension."""
+        self.head_failed = self.head_failed or event.endswith("send_request_headers.failed")
+
+
+_sending: ContextVar[Sending | None] = ContextVar("_sending", default=None)
+
+
+def watch(request: httpx.Request | httpx2.Request) -> None:
+    """Note that a request is built and goes to the network: a hook of every client that sends creates or asks."""
+    if sending := _sending.get():
+        sending.handed_over = True
+        request.extensions["trace"] = sending.traced
+
+
+@contextmanager
+def translated(provider: str, call: Call, sdk: type[Exception]) -> Iterator[None]:
+    """Raise errors of ours for those of an HTTP client, of the ``sdk``, and of answers with something else in them.
+
+    A create or a realtime call is watched: whatever fails before it goes to the network was not sent.
+    """
+    sending = Sending() if call in ("create", "ask") else None
+    token = _sending.set(sending) if sending else None
+    try:
+        yield
+    except NightbatchError:
+        raise
+    except Exception as error:
+        found = _unanswered(provider, error, sending, sdk)
+        if found is None:
+            raise
+        raise found from None
+    finally:
+        if token:
+            _sending.reset(token)
+
+
+_HTTP_ERRORS = (httpx.HTTPError, httpx2.HTTPError, httpx.InvalidURL, httpx2.InvalidURL)
+_BEFORE_THE_FIRST_BYTE = (
+    *(httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError),
+    *(httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol, httpx2.ProxyError),
+    *(httpx.InvalidURL, httpx2.InvalidURL),
+)
+"""TLS that fails is a ConnectError, and a tunnel that a proxy refuses a ProxyError (httpcore's connection.py)."""
+_LOCAL = (httpx.LocalProtocolError, httpx2.LocalProtocolError)
+"""For a header that cannot be written, and so before the first byte; but also for a body of another length than announced."""
+
+
+def _unanswered(provider: str, error: Exception, sending: Sending | None, sdk: type[Exception]) -> Transient | None:
+    cause = error if isinstance(error, _HTTP_ERRORS) else error.__cause__
+    unwritable = isinstance(cause, _LOCAL) and (sending is None or sending.head_failed)
+    if isinstance(cause, _BEFORE_THE_FIRST_BYTE) or unwritable:
+        return Unreachable(f"{provider} was not reached: {type(cause).__name__}")
+    if sending and not sending.handed_over:
+        return Unreachable(f"The request to {provider} could not be built: {type(error).__name__}")
+    if isinstance(cause, _HTTP_ERRORS):
+        return Transient(f"{provider} did not answer: {type(error).__name__}")
+    if isinstance(error, (sdk, ValueError, TypeError, KeyError, AttributeError)):
+        # Status 200 with something else in it, as from a login page on the way; or results that are not there yet.
+        return Transient(f"{provider}'s answer could not be read: {type(error).__name__}")
+    return None
 
 
 def brief(text: object, secret: str = "") -> str:
@@ -168,20 +244,17 @@ def still_kept() -> Iterator[None]:
     """Results that the provider has deleted: 410, to tell them from a batch that it does not know (404)."""
     try:
         yield
-    except Rejected as error:
+    except Absent as error:
         if error.status != 404:
             raise
-        raise Rejected(f"The provider does not keep the results any more: {error}", status=410) from None
+        raise Absent(f"The provider does not keep the results any more: {error}", status=410) from None
 
 
 @contextmanager
 def gone_is_fine() -> Iterator[None]:
     """A delete of what is deleted already."""
-    try:
+    with suppress(Absent):
         yield
-    except Rejected as error:
-        if error.status not in (404, 410):
-            raise
 
 
 def lines(chunks: Iterable[bytes], known: Container[int] = ()) -> Iterator[bytes]:

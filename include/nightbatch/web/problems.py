@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from nightbatch.errors import ConfigurationError, NightbatchError, NotFound, Rejected, Transient
+from nightbatch.errors import ConfigurationError, NightbatchError, NotFound, Refused, Transient
 from nightbatch.intake import JobsRefused
 from nightbatch.postgres.troubles import DatabaseError, in_words
 
@@ -86,7 +86,7 @@ def _ours(_: Request, error: Any) -> JSONResponse:
             return problem(422, f"Nothing was queued, since {len(error.bad):,} of the jobs are none.", errors=errors)
         case NotFound():
             return problem(404, str(error))
-        case ConfigurationError() | Rejected():
+        case ConfigurationError() | Refused():
             return problem(422, str(error))
         case _:
             return problem(409, str(error))

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from nightbatch.errors import AccountRefused, Rejected, Transient
+from nightbatch.errors import Absent, AccountRefused, Transient
 from nightbatch.models import ProviderName
 from nightbatch.providers import build
 from tests.providers.lab import Lab
@@ -26,7 +26,7 @@ def test_another_account_does_not_know_the_batch(lab: Lab) -> None:
         lambda: list(stranger.iter_results(batch_id)),
         lambda: stranger.cancel(batch_id),
     ):
-        with pytest.raises(Rejected) as caught:
+        with pytest.raises(Absent) as caught:
             attempt()
         assert caught.value.status == 404
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from nightbatch.errors import Rejected, Transient
+from nightbatch.errors import Refused, Rejected, Transient
 from nightbatch.models import EmbeddingInput, Prompt, Usage, custom_id
 from tests.providers.bodies import SCHEMA
 from tests.providers.lab import Lab, embeddings, ids, readable, texts
@@ -86,7 +86,7 @@ def test_a_cancelled_batch_ends(lab: Lab) -> None:
     state = lab.wait(batch_id)
     assert state.phase == "ended" and not state.unknown
     assert state.counts and state.counts.succeeded == len(lab.billed())
-    with pytest.raises(Rejected):  # it has ended: asking again is pointless, and does not look like an outage
+    with pytest.raises(Refused):  # it has ended: asking again is pointless, and does not look like an outage
         lab.provider.cancel(batch_id)
 
 

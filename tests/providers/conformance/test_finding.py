@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nightbatch.errors import Rejected, Transient
+from nightbatch.errors import Absent, Refused, Transient
 from nightbatch.models import custom_id
 from tests.providers.lab import Lab, ids, texts
 from tests.providers.loopback import Reply, Wire
@@ -104,12 +104,12 @@ def test_a_fence_refuses_a_create_that_arrives_late(lab: Lab) -> None:
 def test_a_fenced_input_is_refused_for_good(lab: Lab) -> None:
     submission, path = lab.uploaded()
     if lab.provider.fence(submission):
-        with pytest.raises(Rejected):
+        with pytest.raises(Absent):
             lab.provider.submit(submission, path)
         assert lab.provider.find_submission(submission) == []
 
 
-@pytest.mark.parametrize(("status", "kind"), [(500, Transient), (400, Rejected)])
+@pytest.mark.parametrize(("status", "kind"), [(500, Transient), (400, Refused)])
 def test_a_fence_that_could_not_be_raised_says_so(lab: Lab, status: int, kind: type[Exception]) -> None:
     submission, _ = lab.uploaded()
     lab.fault("file_delete", "refuse", status=status, times=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nightbatch.errors import Rejected, Transient
+from nightbatch.errors import Absent, Transient
 from nightbatch.models import UnreadableLine
 from tests.providers.bodies import DOWNLOADS
 from tests.providers.lab import Lab, ids, readable, texts
@@ -103,7 +103,7 @@ def test_results_past_their_retention_are_definitely_gone(lab: Lab) -> None:
     assert len(lab.lines(batch_id)) == 2
     lab.age(batch_id, 3)
     for _ in range(2):
-        with pytest.raises(Rejected, match=r"keep|any more") as caught:
+        with pytest.raises(Absent, match=r"keep|any more") as caught:
             list(lab.provider.iter_results(batch_id))
         assert caught.value.status == 410
     assert lab.state(batch_id).phase == "ended"  # the batch itself is still known
@@ -116,7 +116,7 @@ def test_a_batch_that_the_provider_does_not_know_is_neither_an_outage_nor_a_loss
     lab.end(batch_id)
     lab.fault("batch_get", "refuse", status=404, times=None)
     for attempt in (lambda: lab.state(batch_id), lambda: list(lab.provider.iter_results(batch_id))):
-        with pytest.raises(Rejected) as caught:
+        with pytest.raises(Absent) as caught:
             attempt()
         assert caught.value.status == 404
 
