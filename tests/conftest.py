@@ -92,14 +92,6 @@ def empty_dsn(postgres_server: EmbeddedPostgres) -> Iterator[str]:
 
 
 @contextmanager
-def unguarded(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Let a test put rows into a state that no statement of ours reaches: only the triggers are off, the checks are not."""
-    connection.execute("SET session_replication_role = replica")
-    yield
-    connection.execute("RESET session_replication_role")
-
-
-@contextmanager
 def _database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server.dsn(), autocommit=True) as admin:

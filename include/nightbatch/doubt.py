@@ -101,11 +101,11 @@ def _proven(provider: BatchProvider, batch: Batch, candidate: FoundBatch) -> Fou
 
 
 def record_duplicate(store: Store, batch: Batch, found: FoundBatch) -> str:
-    """Book a provider batch that exists besides the one an attempt uses: it is loaded as waste. Says so in words."""
+    """Book a provider batch that exists besides the one an attempt uses: its cost is loaded. Says so in words."""
     message = (
         f"{batch.provider} has {found.provider_batch_id} besides what the ledger uses for batch {batch.id}: its"
         f" {batch.job_count} jobs may be billed twice. Cancel it at the provider if it still runs; what it costs is booked"
-        " as waste when it ends."
+        " when it ends."
     )
     with store.transaction():
         store.insert_duplicate(batch.id, found.provider_batch_id, found.created_at)

@@ -232,6 +232,17 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedBatch:
+    """A batch in a provider's list: ``tag`` as it carries it (None on Anthropic), and ``requests`` as it counts them."""
+
+    provider_batch_id: str
+    tag: str | None
+    created_at: datetime | None
+    requests: int | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class FoundBatch:
     """A batch in a provider's list that may be a given submission.
 

@@ -11,6 +11,7 @@ from nightbatch.models import (
     Endpoint,
     FoundBatch,
     Limits,
+    ListedBatch,
     ProviderName,
     ProviderState,
     Request,
@@ -62,6 +63,10 @@ class BatchProvider(Protocol):
 
         Raises when the list could not be read to the end: "could not read" never means "absent".
         """
+        ...
+
+    def list_batches(self, since: datetime) -> Iterator[ListedBatch]:
+        """Yield the account's batches that were created since then, and maybe older ones; raises as `find_submission` does."""
         ...
 
     def fence(self, submission: Submission) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from nightbatch import doubt, loading, retention, troubles
+from nightbatch import doubt, loading, retention, troubles, walk
 from nightbatch.decisions import release as release  # temporary
 from nightbatch.errors import Absent, AccountRefused, ConfigurationError, NightbatchError
 from nightbatch.job_types.base import JobType
@@ -65,7 +65,12 @@ def recover(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType
         if sentence:
             told.append(sentence)
     store.resolve_settled_alerts()
-    return told + _look_back(store, provider_for) + _erase(store, types, settings)
+    return (
+        told
+        + _look_back(store, provider_for)
+        + walk.walk_after_nights(store, provider_for)
+        + _erase(store, types, settings)
+    )
 
 
 def _recover_one(

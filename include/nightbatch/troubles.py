@@ -12,7 +12,7 @@ from typing import Literal
 from nightbatch.errors import AccountRefused, NightbatchError, SubmissionInDoubt, Transient
 from nightbatch.postgres.store import Store
 
-Kind = Literal["attempt_stuck", "not_looked_for", "not_erased"]
+Kind = Literal["attempt_stuck", "not_looked_for", "not_walked", "not_erased"]
 
 PATIENCE = timedelta(hours=24)
 """How long trouble that should pass by itself, as a provider that does not answer, is not told to anybody."""
@@ -62,6 +62,8 @@ def _about(kind: Kind, subject: str) -> str:
             return f"Batch {subject}"
         case "not_looked_for":
             return f"Batch {subject}, which was released, could not be looked for again"
+        case "not_walked":
+            return f"The list of the account {subject} could not be read to its end after the night"
         case "not_erased":
             return "Old inputs and outputs could not be erased"
 

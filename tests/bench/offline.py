@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Iterator
+from datetime import datetime
 from functools import cache
 from itertools import cycle
 from pathlib import Path
 
 import orjson
 
-from nightbatch.models import Counts, FoundBatch, ProviderState, ResultLine, Submission, UnreadableLine
+from nightbatch.models import Counts, FoundBatch, ListedBatch, ProviderState, ResultLine, Submission, UnreadableLine
 from nightbatch.providers import openai, openai_results
 from nightbatch.providers.wire import lines
 
@@ -37,6 +38,9 @@ class OfflineOpenAI(openai.OpenAIBatches):
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
         return []
+
+    def list_batches(self, since: datetime) -> Iterator[ListedBatch]:
+        return iter(())
 
     async def get_state(self, provider_batch_id: str) -> ProviderState:
         counts = Counts(*orjson.loads((self._folder / f"{provider_batch_id}.counts").read_bytes()))

@@ -31,6 +31,7 @@ from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
 from tests.bench.stages.child import peak_mb
 from tests.bench.tables import markdown
+from tests.unguarded import unguarded
 
 MODES = {"merged": "one list answers for many", "singly": "a look at each batch"}
 _ACCOUNT = "waits"
@@ -188,7 +189,7 @@ async def _send(emulator: EmulatorProcess, batches: int) -> list[str]:
 
 def _write_ledger(dsn: str, ids: list[str]) -> None:
     """The attempts as their submission would have left them; the first has the id 1."""
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(dsn) as connection, unguarded(connection):
         connection.execute("INSERT INTO nightbatch.run (id) VALUES ('waits')")
         connection.cursor().executemany(
             """INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, state, job_count, uploaded_at,

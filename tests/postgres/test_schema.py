@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import Connection, errors
 
-from tests.conftest import unguarded
+from tests.unguarded import unguarded
 
 JOB = "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('creative_scoring', 'openai', '{}')"
 

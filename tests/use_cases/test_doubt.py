@@ -13,11 +13,11 @@ import pytest
 
 from nightbatch import doubt, loading, recovery, submission
 from nightbatch.errors import (
+    Absent,
     AccountRefused,
     ConfigurationError,
     NightbatchError,
     ReconciliationError,
-    Rejected,
     SubmissionInDoubt,
     Throttled,
 )
@@ -26,7 +26,7 @@ from nightbatch.ledger import Batch
 from nightbatch.models import ProviderName, Submission
 from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
-from tests.conftest import unguarded
+from tests.unguarded import unguarded
 from tests.use_cases.conftest import World
 
 DAY = 86_400.0
@@ -143,7 +143,9 @@ def test_found_but_adopted_by_another_process_meanwhile_fences_nothing(world: Wo
 
 
 @pytest.mark.parametrize("name", ["openai", "gemini"])
-def test_a_batch_that_exists_twice_is_told_and_its_bill_is_booked_as_waste(world: World, name: ProviderName) -> None:
+def test_a_batch_that_exists_twice_is_told_and_its_bill_is_taken_off_the_savings_once(
+    world: World, name: ProviderName
+) -> None:
     """No part of nightbatch does this: somebody, or something on the way, sent the same create again."""
     world.insert(name)
     (batch,) = world.plan()
@@ -160,10 +162,10 @@ def test_a_batch_that_exists_twice_is_told_and_its_bill_is_booked_as_waste(world
     time.sleep(0.5)
     recover(world)
     assert len(world.bill()) == 6
-    (booked, wasted) = world.rows(
-        "SELECT sum(batch_cost_usd), sum(wasted_cost_usd) FROM nightbatch_report.savings_daily"
+    booked, saved, realtime = world.rows(
+        "SELECT sum(batch_cost_usd), sum(savings_usd), sum(realtime_cost_usd) FROM nightbatch_report.savings_daily"
     )[0]
-    assert (booked, wasted * 2) == (world.rows("SELECT sum(batch_cost_usd) FROM nightbatch.result")[0], booked)
+    assert (booked, saved) == (world.rows("SELECT sum(batch_cost_usd) FROM nightbatch.result")[0], realtime - booked)
     assert world.rows("SELECT outcome, count(*) FROM nightbatch.result GROUP BY 1 ORDER BY 1") == [
         ("duplicate", 3), ("succeeded", 3),
     ]  # fmt: skip
@@ -377,7 +379,7 @@ def test_results_that_are_missing_just_after_the_end_are_waited_for(world: World
     (batch,) = world.plan()
     world.submit(batch)
     world.emulator.fault(provider, "file_download", "refuse", status=404, times=1)
-    with pytest.raises(Rejected):
+    with pytest.raises(Absent):
         world.load(batch.id)
     assert world.load(batch.id).succeeded == 3
     world.judge()
@@ -406,7 +408,7 @@ def test_an_input_that_expired_while_the_provider_was_busy_is_uploaded_again(wor
     world.emulator.fault(name, "batch_create", "rate_limit", times=1)
     with pytest.raises(Throttled):
         world.submit(batch)
-    world.emulator.fault(name, "batch_create", "refuse", status=404, times=1)
+    world.provider(name).fence(world.store.batch(batch.id).submission)  # gone, as after its last day
     successor = world.submit_until_certain(batch)
     assert successor not in (None, batch.id)
     assert world.load(successor or 0).succeeded == 3

@@ -18,7 +18,7 @@ from nightbatch.job_types import job_types
 from nightbatch.job_types.creative_scoring import CreativeScoring
 from nightbatch.postgres import lifecycle
 from nightbatch.settings import Settings
-from tests.conftest import unguarded
+from tests.unguarded import unguarded
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import end_unfinished, recover, sent
 

@@ -122,6 +122,10 @@ class Store:
     def _run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str = "ledger") -> Cursor[Any]:
         return self.run(name, params, file=file)
 
+    def batches_of(self, name: str, *, file: str, **params: Any) -> list[Batch]:
+        """Return the attempts that a named query of one of the files finds, for the other modules of this room."""
+        return self._batches(name, file=file, **params)
+
     def _batches(self, name: str, *, file: str = "ledger", **params: Any) -> list[Batch]:
         cursor = self.connection.cursor(row_factory=_batch_row)
         return cursor.execute(queries(file)[name], params).fetchall()

@@ -23,6 +23,7 @@ from nightbatch.models import (
     Endpoint,
     FoundBatch,
     Limits,
+    ListedBatch,
     Prompt,
     ProviderName,
     ProviderState,
@@ -116,17 +117,22 @@ class AnthropicBatches:
             return named(batch.id)
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
-        """Candidates by time and count; the list is newest first, and a page wholly from before the intent ends it."""
+        """Candidates by time and count."""
         since = (submission.intent_at or datetime(1970, 1, 2, tzinfo=UTC)) - _SKEW
-        found = []
+        return [
+            FoundBatch(batch.provider_batch_id, certain=False, created_at=batch.created_at)
+            for batch in self.list_batches(since)
+            if batch.created_at and batch.created_at >= since and batch.requests == submission.job_count
+        ]
+
+    def list_batches(self, since: datetime) -> Iterator[ListedBatch]:
+        """The list is newest first, and a page wholly from before ``since`` ends it; nothing in it says whose a batch is."""
         with self._errors("list"):
             page = self._client.messages.batches.list(limit=1000)
             while True:
-                for batch in page.data:
-                    if batch.created_at >= since and _total(batch) == submission.job_count:
-                        found.append(FoundBatch(named(batch.id), certain=False, created_at=batch.created_at))
+                yield from map(_listed, page.data)
                 if page.has_more is False or (page.data and all(batch.created_at < since for batch in page.data)):
-                    return found
+                    return
                 if not page.has_more or not page.last_id:
                     raise Transient("Anthropic's list of batches does not say where it ends: it could not be read.")
                 page = page.get_next_page()
@@ -282,6 +288,11 @@ def _create_body(path: Path) -> tuple[int, Iterator[bytes]]:
 def _total(batch: MessageBatch) -> int:
     counts = batch.request_counts
     return counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
+
+
+def _listed(batch: MessageBatch) -> ListedBatch:
+    ended = batch.processing_status == "ended"
+    return ListedBatch(named(batch.id), None, batch.created_at, requests=_total(batch), ended=ended)
 
 
 def _state(batch: MessageBatch) -> ProviderState:

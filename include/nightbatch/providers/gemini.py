@@ -29,6 +29,7 @@ from nightbatch.models import (
     Endpoint,
     FoundBatch,
     Limits,
+    ListedBatch,
     Media,
     Prompt,
     ProviderName,
@@ -54,6 +55,7 @@ from nightbatch.providers.wire import (
     in_base64,
     lines,
     named,
+    of_tag,
     quiet,
     refusal,
     require_fit,
@@ -192,22 +194,21 @@ class GeminiBatches:
             return named(job.name)
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
+        return of_tag(self.list_batches(datetime.min.replace(tzinfo=UTC)), submission.tag)
+
+    def list_batches(self, since: datetime) -> Iterator[ListedBatch]:
         """Nothing says in which order batches are listed, so the list is read to its end."""
-        found = []
         token = ""
         while True:
             page = self._get("batches", pageSize="100", pageToken=token)
             if page.keys() - {"operations", "nextPageToken"}:  # ``unreachable``, or the words of somebody else
                 raise Transient("Gemini's list of batches may not be whole: it could not be read.")
             with self._errors():
-                for operation in page.get("operations") or ():
-                    metadata = operation.get("metadata") or {}
-                    if metadata.get("displayName") == submission.tag:
-                        created = _time(metadata.get("createTime"))
-                        found.append(FoundBatch(named(operation.get("name")), certain=True, created_at=created))
+                listed = [_listed(operation) for operation in page.get("operations") or ()]
+            yield from (batch for batch in listed if batch.created_at is None or batch.created_at >= since)
             token = page.get("nextPageToken") or ""
             if not token:
-                return found
+                return
 
     def fence(self, submission: Submission) -> bool:
         """Only a file that is gone fences: any other refusal of the delete is raised."""
@@ -529,6 +530,14 @@ def _type_and_values(node: Mapping[str, Any]) -> dict[str, Any]:
     elif node.get("format") == "date-time":
         schema["format"] = "date-time"
     return schema
+
+
+def _listed(operation: dict[str, Any]) -> ListedBatch:
+    metadata = operation.get("metadata") or {}
+    ended = _state(operation).phase != "running"
+    return ListedBatch(
+        named(operation.get("name")), metadata.get("displayName"), _time(metadata.get("createTime")), ended=ended
+    )
 
 
 def _state(operation: dict[str, Any]) -> ProviderState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from nightbatch.models import (
     Endpoint,
     FoundBatch,
     Limits,
+    ListedBatch,
     Prompt,
     ProviderName,
     ProviderState,
@@ -45,6 +46,7 @@ from nightbatch.providers.wire import (
     image,
     lines,
     named,
+    of_tag,
     quiet,
     refusal,
     require_fit,
@@ -65,6 +67,7 @@ _TAG = "nightbatch_tag"
 _RUNNING = {"validating", "in_progress", "finalizing", "cancelling"}
 _ENDED = {"completed", "expired", "cancelled"}
 _INPUT_DAYS = 7
+_LONG_AGO = datetime(1970, 1, 3, tzinfo=UTC)
 _MOST_TEXTS = 2048  # of one embeddings request: https://platform.openai.com/docs/api-reference/embeddings/create
 # How codes of trouble with the account begin: https://platform.openai.com/docs/guides/error-codes
 _ACCOUNT = (
@@ -133,17 +136,17 @@ class OpenAIBatches:
             return named(batch.id)
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
-        """The list has no filters and is newest first: a page wholly from before the intent ends it."""
-        since = submission.intent_at.timestamp() - 86_400 if submission.intent_at else 0
-        found = []
+        since = (submission.intent_at or _LONG_AGO) - timedelta(days=1)
+        return of_tag(self.list_batches(since), submission.tag)
+
+    def list_batches(self, since: datetime) -> Iterator[ListedBatch]:
+        """The list has no filters and is newest first: a page wholly from before ``since`` ends it."""
         with self._errors("list"):
             page = self._client.batches.list(limit=100)
             while True:
-                for batch in page.data:
-                    if (batch.metadata or {}).get(_TAG) == submission.tag:
-                        found.append(FoundBatch(named(batch.id), certain=True, created_at=_time(batch.created_at)))
-                if page.has_more is False or (page.data and all(batch.created_at < since for batch in page.data)):
-                    return found
+                yield from map(_listed, page.data)
+                if page.has_more is False or (page.data and all(_is_before(batch, since) for batch in page.data)):
+                    return
                 if not page.has_more or not page.data:
                     raise Transient("OpenAI's list of batches does not say where it ends: it could not be read.")
                 page = page.get_next_page()
@@ -344,6 +347,16 @@ def _tokens(batch: Batch) -> tuple[int, int] | None:
     told = (batch.usage.input_tokens, batch.usage.output_tokens) if batch.usage else (None, None)
     found = usage(*told)
     return (found.input_tokens, found.output_tokens) if found else None
+
+
+def _listed(batch: Batch) -> ListedBatch:
+    ended = batch.status in _ENDED or batch.status == "failed"
+    tag = (batch.metadata or {}).get(_TAG)
+    return ListedBatch(named(batch.id), tag, _time(batch.created_at), ended=ended)
+
+
+def _is_before(batch: Batch, since: datetime) -> bool:
+    return batch.created_at < since.timestamp()
 
 
 def _time(seconds: int | None) -> datetime | None:

@@ -38,6 +38,8 @@ from nightbatch.models import (
     Counts,
     EmbeddingInput,
     Endpoint,
+    FoundBatch,
+    ListedBatch,
     Media,
     Prompt,
     Request,
@@ -237,6 +239,15 @@ def counted(total: int, succeeded: int, errored: int) -> Counts | None:
     """What a provider says of a batch's requests; None where a number is missing or is none: the SDKs do not check."""
     whole = all(type(count) is int for count in (total, succeeded, errored))
     return Counts(total, succeeded, errored) if whole else None
+
+
+def of_tag(listed: Iterable[ListedBatch], tag: str) -> list[FoundBatch]:
+    """Return those of a list that carry this tag."""
+    return [
+        FoundBatch(batch.provider_batch_id, certain=True, created_at=batch.created_at)
+        for batch in listed
+        if batch.tag == tag
+    ]
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from nightbatch.postgres.store import open_store
 from nightbatch.pricing import rates_for
 from tests.bench.offline import OfflineOpenAI
 from tests.bench.stages import Place, jobs, plan
+from tests.unguarded import unguarded
 
 BATCH = 50_000
 _GARBLED = 5_000  # one line in so many
@@ -75,7 +76,7 @@ def prepare(place: Place) -> None:
     """Jobs, batches that were sent, the files of their results, and the rows that a first load makes of them."""
     values = {"jobs": place.jobs, "batch": BATCH, "model": _MODEL}
     plan.insert(place, "creative_scoring", jobs.creative)
-    with psycopg.connect(place.dsn, autocommit=True) as connection:
+    with psycopg.connect(place.dsn, autocommit=True) as connection, unguarded(connection):
         connection.execute(_SENT, values)
         connection.execute("CREATE TABLE bench_result (LIKE nightbatch.result INCLUDING ALL)")
         for part, batch_id in connection.execute("SELECT part, id FROM nightbatch.batch").fetchall():
@@ -96,7 +97,8 @@ def prepare(place: Place) -> None:
 def reset(place: Place) -> None:
     """All batches are submitted, and none is loaded."""
     with psycopg.connect(place.dsn, autocommit=True) as connection:
-        connection.execute(_RESET)
+        with unguarded(connection):
+            connection.execute(_RESET)
         connection.execute("VACUUM ANALYZE nightbatch.open_job, nightbatch.batch_job, nightbatch.job, nightbatch.batch")
         connection.execute("CHECKPOINT")
 

@@ -49,7 +49,8 @@ UPDATE nightbatch.batch SET state = 'loaded', closed_at = now(), ended_at = grea
     provider_status = %(status)s, price_source = %(price_source)s, error = %(error)s
 WHERE id = %(batch_id)s AND state = 'submitted' RETURNING id;
 
--- roll_up: the figures of one attempt, once. Waste is what was paid for and cannot be used. What is the same for the whole
+-- roll_up: the figures of one attempt, once. Waste is what was paid for and cannot be used; a duplicate, against which no realtime
+-- price stands, is taken off the savings by its price already. What is the same for the whole
 -- attempt is joined to the sums.
 WITH done AS MATERIALIZED (
     SELECT job_type, labels, mode, outcome, billed, requeued, paid_again, input_tokens, cached_tokens, output_tokens,
@@ -66,7 +67,7 @@ WITH done AS MATERIALIZED (
         coalesce(sum(input_tokens), 0) AS input_tokens, coalesce(sum(cached_tokens), 0) AS cached_tokens,
         coalesce(sum(output_tokens), 0) AS output_tokens,
         coalesce(sum(realtime_cost_usd), 0) AS realtime_cost_usd, coalesce(sum(batch_cost_usd), 0) AS batch_cost_usd,
-        coalesce(sum(batch_cost_usd) FILTER (WHERE outcome <> 'succeeded'), 0) AS wasted_cost_usd,
+        coalesce(sum(batch_cost_usd) FILTER (WHERE outcome NOT IN ('succeeded', 'duplicate')), 0) AS wasted_cost_usd,
         count(*) FILTER (WHERE billed AND batch_cost_usd IS NULL) AS unpriced,
         count(*) FILTER (WHERE paid_again) AS paid_again, count(*) FILTER (WHERE mode = 'realtime') AS realtime_jobs
     FROM done GROUP BY job_type
@@ -91,7 +92,7 @@ SELECT batch_id, run_id, label, day,
     count(*) FILTER (WHERE billed AND batch_cost_usd IS NULL),
     coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(output_tokens), 0),
     coalesce(sum(realtime_cost_usd), 0), coalesce(sum(batch_cost_usd), 0),
-    coalesce(sum(batch_cost_usd) FILTER (WHERE outcome <> 'succeeded'), 0)
+    coalesce(sum(batch_cost_usd) FILTER (WHERE outcome NOT IN ('succeeded', 'duplicate')), 0)
 FROM labelled, attempt
 WHERE name IN (SELECT name FROM labelled GROUP BY name HAVING count(DISTINCT label) <= 100)
 GROUP BY batch_id, run_id, label, day;

@@ -1,0 +1,27 @@
+-- due: accounts that were sent something since their list was walked, whose night is over (nothing is under way), or was walked a
+-- day ago; and since when their list is of interest
+SELECT b.provider, b.account_fingerprint, min(b.intent_at) FROM nightbatch.batch AS b
+LEFT JOIN nightbatch.account_walk AS w USING (provider, account_fingerprint)
+WHERE b.mode = 'batch' AND b.duplicate_of IS NULL AND b.intent_at > coalesce(w.walked_at, now() - interval '3 days')
+GROUP BY b.provider, b.account_fingerprint, w.walked_at
+HAVING coalesce(w.walked_at < now() - interval '24 hours', false) OR NOT EXISTS (
+    SELECT FROM nightbatch.batch AS o
+    WHERE o.provider = b.provider AND o.account_fingerprint = b.account_fingerprint
+        AND o.mode = 'batch' AND o.state IN ('submitting', 'held', 'submitted') AND o.duplicate_of IS NULL);
+
+-- walked: as of the moment before the list was asked for
+INSERT INTO nightbatch.account_walk (provider, account_fingerprint, walked_at)
+VALUES (%(provider)s, %(account)s, %(walked_at)s)
+ON CONFLICT (provider, account_fingerprint) DO UPDATE SET walked_at = EXCLUDED.walked_at;
+
+-- of_tag: the attempt that a tag is of
+SELECT * FROM nightbatch.batch WHERE tag = %(tag)s;
+
+-- is_ours: whether this installation made a tag
+SELECT starts_with(%(tag)s, 'nb-' || id || '-') FROM nightbatch.installation;
+
+-- of_size: attempts of an account whose create may have made an untagged batch of so many requests at that time
+SELECT * FROM nightbatch.batch
+WHERE provider = %(provider)s AND account_fingerprint = %(account)s AND mode = 'batch' AND duplicate_of IS NULL
+    AND job_count = %(requests)s AND intent_at <= %(created_at)s::timestamptz + interval '2 minutes'
+    AND intent_at > %(created_at)s::timestamptz - interval '2 days';

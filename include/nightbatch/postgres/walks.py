@@ -1,0 +1,42 @@
+"""Which accounts' lists are to be walked, and whose a listed batch may be."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from nightbatch.ledger import Batch
+from nightbatch.models import ListedBatch, ProviderName
+from nightbatch.postgres.store import Store
+from nightbatch.provider import BatchProvider
+
+_FILE = "walks"
+
+
+def due(store: Store) -> list[tuple[ProviderName, str, datetime]]:
+    """Return provider, account and the first intent since the last walk, of each account whose night is over."""
+    return store.run("due", file=_FILE).fetchall()
+
+
+def walked(store: Store, provider: BatchProvider, at: datetime) -> None:
+    """Write down that an account's list was read to its end; ``at`` is before it was asked for."""
+    values = {"provider": provider.name, "account": provider.account, "walked_at": at}
+    store.run("walked", values, file=_FILE)
+
+
+def of_tag(store: Store, tag: str) -> Batch | None:
+    """Return the attempt that a tag is of."""
+    found = store.batches_of("of_tag", file=_FILE, tag=tag)
+    return found[0] if found else None
+
+
+def is_ours(store: Store, tag: str) -> bool:
+    """Whether this installation made the tag, whatever became of its row."""
+    return bool(store.run("is_ours", {"tag": tag}, file=_FILE).fetchone()[0])  # type: ignore[index]
+
+
+def of_size(store: Store, provider: BatchProvider, batch: ListedBatch) -> list[Batch]:
+    """Return the attempts that an untagged batch of this size and time may be."""
+    return store.batches_of(
+        "of_size", file=_FILE, provider=provider.name, account=provider.account, requests=batch.requests,
+        created_at=batch.created_at,
+    )  # fmt: skip
