@@ -257,6 +257,13 @@ CREATE FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer DEFAULT 1
             ORDER BY q.job_id, q.position, n.distance, n.job_id
         $$;
 
+CREATE TABLE nightbatch.account_walk (
+    provider text NOT NULL,
+    account_fingerprint text NOT NULL,
+    walked_at timestamp with time zone NOT NULL,
+    CONSTRAINT account_walk_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text])))
+);
+
 CREATE TABLE nightbatch.alert (
     id bigint NOT NULL,
     kind text NOT NULL,
@@ -1055,6 +1062,9 @@ CREATE VIEW nightbatch_report.savings_daily AS
            FROM nightbatch_report.cache_rollup) parts
   GROUP BY day, provider, model, job_type;
 
+ALTER TABLE ONLY nightbatch.account_walk
+    ADD CONSTRAINT account_walk_pkey PRIMARY KEY (provider, account_fingerprint);
+
 ALTER TABLE ONLY nightbatch.alert
     ADD CONSTRAINT alert_pkey PRIMARY KEY (id);
 
@@ -1310,6 +1320,9 @@ GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_reporter;
 GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_owner;
 
 GRANT ALL ON FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer) TO nightbatch_worker;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.account_walk TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.account_walk TO nightbatch_owner;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.alert TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.alert TO nightbatch_owner;
