@@ -16,7 +16,8 @@ import httpx2
 
 from nightbatch import addresses
 from nightbatch.errors import ConfigurationError, Transient
-from nightbatch.providers.wire import quiet, tls
+from nightbatch.providers.http import tls
+from nightbatch.providers.wire import quiet
 
 TIMEOUT = httpx2.Timeout(15.0, connect=10.0)
 """Seconds; the spec gives a receiver 15 to answer."""

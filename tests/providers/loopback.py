@@ -107,7 +107,7 @@ def serve() -> Iterator[Server]:
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             self.wfile.write(b"0\r\n\r\n")
 
-        do_GET = do_POST = do_DELETE = _serve
+        do_GET = do_POST = do_DELETE = do_CONNECT = _serve
 
         def log_message(self, format: str, *args: Any) -> None:
             """Nothing on standard error."""

@@ -17,7 +17,7 @@ from nightbatch.models import EmbeddingInput, Prompt, ProviderName, UnreadableLi
 from nightbatch.providers.gemini import GeminiBatches
 from tests.providers.bodies import SCHEMA, error_body
 from tests.providers.lab import Lab, embeddings, readable, texts
-from tests.providers.loopback import KEY, Reply, Server, Wire
+from tests.providers.loopback import Reply, Server, Wire
 
 OUTPUT = {"responsesFile": "files/batch-" + "x" * 40}
 
@@ -339,13 +339,19 @@ def test_the_wait_that_gemini_asks_for_stands_in_its_body(wire: Wire) -> None:
     assert isinstance(caught, Throttled) and caught.retry_after == 37.5
 
 
-def test_a_download_that_is_redirected_is_fetched_there_without_the_key(wire: Wire, elsewhere: Server) -> None:
+def test_a_download_may_be_redirected_on_its_own_host(wire: Wire) -> None:
     line = json.dumps(response()).encode()
-    elsewhere.say(Reply(line, headers={"content-type": "text/plain"}))
-    (found,) = wire.results(Reply(b"", 302, {"location": f"{elsewhere.url}/there"}))
+    there = Reply(line, headers={"content-type": "text/plain"})
+    (found,) = wire.results(Reply(b"", 302, {"location": "/download/there?alt=media"}), there)
     assert readable(found).custom_id == "j1_a7"
-    (asked,) = elsewhere.seen
-    assert KEY not in asked.headers and "x-goog-api-key" not in asked.headers.lower()
+
+
+@pytest.mark.fault(73)
+def test_a_download_that_is_redirected_to_another_host_is_not_fetched(wire: Wire, elsewhere: Server) -> None:
+    elsewhere.say(Reply(json.dumps(response()).encode(), headers={"content-type": "text/plain"}))
+    with pytest.raises(Transient, match="another host"):
+        wire.results(Reply(b"", 302, {"location": f"{elsewhere.url}/there"}))
+    assert elsewhere.seen == []
 
 
 @pytest.mark.fault(21)

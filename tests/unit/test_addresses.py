@@ -64,6 +64,37 @@ def test_a_base_url_into_the_own_network_is_refused(names: dict[str, list[str]],
     assert "password" not in str(refused.value)
 
 
+@pytest.mark.fault(73)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1\\@api.openai.com", "http://127.0.0.1%2f.api.openai.com", "http://127.0.0.1%00.api.openai.com",
+        "http://127.0.0.1;.api.openai.com", "http://127.0.0.1\t.api.openai.com", "http://169.254.169.254\\.api.openai.com/",
+        "http://①②⑦.0.0.1", "http://127。0。0。1", "http://[fe80::1%25eth0]", "file:///etc/passwd", "gopher://127.0.0.1",
+        "//127.0.0.1", "http://:80", "https://", "https://a@b@127.0.0.1", "https://example.com:99999", "https://exämple.com",
+        "https://example.com/a b", "api.openai.com",
+    ],
+)  # fmt: skip
+def test_a_url_that_two_parsers_could_read_in_two_ways_is_none(url: str) -> None:
+    for proxied in (False, True):
+        with pytest.raises(ConfigurationError, match="must be a whole one"):
+            addresses.check_base_url(url, frozenset(), proxied=proxied)
+
+
+@pytest.mark.fault(73)
+@pytest.mark.parametrize("host", ["api.openai.com", "eu.api.openai.com", "example.com", "8.8.8.8", "gateway.internal"])
+def test_over_http_only_allowed_hosts_at_private_addresses_are_called(names: dict[str, list[str]], host: str) -> None:
+    names |= {"gateway.internal": ["10.0.0.1"], "example.com": ["93.184.215.14"], "api.openai.com": ["93.184.215.14"]}
+    with pytest.raises(ConfigurationError, match="must begin with https"):
+        addresses.check_base_url(f"http://{host}/v1", frozenset())
+    if host == "gateway.internal":
+        addresses.check_base_url(f"http://{host}/v1", {host})
+        assert addresses.to_call(f"http://{host}/v1", {host}) == "10.0.0.1"
+    elif host in names or host == "8.8.8.8":
+        with pytest.raises(ConfigurationError, match="must begin with https"):
+            addresses.to_call(f"http://{host}/v1", {host})
+
+
 def test_an_allowed_host_may_be_anywhere_and_is_not_looked_up(names: dict[str, list[str]]) -> None:
     allowed = addresses.hosts(" 127.0.0.1, Gateway.internal ,::1,")
     assert allowed == {"127.0.0.1", "gateway.internal", "::1"}

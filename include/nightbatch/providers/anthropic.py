@@ -34,9 +34,8 @@ from nightbatch.models import (
     UnreadableLine,
 )
 from nightbatch.providers.anthropic_results import read as _read
+from nightbatch.providers.http import checked_key, home_of
 from nightbatch.providers.wire import (
-    NO_IDLE_CONNECTIONS,
-    TIMEOUT,
     Download,
     LineWriter,
     PerLoop,
@@ -49,7 +48,6 @@ from nightbatch.providers.wire import (
     refusal,
     require_fit,
     still_kept,
-    tls,
     translated,
     watch,
     whole,
@@ -72,22 +70,24 @@ class AnthropicBatches:
 
     name: ProviderName = "anthropic"
 
-    def __init__(self, *, api_key: str, base_url: str | None = None, account: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str | None = None,
+        account: str | None = None,
+        allowed: Collection[str] | None = None,
+    ) -> None:
         quiet()
-        self._key = api_key
+        self._key = api_key = checked_key(self.name, api_key)
+        home = home_of(self.name, base_url, allowed)
+        at = str(home.url)
         self._client = anthropic.Anthropic(
-            api_key=api_key,
-            base_url=base_url,
-            http_client=anthropic.DefaultHttpxClient(timeout=TIMEOUT, verify=tls(), event_hooks={"request": [watch]}),
+            api_key=api_key, base_url=at, http_client=home.client(event_hooks={"request": [watch]})
         )
+        self._downloads = self._client.with_options(http_client=home.client(whole=False))
         self._async = PerLoop(
-            lambda: anthropic.AsyncAnthropic(
-                api_key=api_key,
-                base_url=base_url,
-                http_client=anthropic.DefaultAsyncHttpxClient(
-                    limits=NO_IDLE_CONNECTIONS, timeout=TIMEOUT, verify=tls()
-                ),
-            )
+            lambda: anthropic.AsyncAnthropic(api_key=api_key, base_url=at, http_client=home.async_client())
         )
         self._own_host = is_own_host(str(self._client.base_url))
         self.account = fingerprint(account, "anthropic", str(self._client.base_url), api_key)
@@ -167,7 +167,10 @@ class AnthropicBatches:
                 yield _read(line)
 
     def _download(self, provider_batch_id: str, headers: dict[str, str]) -> AbstractContextManager[Download]:
-        return self._client.messages.batches.with_streaming_response.results(provider_batch_id, extra_headers=headers)
+        """From the connection's own host, whichever one ``results_url`` names: `http.Home` sees to that."""
+        return self._downloads.messages.batches.with_streaming_response.results(
+            provider_batch_id, extra_headers=headers
+        )
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -43,10 +42,9 @@ from nightbatch.models import (
 )
 from nightbatch.providers.gemini_results import read as _read
 from nightbatch.providers.gemini_results import rpc_error
+from nightbatch.providers.http import checked_key, home_of, tls
 from nightbatch.providers.wire import (
     MOST_RESUMED,
-    NO_IDLE_CONNECTIONS,
-    TIMEOUT,
     Download,
     LineWriter,
     PerLoop,
@@ -60,7 +58,6 @@ from nightbatch.providers.wire import (
     refusal,
     require_fit,
     still_kept,
-    tls,
     translated,
     wait_for_the_line,
     watch,
@@ -70,7 +67,6 @@ from nightbatch.providers.wire import (
 # The SDK defaults to v1. Google documents batches, and the files that they read and write, for v1beta only:
 # https://ai.google.dev/api/batch-api
 _VERSION = "v1beta"
-_BASE_URL = "https://generativelanguage.googleapis.com"
 _SDK_TIMEOUT_MS = 300_000  # for one call
 _PIECE = 8 << 20
 _ACTIVE_SECONDS = 120.0
@@ -103,10 +99,18 @@ class GeminiBatches:
 
     name: ProviderName = "gemini"
 
-    def __init__(self, *, api_key: str, base_url: str | None = None, account: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str | None = None,
+        account: str | None = None,
+        allowed: Collection[str] | None = None,
+    ) -> None:
         quiet()
-        self._key = api_key
-        self._root = root = (base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or _BASE_URL).rstrip("/")
+        self._key = api_key = checked_key(self.name, api_key)
+        home = home_of(self.name, base_url, allowed)
+        self._root = root = str(home.url).rstrip("/")
         # The client is kept: a chained temporary fails with "client has been closed".
         self._client = genai.Client(
             api_key=api_key,
@@ -115,23 +119,15 @@ class GeminiBatches:
                 base_url=root,
                 api_version=_VERSION,
                 timeout=_SDK_TIMEOUT_MS,
-                client_args={
-                    "verify": tls(),
-                    "follow_redirects": False,  # a redirect would send a create again
-                    "event_hooks": {"request": [watch]},
-                },
-                async_client_args={"verify": tls()},
+                httpx_client=home.client(event_hooks={"request": [watch]}),
+                async_client_args={"verify": tls(), "trust_env": False},  # the SDK makes one, and nobody asks it
                 retry_options=types.HttpRetryOptions(attempts=1),  # the first try included: a create is sent once
             ),
         )
-        raw: dict[str, Any] = {
-            "base_url": f"{root}/{_VERSION}/",
-            "headers": {"x-goog-api-key": api_key},
-            "timeout": TIMEOUT,
-            "verify": tls(),
-        }
-        self._http = httpx2.Client(**raw, event_hooks={"request": [_keep_key_at_home(root), watch]})
-        self._async = PerLoop(lambda: httpx2.AsyncClient(**raw, limits=NO_IDLE_CONNECTIONS))
+        raw: dict[str, Any] = {"base_url": f"{root}/{_VERSION}/", "headers": {"x-goog-api-key": api_key}}
+        self._http = home.client(event_hooks={"request": [watch]}, **raw)
+        self._downloads = home.client(whole=False, **raw)
+        self._async = PerLoop(lambda: home.async_client(**raw))
         self._own_host = is_own_host(root)
         self.account = fingerprint(account, "gemini", root, api_key)
 
@@ -237,10 +233,7 @@ class GeminiBatches:
         return found
 
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
-        """An expired or cancelled batch has nothing to fetch, unless it counts a success: its file may be named later.
-
-        The download alone follows redirects, as the SDK does; the key stays with its host.
-        """
+        """An expired or cancelled batch has nothing to fetch, unless it counts a success: its file may be named later."""
         operation = self._get(provider_batch_id)
         with self._errors():
             named(operation.get("name"))
@@ -256,11 +249,17 @@ class GeminiBatches:
 
     @contextmanager
     def _download(self, name: str, headers: dict[str, str]) -> Iterator[Download]:
+        """The download alone may be redirected, as the SDK has it; to the same host only."""
         path, media = f"{name}:download", {"alt": "media"}
-        with self._http.stream("GET", path, params=media, headers=headers, follow_redirects=True) as response:
-            if response.status_code != 206:  # which the SDK takes for an error
-                genai_errors.APIError.raise_for_response(response)
-            yield response
+        with self._downloads.stream("GET", path, params=media, headers=headers) as response:
+            there = response.next_request if response.has_redirect_location else None
+            if there is None:
+                yield _downloaded(response)
+                return
+            if there.url.origin != response.url.origin:
+                raise Transient("Gemini's answer leads to another host, which is not called.")
+        with self._downloads.stream("GET", there.url, headers=headers) as response:
+            yield _downloaded(response)
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))
@@ -374,15 +373,10 @@ class GeminiBatches:
                 raise refusal(response, _said, call=call, own_host=self._own_host, secret=self._key) from None
 
 
-def _keep_key_at_home(root: str) -> Callable[[httpx2.Request], None]:
-    """A hook on every request, those of a redirect too: httpx2 takes ``Authorization`` from another host, not this key."""
-    home = httpx2.URL(root).origin
-
-    def check(request: httpx2.Request) -> None:
-        if request.url.origin != home:
-            request.headers.pop("x-goog-api-key", None)
-
-    return check
+def _downloaded(response: httpx2.Response) -> httpx2.Response:
+    if response.status_code != 206:  # which the SDK takes for an error
+        genai_errors.APIError.raise_for_response(response)
+    return response
 
 
 def _said(body: Any, status: int) -> Said | None:

@@ -32,10 +32,9 @@ from nightbatch.models import (
     Submission,
     UnreadableLine,
 )
+from nightbatch.providers.http import checked_key, home_of
 from nightbatch.providers.openai_results import read as _read
 from nightbatch.providers.wire import (
-    NO_IDLE_CONNECTIONS,
-    TIMEOUT,
     Download,
     LineWriter,
     PerLoop,
@@ -51,7 +50,6 @@ from nightbatch.providers.wire import (
     refusal,
     require_fit,
     still_kept,
-    tls,
     translated,
     usage,
     watch,
@@ -81,28 +79,25 @@ class OpenAIBatches:
 
     name: ProviderName = "openai"
 
-    def __init__(self, *, api_key: str, base_url: str | None = None, account: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str | None = None,
+        account: str | None = None,
+        allowed: Collection[str] | None = None,
+    ) -> None:
         quiet()
-        self._key = api_key
+        self._key = api_key = checked_key(self.name, api_key)
+        home = home_of(self.name, base_url, allowed)
+        at = str(home.url)
         self._client = openai.OpenAI(
-            api_key=api_key,
-            base_url=base_url,
-            http_client=openai.DefaultHttpxClient(timeout=TIMEOUT, verify=tls()),
+            api_key=api_key, base_url=at, http_client=home.client(event_hooks={"request": [watch]})
         )
-        # For the create: neither the SDK's retries nor a redirect may send it a second time.
-        self._once = self._client.with_options(
-            max_retries=0,
-            http_client=openai.DefaultHttpxClient(
-                follow_redirects=False, timeout=TIMEOUT, verify=tls(), event_hooks={"request": [watch]}
-            ),
-        )
-        self._async = PerLoop(
-            lambda: openai.AsyncOpenAI(
-                api_key=api_key,
-                base_url=base_url,
-                http_client=openai.DefaultAsyncHttpxClient(limits=NO_IDLE_CONNECTIONS, timeout=TIMEOUT, verify=tls()),
-            )
-        )
+        # For the create: the SDK's retries must not send it a second time.
+        self._once = self._client.with_options(max_retries=0)
+        self._downloads = self._client.with_options(http_client=home.client(whole=False))
+        self._async = PerLoop(lambda: openai.AsyncOpenAI(api_key=api_key, base_url=at, http_client=home.async_client()))
         who = self._client
         self._own_host = is_own_host(str(who.base_url))
         self.account = fingerprint(account, "openai", str(who.base_url), api_key, who.organization, who.project)
@@ -189,7 +184,7 @@ class OpenAIBatches:
                     yield _read(line)
 
     def _download(self, file_id: str, headers: dict[str, str]) -> AbstractContextManager[Download]:
-        return self._client.files.with_streaming_response.content(file_id, extra_headers=headers)
+        return self._downloads.files.with_streaming_response.content(file_id, extra_headers=headers)
 
     def ask(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> ResultLine | UnreadableLine:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))

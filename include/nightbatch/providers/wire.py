@@ -18,9 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
 from pathlib import Path
-from ssl import SSLContext
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -47,11 +45,7 @@ from nightbatch.models import (
     UnreadableLine,
     Usage,
 )
-
-# Seconds. Long enough to read for 200 MB on a slow line; a create that takes longer is in doubt, not lost.
-TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
-# An idle connection would outlive the event loop that opened it, and nobody could close it.
-NO_IDLE_CONNECTIONS = httpx2.Limits(max_keepalive_connections=0)
+from nightbatch.providers.http import MAX_BYTES, NotCalled, TooLarge
 
 # They stand for an id and a text, and are found in no prompt.
 _ID, _TEXT = secrets.token_hex(), secrets.token_hex()
@@ -81,12 +75,6 @@ def quiet() -> None:
 def fingerprint(account: str | None, *parts: str | None) -> str:
     """Who pays: the account's name if it has one, else 16 hex characters made from provider, base URL and key."""
     return account or hashlib.sha256("\n".join(part or "" for part in parts).encode()).hexdigest()[:16]
-
-
-@cache
-def tls() -> SSLContext:
-    """One for all clients: reading the certificates takes longer than a request."""
-    return httpx2.create_ssl_context()
 
 
 class PerLoop(Generic[_T]):
@@ -196,6 +184,10 @@ _LOCAL = (httpx.LocalProtocolError, httpx2.LocalProtocolError)
 
 def _unanswered(provider: str, error: Exception, sending: Sending | None, sdk: type[Exception]) -> Transient | None:
     cause = error if isinstance(error, _HTTP_ERRORS) else error.__cause__
+    if isinstance(cause, NotCalled):
+        return Unreachable(str(cause))
+    if isinstance(cause, TooLarge):
+        return Transient(str(cause))
     unwritable = isinstance(cause, _LOCAL) and (sending is None or sending.head_failed)
     if isinstance(cause, _BEFORE_THE_FIRST_BYTE) or unwritable:
         return Unreachable(f"{provider} was not reached: {type(cause).__name__}")
@@ -274,11 +266,16 @@ def lines(chunks: Iterable[bytes], known: Container[int] = ()) -> Iterator[bytes
     Raises `Transient` when the last one was cut short.
     """
     parts: list[bytes] = []  # of one line: a line of embeddings may be as long as a thousand chunks
+    size = 0
     for chunk in chunks:
         first, *whole = chunk.split(b"\n")
         parts.append(first)
         if not whole:
+            size += len(first)
+            if size > MAX_BYTES:
+                raise Transient(f"A line of the results has more than {MAX_BYTES:,} bytes, as no answer has: not read.")
             continue
+        size = 0
         whole.insert(0, b"".join(parts))
         parts = [whole.pop()]
         for line in whole:

@@ -132,7 +132,7 @@ def test_one_create_for_one_submit_and_it_is_found_if_it_was_done(
 @pytest.mark.fault(21)
 def test_a_create_is_sent_once_when_the_answer_takes_too_long(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     module = f"nightbatch.providers.{lab.name}"
-    monkeypatch.setattr(f"{module}.TIMEOUT", httpx2.Timeout(0.4))
+    monkeypatch.setattr("nightbatch.providers.http.TIMEOUT", httpx2.Timeout(0.4))
     if lab.name == "gemini":
         monkeypatch.setattr(f"{module}._SDK_TIMEOUT_MS", 400)
     submission, path = lab.uploaded()

@@ -1,0 +1,216 @@
+"""The clients that the adapters and their SDKs ask with: to the connection's own host only, and nowhere else.
+
+Whatever an answer says, the key and the requests go to no other host: redirects are not followed, and an address in an answer
+gives a path. The address that was looked at is the one that is called; behind a proxy the proxy looks, and the name is checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from ssl import SSLContext
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
+
+import httpx2
+
+from nightbatch import addresses
+from nightbatch.errors import ConfigurationError, NightbatchError
+from nightbatch.models import ProviderName
+
+# Seconds. Long enough to read for 200 MB on a slow line; a create that takes longer is in doubt, not lost.
+TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
+
+MAX_BYTES = 256 << 20
+"""Of an answer that is read whole, or of one line of a file, unpacked. The largest that there is are 2,048 embeddings."""
+
+_HOME: Mapping[ProviderName, tuple[str, str]] = {
+    "openai": ("OPENAI_BASE_URL", "https://api.openai.com/v1"),
+    "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
+    "gemini": ("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"),
+}
+
+# Routers and gateways forget a connection on which nothing is said: a create may be thought about for minutes.
+_ALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *((socket.IPPROTO_TCP, getattr(socket, name), seconds) for name, seconds in
+      (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)) if hasattr(socket, name)),
+]  # fmt: skip
+
+
+class NotCalled(httpx2.ConnectError):
+    """The host may not be called, or its proxy not be used; the message says why. Nothing was sent."""
+
+
+class TooLarge(httpx2.DecodingError):
+    """An answer unpacks to more than any answer holds."""
+
+
+@cache
+def tls() -> SSLContext:
+    """One for all clients: reading the certificates takes longer than a request."""
+    return httpx2.create_ssl_context()
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a connection's requests go.
+
+    ``allowed`` are the hosts at private addresses that may be called; None where the caller answers for the address, as a
+    person with a base URL in the environment of a command does.
+    """
+
+    url: httpx2.URL
+    allowed: Collection[str] | None
+    proxy: str | None
+    """The environment's, if one stands between; it looks for the address then."""
+
+    def client(self, *, whole: bool = True, **options: Any) -> httpx2.Client:
+        """A client that goes nowhere else. Not ``whole``: for what is read line by line, and may be of any size."""
+        transport = _Transport(self, max_bytes=MAX_BYTES if whole else None, **_way(self.proxy))
+        return httpx2.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False, **options)
+
+    def async_client(self, **options: Any) -> httpx2.AsyncClient:
+        """The same. No idle connection: it would outlive the event loop that opened it, and nobody could close it."""
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        transport = _AsyncTransport(self, max_bytes=MAX_BYTES, limits=limits, **_way(self.proxy))
+        return httpx2.AsyncClient(transport=transport, timeout=TIMEOUT, follow_redirects=False, **options)
+
+    def request(self, request: httpx2.Request) -> httpx2.Request:
+        """The same request to this host, at an address that was looked at. Raises `NotCalled`."""
+        url = self.at_home(request.url)
+        headers = httpx2.Headers(request.headers)
+        if url != request.url:
+            headers["host"] = url.netloc.decode("ascii")
+        extensions = dict(request.extensions)
+        if self.allowed is not None and self.proxy is None:
+            try:
+                address = addresses.to_call(str(self.url), self.allowed)
+            except NightbatchError as error:
+                raise NotCalled(str(error), request=request) from None
+            if address is not None:  # the certificate has to be the name's all the same
+                extensions["sni_hostname"] = url.host
+                url = url.copy_with(host=address)
+        return httpx2.Request(request.method, url, headers=headers, stream=request.stream, extensions=extensions)
+
+    def at_home(self, told: httpx2.URL) -> httpx2.URL:
+        """An address of this host; for another host's its path, below the one of the base URL."""
+        if told.origin == self.url.origin:
+            return told
+        path = self.url.raw_path.partition(b"?")[0].rstrip(b"/") + told.raw_path
+        return self.url.copy_with(raw_path=path, fragment=None)
+
+
+def home_of(name: ProviderName, base_url: str | None, allowed: Collection[str] | None) -> Home:
+    """The host of a connection: its base URL, the environment's, or the provider's own.
+
+    Raises `ConfigurationError` for one that may not be called, and `Transient` where its name cannot be resolved.
+    """
+    variable, own = _HOME[name]
+    told = (base_url or os.environ.get(variable) or own).strip()
+    try:
+        url = httpx2.URL(told)
+        proxy = _proxy(url)
+    except httpx2.InvalidURL:
+        raise ConfigurationError(addresses.WHOLE_URL) from None
+    if allowed is not None:
+        addresses.check_base_url(told, allowed, proxied=proxy is not None)
+    return Home(url, allowed, proxy)
+
+
+def checked_key(name: ProviderName, key: str) -> str:
+    """The key without what stands around it, as the line break of a file. Raises `ConfigurationError`, without the key."""
+    trimmed = key.strip(_AROUND)
+    for place, character in enumerate(trimmed, start=1):
+        if not "!" <= character <= "~":
+            raise ConfigurationError(
+                f"The key of {name} holds a character that no HTTP header may hold (U+{ord(character):04X}, the {place}. of"
+                f" {len(trimmed)}): copy the key again."
+            )
+    if not trimmed:
+        raise ConfigurationError(f"The key of {name} is empty.")
+    return trimmed
+
+
+# White space, and what is copied along unseen: zero-width spaces and joiners, the word joiner, the byte order mark.
+_AROUND = " \t\r\n\f\v\0\x85\xa0\u2028\u2029\u200b\u200c\u200d\u2060\ufeff"
+
+
+def _proxy(url: httpx2.URL) -> str | None:
+    """The environment's proxy for this host."""
+    proxies = getproxies()
+    found = proxies.get(url.scheme) or proxies.get("all")
+    if not found or proxy_bypass(url.host):
+        return None
+    return found if "://" in found else f"http://{found}"
+
+
+def _way(proxy: str | None) -> dict[str, Any]:
+    """How a transport gets there. Raises `ConfigurationError` for a proxy that it cannot use."""
+    way: dict[str, Any] = {"verify": tls(), "proxy": proxy}
+    if proxy is None or proxy.startswith("http"):
+        return way | {"socket_options": _ALIVE}
+    try:
+        httpx2.HTTPTransport(**way)
+    except (ImportError, ValueError, httpx2.InvalidURL):
+        raise ConfigurationError(
+            "The proxy of the environment (HTTPS_PROXY or ALL_PROXY) cannot be used: it must be an http:// or https:// one, or"
+            " a socks5:// one with the package socksio installed. NO_PROXY names hosts that are called without it."
+        ) from None
+    return way
+
+
+class _Response(httpx2.Response):
+    """An answer that ends with an error where it unpacks to more than any answer holds."""
+
+    max_bytes: int | None = None
+
+    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        size = 0
+        for chunk in super().iter_bytes(chunk_size):
+            size += len(chunk)
+            self._check(size)
+            yield chunk
+
+    async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncGenerator[bytes]:
+        size = 0
+        async for chunk in super().aiter_bytes(chunk_size):
+            size += len(chunk)
+            self._check(size)
+            yield chunk
+
+    def _check(self, size: int) -> None:
+        if self.max_bytes is not None and size > self.max_bytes:
+            raise TooLarge(
+                f"An answer with more than {self.max_bytes:,} bytes came, as there is none: not read.",
+                request=self.request,
+            )
+
+
+def _bounded(answer: httpx2.Response, max_bytes: int | None) -> httpx2.Response:
+    made = _Response(answer.status_code, headers=answer.headers, stream=answer.stream, extensions=answer.extensions)
+    made.max_bytes = max_bytes
+    return made
+
+
+class _Transport(httpx2.HTTPTransport):
+    def __init__(self, home: Home, *, max_bytes: int | None, **way: Any) -> None:
+        super().__init__(**way)
+        self._home, self._max_bytes = home, max_bytes
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        return _bounded(super().handle_request(self._home.request(request)), self._max_bytes)
+
+
+class _AsyncTransport(httpx2.AsyncHTTPTransport):
+    def __init__(self, home: Home, *, max_bytes: int | None, **way: Any) -> None:
+        super().__init__(**way)
+        self._home, self._max_bytes = home, max_bytes
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        pinned = await asyncio.to_thread(self._home.request, request)  # a name server may take its time
+        return _bounded(await super().handle_async_request(pinned), self._max_bytes)
