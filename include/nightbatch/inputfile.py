@@ -1,14 +1,42 @@
-"""The input file of an attempt on its way to disk."""
+"""The input file of an attempt on its way to disk, and the folder where it lies."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
 from typing import IO, Self
+
+from nightbatch.errors import ConfigurationError
 
 # Bytes. The thread waits up to 5 ms for its turn: a smaller chunk would be full again before the last one is written.
 _CHUNK = 1 << 21
+
+
+def private_folder(path: Path) -> Path:
+    """Make the folder, unless it is there, and return it.
+
+    Raises `ConfigurationError` where another user of the machine could read what lies in it, or put another file in its
+    place between the rendering and the upload.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found, above = path.lstat(), path.parent.stat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise _not_private(path, "it is a link, or belongs to another user")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise _not_private(path, f"others may look into it: chmod 700 {path}")
+    if above.st_uid not in (0, os.getuid()) or (above.st_mode & 0o022 and not above.st_mode & stat.S_ISVTX):
+        raise _not_private(path, f"others may rename it, since {path.parent} is theirs too")
+    return path
+
+
+def _not_private(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The folder {path} is not used for input files, which hold prompts: {why}. NIGHTBATCH_WORK_DIR names another one."
+    )
 
 
 class InputFile:

@@ -24,7 +24,7 @@ from nightbatch.errors import (
     Throttled,
 )
 from nightbatch.estimating import Estimate
-from nightbatch.inputfile import InputFile
+from nightbatch.inputfile import InputFile, private_folder
 from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.ledger import Batch, JobRow, Lane, RunParams
@@ -143,8 +143,7 @@ def _rendered(
     store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch
 ) -> Iterator[_Rendered]:
     """The input file of an attempt, made anew each time: a file from before a crash may be cut short."""
-    folder = Path(settings.work_dir)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = private_folder(Path(settings.work_dir))
     _sweep(folder)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{batch.tag}-", suffix=".jsonl") as file:
         shelf = media.Shelf(provider, settings.media_dir)

@@ -102,7 +102,7 @@ def _cancel_elsewhere(world: World, job: int) -> CancelledJobs:
 def _wait_for_the_lock(world: World) -> None:
     with psycopg.connect(world.dsn, autocommit=True) as looker:
         while not looker.execute(
-            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         ).fetchone():
             pass
 

@@ -27,12 +27,11 @@ class Content:
 
 @contextmanager
 def alone(store: Store, content: Content) -> Iterator[None]:
-    """Nobody else uploads the same content meanwhile. Not within a transaction: it may take minutes."""
+    """Nobody else uploads the same content meanwhile: a transaction, which ends with the process or its connection."""
     key = {"content": f"{content.provider} {content.account} {content.sha256}"}
-    store.run("lock_content", key, file="media")
-    try:
+    with store.transaction():
+        store.run("lock_content", key, file="media")
         yield
-    finally:
         store.run("unlock_content", key, file="media")
 
 

@@ -1,5 +1,5 @@
 -- lock_checks: one check at a time, so that two see each other's alerts; the lock ends with the transaction
-SELECT pg_advisory_xact_lock(hashtext('nightbatch.alerts'));
+INSERT INTO nightbatch.named_lock (name) VALUES ('alerts') ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name;
 
 -- raise_milestone: never twice, whatever became of it, and never one below the highest that was ever reached. CASE keeps other
 -- kinds' subjects from being read as numbers, whatever order the planner likes

@@ -1,5 +1,5 @@
 -- lock_planning: one plan at a time in this database; the lock ends with the transaction
-SELECT pg_advisory_xact_lock(hashtext('nightbatch.plan'));
+INSERT INTO nightbatch.named_lock (name) VALUES ('plan') ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name;
 
 -- start_run: no row comes back when the run was planned before
 INSERT INTO nightbatch.run (id, queued_before, params) VALUES (%(run_id)s, %(queued_before)s, %(params)s::jsonb)

@@ -1,5 +1,5 @@
 -- lock_planning: the same lock as a plan's, so that a job is either sent or taken out, never both; ends with the transaction
-SELECT pg_advisory_xact_lock(hashtext('nightbatch.plan'));
+INSERT INTO nightbatch.named_lock (name) VALUES ('plan') ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name;
 
 -- asks_the_cache: whether any candidate may ask; one look into an index that is empty where nobody does
 SELECT newest.id IS NOT NULL AND EXISTS (SELECT FROM candidate WHERE job_id <= newest.id)

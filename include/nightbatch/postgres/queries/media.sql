@@ -1,8 +1,12 @@
--- lock_content: one process at a time uploads the same content; until `unlock_content`, or until the connection ends
-SELECT pg_advisory_lock(hashtextextended('nightbatch.media ' || %(content)s, 0));
+-- lock_content: one process at a time uploads the same content. Whoever comes later waits at the unique key for this transaction
+-- to end, which may be idle for as long as a large video takes
+INSERT INTO nightbatch.named_lock (name)
+SELECT 'media ' || %(content)s
+FROM set_config('lock_timeout', '6h', true) AS waits, set_config('idle_in_transaction_session_timeout', '6h', true) AS idle
+ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name;
 
--- unlock_content: see `lock_content`
-SELECT pg_advisory_unlock(hashtextextended('nightbatch.media ' || %(content)s, 0));
+-- unlock_content: with the transaction's end nothing is left of the lock, as after a rollback
+DELETE FROM nightbatch.named_lock WHERE name = 'media ' || %(content)s;
 
 -- use: an upload of this content that outlives a batch sent now (24 hours promised, and some for the wait before it). The
 -- lock makes `retire` wait, and see that an attempt uses it
