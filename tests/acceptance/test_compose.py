@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import psycopg
 import pytest
 import yaml
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from nightbatch.ledger import RunParams
+from nightbatch.postgres.embedded import EmbeddedPostgres, binaries
+from nightbatch.postgres.migrate import migrate
+from nightbatch.postgres.store import open_store
+from tests.scratch import scratch
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text(encoding="utf-8")
@@ -80,6 +90,64 @@ def test_airflow_and_nightbatch_never_share_a_database() -> None:
     environment = SERVICES["scheduler"]["environment"]
     assert environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].endswith("/airflow")
     assert environment["NIGHTBATCH_DSN"].endswith("/nightbatch")
+
+
+SECRETS = {
+    "postgres": {"POSTGRES_PASSWORD"},
+    "databases": {"POSTGRES_PASSWORD", "AIRFLOW_DB_PASSWORD", "NIGHTBATCH_DB_PASSWORD", "NIGHTBATCH_WORKER_DB_PASSWORD"},
+    "init": {"AIRFLOW_FERNET_KEY", "AIRFLOW_DB_PASSWORD", "NIGHTBATCH_DB_PASSWORD"},
+    "api-server": {
+        "AIRFLOW_FERNET_KEY", "AIRFLOW_DB_PASSWORD", "NIGHTBATCH_WORKER_DB_PASSWORD", "AIRFLOW_JWT_SECRET",
+        "AIRFLOW_API_SECRET_KEY", "AIRFLOW_PASSWORDS",
+    },
+    "scheduler": {
+        "AIRFLOW_FERNET_KEY", "AIRFLOW_DB_PASSWORD", "NIGHTBATCH_WORKER_DB_PASSWORD", "AIRFLOW_JWT_SECRET",
+        "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY",
+    },
+    "triggerer": {
+        "AIRFLOW_FERNET_KEY", "AIRFLOW_DB_PASSWORD", "NIGHTBATCH_WORKER_DB_PASSWORD",
+        "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY",
+    },
+    "dag-processor": {"AIRFLOW_FERNET_KEY", "AIRFLOW_DB_PASSWORD"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_has_the_secrets_that_it_needs_and_no_other(name: str) -> None:
+    told = json.dumps(SERVICES[name])
+    given = {variable for variable, _ in VARIABLES if re.search("PASSWORD|KEY|SECRET", variable)}
+    assert {variable for variable in given if f"${{{variable}:" in told} == SECRETS[name]
+
+
+def test_the_tasks_are_the_worker_and_only_migrations_are_the_owner() -> None:
+    users = {
+        name: service["environment"]["NIGHTBATCH_DSN"].removeprefix("postgresql://").partition(":")[0]
+        for name, service in SERVICES.items()
+        if "NIGHTBATCH_DSN" in service["environment"]
+    }
+    assert users.pop("init") == "nightbatch"
+    assert set(users.values()) == {"nightbatch_worker"}
+
+
+def test_what_makes_the_databases_can_be_repeated_and_its_roles_suffice() -> None:
+    """The script's own SQL, on a server without any of it: the owner migrates, and the worker opens the ledger."""
+    script = SERVICES["databases"]["entrypoint"][2].replace("$$", "$")
+    passwords = {"AIRFLOW_DB_PASSWORD": "a1", "NIGHTBATCH_DB_PASSWORD": "n1", "NIGHTBATCH_WORKER_DB_PASSWORD": "w1"}
+    with scratch() as folder, EmbeddedPostgres(folder / "data", fsync=False, die_with_parent=True) as server:
+        there = {"PATH": f"{binaries()}:{os.environ['PATH']}", "PGHOST": "127.0.0.1", "PGPORT": str(server.port)}
+        password = conninfo_to_dict(server.dsn())["password"]
+        for _ in range(2):
+            subprocess.run(
+                ["sh", "-euc", script],
+                env=there | passwords | {"PGUSER": "postgres", "PGPASSWORD": str(password)},
+                check=True,
+                capture_output=True,
+            )
+        migrate(make_conninfo(server.dsn("nightbatch"), user="nightbatch", password="n1"))
+        with open_store(make_conninfo(server.dsn("nightbatch"), user="nightbatch_worker", password="w1")) as store:
+            assert store.start_run("r1", None, RunParams())
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                store.connection.execute("CREATE TABLE nightbatch.x (i integer)")
 
 
 def test_every_command_that_it_runs_exists() -> None:
