@@ -5,11 +5,14 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 MINUTES ?= 20
 JOBS ?= 1000000
 export PYTHONUNBUFFERED := 1
+# A package of Debian's, by root and one at a time; elsewhere nothing is installed, and the tests that need it are skipped.
+install = ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || flock Makefile sh -euc \
+  'apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $(1) >/dev/null'
 # Dozens of processes import Airflow here: compiled once it takes them half as long.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chromium lint up down status crash-test soak crash-peers bench bench-airflow bench-api bench-peers lock schema clean
+.PHONY: help demo test test-pgbouncer test-postgres-15 chromium pgbouncer postgres-15 lint up down status crash-test soak crash-peers bench bench-airflow bench-api bench-peers lock schema clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -18,12 +21,23 @@ demo: .venv/.runtime ## a whole night on embedded parts, ending with the savings
 	@$(BIN)/python -m nightbatch.demo
 
 test: .venv/.dev ## lint, types, import contracts and all tests
-	@$(MAKE) --no-print-directory -j2 lint chromium
+	@$(MAKE) --no-print-directory -j2 lint chromium pgbouncer postgres-15
 	$(BIN)/python -m pytest
 
 chromium: ## the browser that tests click with: installed on Debian by root; without it those tests are skipped
-	@command -v chromium >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || \
-	  { apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium >/dev/null; }
+	@command -v chromium >/dev/null || $(call install,chromium)
+
+pgbouncer: ## the pooler that tests connect through: installed as chromium is
+	@[ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || $(call install,pgbouncer)
+
+postgres-15: ## Debian's PostgreSQL 15, for tests on another version than the embedded one: installed as chromium is
+	@[ -x /usr/lib/postgresql/15/bin/postgres ] || $(call install,postgresql-15)
+
+test-pgbouncer: .venv/.dev pgbouncer ## the use cases through PgBouncer in transaction mode
+	NIGHTBATCH_SURROUNDING=pgbouncer NIGHTBATCH_OTHER_SERVERS=required $(BIN)/python -m pytest tests/use_cases
+
+test-postgres-15: .venv/.dev postgres-15 ## the use cases on Debian's PostgreSQL 15
+	NIGHTBATCH_SURROUNDING=postgres-15 NIGHTBATCH_OTHER_SERVERS=required $(BIN)/python -m pytest tests/use_cases
 
 lint: .venv/.dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -11,9 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 from hypothesis import settings
+from psycopg.conninfo import make_conninfo
 from xdist.scheduler import LoadScopeScheduling
 
 from nightbatch.postgres.embedded import EmbeddedPostgres
+from tests import surroundings
 from tests.scratch import scratch
 
 settings.register_profile("any machine", deadline=None)  # how long one example takes says how busy it is
@@ -64,8 +66,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """A server of this worker's own, on a free port; nothing of it outlasts the session."""
-    with scratch() as folder, EmbeddedPostgres(folder / "data", fsync=False, die_with_parent=True) as server:
+    with scratch() as folder, surroundings.server(folder / "data") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _port(postgres_server: EmbeddedPostgres) -> Iterator[int]:
+    """Where the store connects to: the server, or the pooler before it."""
+    if surroundings.SURROUNDING != "pgbouncer":
+        yield postgres_server.port
+        return
+    with surroundings.pooled(postgres_server) as port:
+        yield port
 
 
 @pytest.fixture(scope="session")
@@ -78,10 +90,10 @@ def _migrated(postgres_server: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture
-def dsn(postgres_server: EmbeddedPostgres, _migrated: str) -> Iterator[str]:
+def dsn(postgres_server: EmbeddedPostgres, _migrated: str, _port: int) -> Iterator[str]:
     """A fresh database with the nightbatch schema, dropped after the test."""
     with _database(postgres_server, _migrated) as fresh:
-        yield fresh
+        yield fresh if _port == postgres_server.port else make_conninfo(fresh, port=_port)
 
 
 @pytest.fixture

@@ -53,11 +53,18 @@ class EmbeddedPostgres:
 
     ``port`` None takes a free one at every start. ``fsync=False`` may lose everything in a power cut: for tests only.
     ``die_with_parent`` ends the server with the thread that started it, however that dies (Linux only).
+    ``bin_dir`` holds the programs of another Postgres than the wheel's.
     Beside the folder lie ``<name>.password`` (0600), ``<name>.log`` and ``<name>.lock``.
     """
 
     def __init__(
-        self, data_dir: Path, *, port: int | None = None, fsync: bool = True, die_with_parent: bool = False
+        self,
+        data_dir: Path,
+        *,
+        port: int | None = None,
+        fsync: bool = True,
+        die_with_parent: bool = False,
+        bin_dir: Path | None = None,
     ) -> None:
         self.data_dir = Path(os.path.realpath(data_dir))  # postgres reports its folder without symbolic links
         self.log_file = self._beside("log")
@@ -65,6 +72,7 @@ class EmbeddedPostgres:
         self._port = port
         self._fsync = fsync
         self._die_with_parent = die_with_parent
+        self._bin_dir = bin_dir
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -80,7 +88,7 @@ class EmbeddedPostgres:
         Raises `ConfigurationError` when the wheel, the folder or the port cannot be used, `NightbatchError` with the
         end of the log when the server does not come up.
         """
-        bin_dir = binaries()
+        bin_dir = self._bin_dir or binaries()
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         with self._lock():
             running = self._postmaster()
@@ -191,8 +199,7 @@ class EmbeddedPostgres:
             "--auth=scram-sha-256",
             "--encoding=UTF8",
             "--locale=C",
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
+            *(["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if self._bin_dir is None else []),
             *([] if self._fsync else ["--no-sync"]),
         ]
 
@@ -202,7 +209,7 @@ class EmbeddedPostgres:
             raise ConfigurationError(
                 f"{self.data_dir} holds something other than Postgres data: choose another folder, or empty this one."
             )
-        if version.read_text().strip() != _MAJOR:
+        if self._bin_dir is None and version.read_text().strip() != _MAJOR:
             raise ConfigurationError(
                 f"{self.data_dir} was made by Postgres {version.read_text().strip()}, this is {_MAJOR}: "
                 "dump and restore it, or choose another folder."

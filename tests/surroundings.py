@@ -1,0 +1,104 @@
+"""Servers that are not ours: another version of Postgres, and PgBouncer before it. Which ones, an environment variable says.
+
+``NIGHTBATCH_SURROUNDING`` is empty, ``pgbouncer`` (in transaction mode, before the embedded server) or ``postgres-15``, Debian's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from nightbatch.postgres.account import account_for
+from nightbatch.postgres.embedded import HOST, EmbeddedPostgres, free_port
+
+SURROUNDING = os.environ.get("NIGHTBATCH_SURROUNDING", "")
+POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+def pgbouncer() -> str:
+    """The program. Skips the test where it is missing, or fails it where CI says that it must be there."""
+    found = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    return found or _missing("PgBouncer", "make pgbouncer")
+
+
+def postgres_15() -> Path:
+    """The folder of Debian's programs; as `pgbouncer`."""
+    return (
+        POSTGRES_15
+        if (POSTGRES_15 / "postgres").exists()
+        else Path(_missing("Debian's PostgreSQL 15", "make postgres-15"))
+    )
+
+
+def _missing(what: str, how: str) -> str:
+    if os.environ.get("NIGHTBATCH_OTHER_SERVERS") == "required":
+        pytest.fail(f"{what} is not installed: {how}")
+    pytest.skip(f"{what} is not installed: {how}")
+
+
+def server(folder: Path) -> EmbeddedPostgres:
+    """The server of the surrounding; it is not started yet."""
+    bin_dir = postgres_15() if SURROUNDING == "postgres-15" else None
+    return EmbeddedPostgres(folder, fsync=False, die_with_parent=True, bin_dir=bin_dir)
+
+
+@contextmanager
+def pooled(behind: EmbeddedPostgres, *, mode: str = "transaction", size: int = 20) -> Iterator[int]:
+    """PgBouncer before a server, for all of its databases and roles; its port."""
+    program, port = pgbouncer(), free_port()
+    account = account_for(behind.data_dir)
+    folder = behind.data_dir.with_name(f"{behind.data_dir.name}.pgbouncer-{port}")
+    account.make_dir(folder)
+    password = conninfo_to_dict(behind.dsn())["password"]
+    account.write_secret(folder / "users.txt", f'"postgres" "{password}"\n')
+    account.write_secret(folder / "pgbouncer.ini", _ini(behind.port, port, folder, mode, size))
+    with behind.log_file.open("ab") as log:
+        running = account.popen([program, folder / "pgbouncer.ini"], stdout=log, preexec_fn=None)
+    try:
+        _wait_until_it_answers(make_conninfo(behind.dsn(), port=port), running)
+        yield port
+    finally:
+        running.kill()
+        running.wait()
+
+
+def _ini(server_port: int, port: int, folder: Path, mode: str, size: int) -> str:
+    """Roles are looked up at the server, so that those which a test makes can log in."""
+    lines = [
+        "[databases]",
+        f"* = host={HOST} port={server_port} auth_user=postgres",
+        "[pgbouncer]",
+        f"listen_addr = {HOST}",
+        f"listen_port = {port}",
+        "unix_socket_dir =",
+        "auth_type = scram-sha-256",
+        f"auth_file = {folder}/users.txt",
+        "auth_query = SELECT usename, passwd FROM pg_shadow WHERE usename = $1",
+        f"pool_mode = {mode}",
+        f"default_pool_size = {size}",
+        "max_client_conn = 500",
+        "log_connections = 0",
+        "log_disconnections = 0",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _wait_until_it_answers(dsn: str, running: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            psycopg.connect(dsn).close()
+            return
+        except psycopg.OperationalError:
+            if running.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
