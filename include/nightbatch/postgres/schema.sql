@@ -646,6 +646,10 @@ CREATE TABLE nightbatch.media_use (
     batch_id bigint NOT NULL
 );
 
+CREATE TABLE nightbatch.named_lock (
+    name text NOT NULL
+);
+
 CREATE TABLE nightbatch.price_override (
     id bigint NOT NULL,
     provider text NOT NULL,
@@ -1131,6 +1135,9 @@ ALTER TABLE ONLY nightbatch.media
 ALTER TABLE ONLY nightbatch.media_use
     ADD CONSTRAINT media_use_pkey PRIMARY KEY (media_id, batch_id);
 
+ALTER TABLE ONLY nightbatch.named_lock
+    ADD CONSTRAINT named_lock_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY nightbatch.open_job
     ADD CONSTRAINT open_job_pkey PRIMARY KEY (job_id);
 
@@ -1424,6 +1431,9 @@ GRANT ALL ON TABLE nightbatch.media TO nightbatch_owner;
 
 GRANT SELECT,INSERT ON TABLE nightbatch.media_use TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.media_use TO nightbatch_owner;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.named_lock TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.named_lock TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch.price_override TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.price_override TO nightbatch_owner;
