@@ -17,7 +17,16 @@ from nightbatch import governor, media
 from nightbatch.errors import Absent, NotNamed, ReconciliationError, Transient
 from nightbatch.job_types.base import JobType, Misfit
 from nightbatch.ledger import Batch, Loaded
-from nightbatch.models import Answer, Outcome, ProviderState, RequestId, ResultLine, UnreadableLine, parse_custom_id
+from nightbatch.models import (
+    Answer,
+    Outcome,
+    ProviderState,
+    RequestId,
+    ResultLine,
+    UnreadableLine,
+    Usage,
+    parse_custom_id,
+)
 from nightbatch.postgres.store import RowsRefused, Store
 from nightbatch.pricing import Rates, rates_for
 from nightbatch.provider import BatchProvider
@@ -77,19 +86,25 @@ def _figures(store: Store, batch_id: int) -> Loaded:
 def _load(store: Store, provider: BatchProvider, types: Types, batch: Batch, state: ProviderState, copy: _Copy) -> bool:
     """Load, and say whether nothing is left at the provider that may be billed and was not read."""
     assert batch.provider_batch_id  # the schema says so for a submitted batch
-    with store.transaction(), tempfile.TemporaryFile() as vectors:
+    with store.transaction(), tempfile.TemporaryFile() as vectors, tempfile.TemporaryFile() as beside:
         if store.lock_batch(batch.id).state != "submitted":
             return False  # somebody else was quicker
         batch = store.date_submission(batch.id, state.created_at)
-        assert batch.provider_batch_id and batch.submitted_at
-        rates = rates_for(batch.provider, batch.model, at=batch.submitted_at, overrides=store.price_overrides())
-        sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
+        rates = _rates(store, batch)
+        sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors, beside)
         sheet.contexts = _contexts(store, sheet)
         _read_all(store, provider, sheet, state, copy)
         if not sheet.seen and not sheet.holds_all_of(state) and _ended_lately(store, batch, state):
             raise Transient(f"Batch {batch.id} is {state.status}, and {batch.provider} does not give its results yet.")
         _close(store, sheet, state)
         return not sheet.may_have_left(state)
+
+
+def _rates(store: Store, batch: Batch) -> Rates | None:
+    """The prices of the moment at which the batch was sent."""
+    assert batch.submitted_at  # the schema says so for a submitted batch
+    overrides, factors = store.price_overrides(), store.price_factors()
+    return rates_for(batch.provider, batch.model, at=batch.submitted_at, overrides=overrides, factors=factors)
 
 
 def _read_all(store: Store, provider: BatchProvider, sheet: _Sheet, state: ProviderState, copy: _Copy) -> None:
@@ -152,12 +167,12 @@ def load_answer(store: Store, types: Types, batch: Batch, line: ResultLine | Unr
 
 def _load_answer(store: Store, types: Types, batch: Batch, line: ResultLine | UnreadableLine, copy: _Copy) -> None:
     answer = f"realtime-{batch.tag}"
-    with store.transaction(), tempfile.TemporaryFile() as vectors:
+    with store.transaction(), tempfile.TemporaryFile() as vectors, tempfile.TemporaryFile() as beside:
         sent = store.record_submission(batch.id, answer)
         if sent is None or sent.submitted_at is None:
             raise ReconciliationError(f"Attempt {batch.id} was closed before its answer came, which is paid for.")
-        rates = rates_for(batch.provider, batch.model, at=sent.submitted_at, overrides=store.price_overrides())
-        sheet = _Sheet(sent, store.members(batch.id), types, rates, store.vector_brackets(), vectors)
+        rates = _rates(store, sent)
+        sheet = _Sheet(sent, store.members(batch.id), types, rates, store.vector_brackets(), vectors, beside)
         sheet.contexts = _contexts(store, sheet)
         copy(store, sheet, [line])
         _close(store, sheet, ProviderState(answer, "ended", "answered"))
@@ -177,9 +192,13 @@ def _close(store: Store, sheet: _Sheet, state: ProviderState) -> None:
         store.raise_alert("missing_results", str(batch_id), _does_not_add_up(sheet, state))
     elif missing:
         again |= {job_id: sheet.attempts(job_id) for job_id in missing}
+    elif state.tokens and sheet.tokens and state.tokens != tuple(sheet.tokens):
+        store.raise_alert("usage_differs", str(batch_id), _other_usage(sheet, state.tokens))
     if sheet.rejects:
         store.insert_rejects(batch_id, sheet.rejects)
     if sheet.batch.duplicate_of is None:
+        sheet.beside.seek(0)
+        store.copy_answers(sheet.beside)
         sheet.vectors.seek(0)
         store.copy_embeddings(batch_id, sheet.vectors)
     source = sheet.rates.describe() if sheet.rates else None
@@ -212,6 +231,14 @@ def _does_not_add_up(sheet: _Sheet, state: ProviderState) -> str:
     return (
         f"{message} Nothing of it is deleted at the provider: `nightbatch load {sheet.batch.id}` reads it once more,"
         f" `nightbatch retry {sheet.batch.id}` asks again, at its price."
+    )
+
+
+def _other_usage(sheet: _Sheet, told: tuple[int, int]) -> str:
+    read = sheet.tokens or [0, 0]
+    return (
+        f"Batch {sheet.batch.id}: {sheet.batch.provider} tells of {told[0]:,} input and {told[1]:,} output tokens for all of"
+        f" it, and its lines of {read[0]:,} and {read[1]:,}. Costs are reckoned from the lines; compare them with the bill."
     )
 
 
@@ -293,6 +320,8 @@ class _Sheet:
     rates: Rates | None
     brackets: tuple[bytes, bytes]
     vectors: IO[bytes]
+    beside: IO[bytes]
+    """What of the answers their outputs do not hold."""
     contexts: dict[int, bytes] = field(default_factory=dict)
     seen: dict[int, int] = field(default_factory=dict)
     again: dict[int, int] = field(default_factory=dict)
@@ -413,7 +442,7 @@ class _Sheet:
             return self._row(job_id, line, "duplicate", None, error)
         outcome: Outcome = line.outcome
         output: bytes | None = None
-        reason = line.error
+        reason, whole = line.error, False
         if kind is None and outcome == "succeeded":
             outcome, reason = "failed", f"The job type {self.members[job_id]} is gone; the raw answer is kept."
         elif kind is not None and outcome == "succeeded" and line.answer is not None:
@@ -421,17 +450,20 @@ class _Sheet:
                 read = kind.read_answer(line.answer, self.contexts.get(job_id, b""))
             except Misfit as misfit:
                 outcome, reason = "failed", str(misfit)
+                self._keep_unfitting(job_id, line.answer)
             except MemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  a team's own type may fail in any way: nobody else's answers wait
                 outcome, reason = "failed", f"The job type {kind.name} failed with {type(error).__name__} on it."
             else:
-                output = read.json
+                output, whole = read.json, read.whole
                 if read.vectors:
                     self._keep_vectors(job_id, read.vectors)
         if kind is not None and outcome != "succeeded" and (line.billed or line.retryable):
             again = self.again if line.billed else self.again_unbilled
             again[job_id] = kind.paid_attempts if line.billed else kind.attempts
+        if line.answer is not None and line.answer.rest is not None and not whole:
+            self._keep_beside(job_id, line.answer.rest)
         return self._row(job_id, line, outcome, output, reason)
 
     def _row(self, job_id: int, line: ResultLine, outcome: Outcome, output: bytes | None, error: str | None) -> _Row:
@@ -451,21 +483,39 @@ class _Sheet:
     def _money(self, line: ResultLine) -> _Row:
         usage = line.usage
         if not line.billed or usage is None:
-            return (None,) * 6
+            return (None,) * 7
         tokens = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
         cost = self.rates.cost(usage) if self.rates else None
         if self.rates is None or cost is None:
-            return (*tokens, None, None, None)
+            return (*tokens, None, None, None, _units(usage))
         # A realtime call would have been made, and paid for, once.
         realtime = cost.realtime_usd if self.batch.duplicate_of is None else Decimal(0)
         paid = cost.batch_usd if self.batch.mode == "batch" else cost.realtime_usd
-        return (*tokens, realtime, paid, self.rates.source_of(usage) if usage.terms else self.rates.source)
+        source = self.rates.source_of(usage) if usage.terms else self.rates.source
+        return (*tokens, realtime, paid, source, _units(usage))
+
+    def _keep_beside(self, job_id: int, rest: bytes) -> None:
+        text = rest.replace(b"\\", rb"\\")  # JSON from the adapter holds no other byte that COPY would take otherwise
+        self.beside.write(b"%d\t%d\t%b\n" % (job_id, self.batch.id, text))
+
+    def _keep_unfitting(self, job_id: int, answer: Answer) -> None:
+        """Vectors that do not fit are no embeddings, but they are paid for."""
+        if answer.embeddings and answer.rest is None:
+            self._keep_beside(job_id, orjson.dumps({"embeddings": answer.embeddings}))
 
     def _keep_vectors(self, job_id: int, vectors: tuple[tuple[float, ...], ...]) -> None:
         left, right = self.brackets
         for position, vector in enumerate(vectors):
             numbers = orjson.dumps(vector)[1:-1]
             self.vectors.write(b"%d\t%d\t%d\t%b%b%b\n" % (job_id, position, self.batch.id, left, numbers, right))
+
+
+def _units(usage: Usage) -> bytes | None:
+    """What was used beside the three plain units, and on which terms, as JSON."""
+    if not usage.units and not usage.terms:
+        return None
+    told = {name: count for name, count in usage.units if count} | ({"terms": usage.terms} if usage.terms else {})
+    return orjson.dumps(told) if told else None
 
 
 def _storable(text: str | None) -> str | None:

@@ -90,7 +90,7 @@ def test_a_line_of_the_log_says_what_was_paid_for_what(account: Account) -> None
     assert {row["cached_tokens"] > 0 for row in rows.values()} == {True, False}
     assert set(rows["j0"]) == {
         "provider", "account", "batch_id", "custom_id", "model", "input_tokens", "cached_tokens", "output_tokens",
-        "cost_usd", "billed_at", "processing",
+        "cost_usd", "billed_at", "processing", "units",
     }  # fmt: skip
 
 

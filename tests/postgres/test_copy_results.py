@@ -21,7 +21,7 @@ def written(store: Store, *rows: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     store.connection.execute("TRUNCATE nightbatch.result")
     with store.transaction(), store.copy_results() as write:
         for number, (output, reason, tokens, cost, source, error) in enumerate(rows):
-            write((number, 7, "failed", True, output, reason, tokens, 0, tokens, cost, cost, source, error))
+            write((number, 7, "failed", True, output, reason, tokens, 0, tokens, cost, cost, source, None, error))
     return store.connection.execute(f"SELECT {_COLUMNS} FROM nightbatch.result ORDER BY job_id").fetchall()
 
 

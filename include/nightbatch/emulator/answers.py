@@ -11,11 +11,10 @@ from nightbatch.emulator.prompt import (
     Finish,
     Prompt,
     Reply,
-    Usage,
     canonical_words,
-    input_usage,
     raise_for_marker,
     tokens_in,
+    usage_of,
 )
 from nightbatch.emulator.schemas import SchemaWriter
 from nightbatch.emulator.words import sentences
@@ -60,6 +59,5 @@ def _content(prompt: Prompt, *, misfit: bool) -> tuple[str, object]:
 
 
 def _reply(prompt: Prompt, text: str, value: object, finish: Finish, markers: dict[str, str | None]) -> Reply:
-    total, cached = input_usage(prompt)
-    usage = Usage(input_tokens=total, cached_tokens=cached, output_tokens=max(1, tokens_in(text)))
+    usage = usage_of(prompt, text)
     return Reply(text=text, value=value, finish=finish, usage=usage, shows_usage="nousage" not in markers)

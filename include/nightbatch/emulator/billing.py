@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Literal
 
 from genai_prices.data_snapshot import get_snapshot
-from genai_prices.types import ModelInfo, ModelPrice, calc_unit_price
+from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
 from nightbatch.emulator.errors import Provider
 from nightbatch.emulator.prompt import Usage
@@ -17,7 +17,7 @@ from nightbatch.emulator.prompt import Usage
 Processing = Literal["batch", "realtime"]
 
 _LIBRARY_IDS: dict[Provider, str] = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
-_PER = 1_000_000
+_MILLION = 1_000_000
 
 # The providers bill these at half price in a batch, the library has no batch variant of them:
 # https://platform.openai.com/docs/pricing and https://ai.google.dev/gemini-api/docs/pricing
@@ -62,15 +62,32 @@ class Rates:
     share: Decimal
 
     def cost(self, usage: Usage) -> Decimal:
-        """What the provider charges. Tiers go by the whole input, as in the library."""
-        cached = usage.cached_tokens if self.price.cache_read_mtok is not None else 0
-        total = usage.input_tokens
-        full = (
-            calc_unit_price(self.price.input_mtok, total - cached, total, _PER)
-            + calc_unit_price(self.price.cache_read_mtok, cached, total, _PER)
-            + calc_unit_price(self.price.output_mtok, usage.output_tokens, total, _PER)
-        )
-        return full * self.share
+        """What the provider charges: every token once, at its own price, else at that of input. Tiers go by the whole input.
+
+        Searches cost the same in a batch.
+        """
+        price, left = self.price, usage.input_tokens
+        tokens = Decimal(0)
+        for own, count in (
+            (price.cache_read_mtok, usage.cached_tokens),
+            (price.cache_write_1h_mtok, usage.written_for_an_hour),
+            (price.cache_write_mtok, usage.written - usage.written_for_an_hour),
+            (price.input_audio_mtok, usage.audio),
+        ):
+            if own is not None:
+                tokens += _at(own, usage.input_tokens) * count
+                left -= count
+        tokens += _at(price.input_mtok, usage.input_tokens) * left
+        tokens += _at(price.output_mtok, usage.input_tokens) * usage.output_tokens
+        return tokens / _MILLION * self.share + _at(price.web_searches_kcount, 0) * usage.searches / 1000
+
+
+def _at(price: Decimal | TieredPrices | None, input_tokens: int) -> Decimal:
+    """The price for a request of that size; nothing where there is none."""
+    if isinstance(price, TieredPrices):
+        reached = [tier.price for tier in price.tiers if input_tokens > tier.start]
+        return reached[-1] if reached else price.base
+    return price or Decimal(0)
 
 
 def rates(provider: Provider, model: str, processing: Processing, at: float) -> Rates | None:
@@ -99,6 +116,13 @@ def serves(provider: Provider, model: str) -> bool:
     if model.startswith(_RETIRED[provider]) or (provider == "gemini" and not model.startswith(("gemini", "gemma"))):
         return False
     return _library_model(provider, model) is not None
+
+
+@lru_cache(maxsize=4096)
+def bills_cache_writes(model: str) -> bool:
+    """True for OpenAI's models that charge for writing a prompt to the cache, which they do unasked: GPT-5.6 and later."""
+    found = _library_model("openai", model)
+    return found is not None and found.get_prices(datetime.now(UTC)).cache_write_mtok is not None
 
 
 def embeds(model: str) -> bool:

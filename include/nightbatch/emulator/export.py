@@ -62,7 +62,8 @@ def billing_rows(state: State, account: str | None) -> Iterable[dict[str, object
 
 
 def _shown(row: Row) -> dict[str, object]:
-    return {key: row[key] for key in row.keys() if key not in _NOT_SHOWN}  # noqa: SIM118 (a Row iterates its values)
+    shown = {key: row[key] for key in row.keys() if key not in _NOT_SHOWN}  # noqa: SIM118 (a Row iterates its values)
+    return shown | {"units": orjson.loads(row["units"])}
 
 
 def _line(row: Row) -> bytes:

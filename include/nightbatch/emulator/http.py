@@ -127,7 +127,8 @@ class Call:
         now, usage = self.state.now(), answered.usage
         cost = cost_text(rates(provider, answered.model, "realtime", now), usage)
         tokens = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
-        row = (provider, self.account, None, None, None, answered.model, *tokens, cost, now, "realtime")
+        units = orjson.dumps(usage.others()).decode()
+        row = (provider, self.account, None, None, None, answered.model, *tokens, cost, now, "realtime", units)
         self.state.db.execute(CHARGE, row)
         self.emulator.worker.wake()
         return json_response(answered.body)

@@ -40,7 +40,12 @@ class Prompt:
     tool: str | None = None
     max_tokens: int | None = None
     media_tokens: int = 0
+    audio_tokens: int = 0
     caches: bool = True
+    writes_cache: bool = False
+    cache_hour: bool = False
+    thinks: bool = False
+    searches: bool = False
 
     def markers(self) -> dict[str, str | None]:
         """The `[[emulator:...]]` markers in the text, with their values."""
@@ -50,11 +55,22 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens; `input_tokens` includes the cached ones."""
+    """Tokens; `input_tokens` includes the cached and the written ones, `written` those kept for an hour, and
+    `output_tokens` the thoughts. `searches` are counted by themselves."""
 
     input_tokens: int
     cached_tokens: int = 0
     output_tokens: int = 0
+    written: int = 0
+    written_for_an_hour: int = 0
+    audio: int = 0
+    thoughts: int = 0
+    searches: int = 0
+
+    def others(self) -> dict[str, int]:
+        """What is not 0 beside the three, for the log."""
+        names = ("written", "written_for_an_hour", "audio", "thoughts", "searches")
+        return {name: count for name in names if (count := getattr(self, name))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +104,28 @@ def tokens_in(text: str) -> int:
     return (len(text) + 3) // 4
 
 
-def input_usage(prompt: Prompt) -> tuple[int, int]:
-    """Input tokens and how many of them came from the cache.
+def usage_of(prompt: Prompt, text: str) -> Usage:
+    """What a request with this answer is billed for.
 
-    A long system prompt is found in the cache by three requests of four; which ones follows from the digest.
+    A long system prompt is found in the cache by three requests of four; which ones follows from the digest. The others
+    write it there, where the model bills that.
     """
     system = tokens_in(prompt.system)
-    total = system + tokens_in(prompt.text) + prompt.media_tokens + 7
-    if not prompt.caches or system < _CACHE_MINIMUM or int(prompt.digest[:2], 16) % 4 == 0:
-        return total, 0
-    return total, system // _CACHE_STEP * _CACHE_STEP
+    total = system + tokens_in(prompt.text) + prompt.media_tokens + prompt.audio_tokens + 7
+    prefix = system // _CACHE_STEP * _CACHE_STEP if prompt.caches and system >= _CACHE_MINIMUM else 0
+    found = int(prompt.digest[:2], 16) % 4 != 0
+    written = prefix if prefix and not found and prompt.writes_cache else 0
+    thoughts = 16 + int(prompt.digest[2:4], 16) if prompt.thinks else 0
+    return Usage(
+        input_tokens=total,
+        cached_tokens=prefix if found else 0,
+        output_tokens=max(1, tokens_in(text)) + thoughts,
+        written=written,
+        written_for_an_hour=written if prompt.cache_hour else 0,
+        audio=prompt.audio_tokens,
+        thoughts=thoughts,
+        searches=1 + int(prompt.digest[4], 16) % 3 if prompt.searches else 0,
+    )
 
 
 def raise_for_marker(markers: dict[str, str | None]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import IO
 
+import orjson
+
 from nightbatch.emulator.billing import Rates, cost_text, rates
 from nightbatch.emulator.dialect import Result
 from nightbatch.emulator.prompt import Usage
@@ -15,7 +17,7 @@ from nightbatch.emulator.state import Batch
 
 _SHUFFLED_AT_ONCE = 500
 
-Charge = tuple[str, str, str, str | None, int, str, int, int, int, str | None, float, str]
+Charge = tuple[str, str, str, str | None, int, str, int, int, int, str | None, float, str, str]
 
 
 class ResultFiles:
@@ -61,8 +63,9 @@ class ResultFiles:
             # the price in force when the batch was sent
             self._rates[result.model] = rates(batch.provider, result.model, "batch", batch.created_at)
         cost = cost_text(self._rates[result.model], usage)
+        units = orjson.dumps(usage.others()).decode()
         who = (batch.provider, batch.account, batch.id, result.custom_id, number, result.model)
-        return (*who, usage.input_tokens, usage.cached_tokens, usage.output_tokens, cost, at, "batch")
+        return (*who, usage.input_tokens, usage.cached_tokens, usage.output_tokens, cost, at, "batch", units)
 
 
 @contextmanager

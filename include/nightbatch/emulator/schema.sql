@@ -76,6 +76,7 @@ CREATE TABLE IF NOT EXISTS billing (
     cost_usd      TEXT,
     billed_at     REAL NOT NULL,
     processing    TEXT NOT NULL,
+    units         TEXT NOT NULL DEFAULT '{}',  -- what else was used, as JSON
     UNIQUE (batch_id, line)             -- a request of a batch is charged once, whatever happens
 );
 CREATE INDEX IF NOT EXISTS billing_account ON billing (account);

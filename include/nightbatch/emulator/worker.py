@@ -25,7 +25,7 @@ _LONGEST_NAP = 1.0
 _OUTPUT_KEPT = 30 * 86400.0
 CHARGE = (
     "INSERT INTO billing (provider, account, batch_id, custom_id, line, model, input_tokens, cached_tokens,"
-    " output_tokens, cost_usd, billed_at, processing) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " output_tokens, cost_usd, billed_at, processing, units) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -180,6 +180,8 @@ class Worker(threading.Thread):
         charges = files.charges if files else []
         totals = {"input": sum(c[6] for c in charges), "cached": sum(c[7] for c in charges)}
         totals["output"] = sum(c[8] for c in charges)
+        others = [orjson.loads(c[12]) for c in charges]
+        totals |= {name: sum(one.get(name, 0) for one in others) for name in ("written", "thoughts")}
         with self._state.transaction() as db:
             for column, file in produced:
                 self._state.add_file(file)

@@ -15,6 +15,7 @@ from nightbatch.settings import Settings
 
 _ABOUT_ATTEMPTS = {
     "in_doubt", "held", "overdue", "other_account", "unknown_batch", "results_expire", "missing_results", "attempt_stuck",
+    "usage_differs",
 }  # fmt: skip
 """Kinds of alerts whose subject is an attempt."""
 

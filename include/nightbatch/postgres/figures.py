@@ -126,8 +126,10 @@ class ResultRow:
     input_tokens: int | None
     cached_tokens: int | None
     output_tokens: int | None
+    units: Any
     realtime_cost_usd: Decimal | None
     batch_cost_usd: Decimal | None
+    price_source: str | None
     error: str | None
     finished_at: datetime
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache, partial
@@ -26,7 +26,7 @@ from nightbatch.ledger import Batch, JobRow, Lane, RunParams
 from nightbatch.models import Endpoint, ProviderName
 from nightbatch.postgres import session
 from nightbatch.postgres.queries import queries
-from nightbatch.pricing import PriceOverride
+from nightbatch.pricing import PriceFactor, PriceOverride
 
 _MESSAGE_BYTES = 100_000
 _ROWS = 100  # of a stream, in memory at once: inputs may be large
@@ -470,6 +470,12 @@ class Store:
         self.forget_embeddings(batch_id)
         self._copy_vectors(rows)
 
+    def copy_answers(self, rows: Iterable[bytes]) -> None:
+        """COPY prepared lines into ``answer``."""
+        with _refusals(), self.connection.cursor() as cursor, cursor.copy(queries("load")["copy_answers"]) as copy:
+            for row in rows:
+                copy.write(row)
+
     def forget_embeddings(self, batch_id: int) -> None:
         """Delete the vectors that earlier attempts of the same jobs left."""
         self._run("forget_embeddings", {"batch_id": batch_id}, file="load")
@@ -559,7 +565,14 @@ class Store:
 
     def price_overrides(self) -> list[PriceOverride]:
         """All of them, the newest last."""
-        return [PriceOverride(*row) for row in self._run("price_overrides", file="load")]
+        return [
+            replace(PriceOverride(*row[:-2]), other_usd=_prices(row[-2]), batch_other_usd=_prices(row[-1]))
+            for row in self._run("price_overrides", file="load")
+        ]
+
+    def price_factors(self) -> list[PriceFactor]:
+        """All of them, the newest last."""
+        return [PriceFactor(*row) for row in self._run("price_factors", file="load")]
 
     # -- alerts
 
@@ -599,20 +612,30 @@ class Alert:
     acknowledged_by: str | None
 
 
+def _prices(text: str | None) -> dict[str, Decimal] | None:
+    """Return prices with all their digits."""
+    return json.loads(text, parse_float=Decimal, parse_int=Decimal) if text else None
+
+
 def _result_line(
     job_id: int, batch_id: int, outcome: str, billed: bool, output: bytes | None, finish_reason: str | None,
     input_tokens: int | None, cached_tokens: int | None, output_tokens: int | None,
-    realtime_cost_usd: Decimal | None, batch_cost_usd: Decimal | None, price_source: str | None, error: str | None,
+    realtime_cost_usd: Decimal | None, batch_cost_usd: Decimal | None, price_source: str | None, units: bytes | None,
+    error: str | None,
 ) -> bytes:  # fmt: skip
     """A row in COPY's text format: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2"""
     tokens = f"{_number(input_tokens)}\t{_number(cached_tokens)}\t{_number(output_tokens)}"
     costs = f"{_number(realtime_cost_usd)}\t{_number(batch_cost_usd)}"
-    rest = f"\t{_text(finish_reason)}\t{tokens}\t{costs}\t{_text(price_source)}\t{_text(error)}\n"
+    rest = f"\t{_text(finish_reason)}\t{tokens}\t{costs}\t{_text(price_source)}\t{_json(units)}\t{_text(error)}\n"
     return b"%b%b%b" % (
         f"{job_id}\t{batch_id}\t{outcome}\t{billed}\t".encode(),
         rb"\N" if output is None else _escaped(output),
         rest.encode(),
     )
+
+
+def _json(value: bytes | None) -> str:
+    return r"\N" if value is None else value.decode()
 
 
 def _number(value: int | Decimal | None) -> str:

@@ -113,7 +113,9 @@ def _answer(body: dict[str, Any], line: bytes) -> tuple[Answer, Usage | None]:
         case "response":
             return _responses_answer(body, line), _responses_usage(body, tokens)
         case "list":
-            answer = Answer("succeeded", embeddings=_vectors(body["data"]), model=body.get("model"))
+            vectors = _vectors(body["data"])
+            rest = None if vectors is not None else as_json({"data": body["data"]})
+            answer = Answer("succeeded", embeddings=vectors, model=body.get("model"), rest=rest)
             return answer, usage(tokens.get("prompt_tokens"), 0)
         case _:
             raise KeyError("object")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from nightbatch.emulator.answers import reply_to
@@ -83,9 +83,22 @@ def _prompt(params: Params, digest: str, schema: dict[str, Any] | None) -> Promp
     text, media = "\n".join(text for text, _ in said), sum(tokens for _, tokens in said)
     if not text and not media:
         raise ApiError(400, "messages.0.content: text content blocks must be non-empty")
-    caches = "cache_control" in params or _marks_cache(params.get("system"))
-    limit = params["max_tokens"]
-    return Prompt(params["model"], system, text, digest, schema, max_tokens=limit, media_tokens=media, caches=caches)
+    marks = [params.get("cache_control"), *_cache_marks(params.get("system"))]
+    marks = [mark for mark in marks if mark]
+    return Prompt(
+        params["model"],
+        system,
+        text,
+        digest,
+        schema,
+        max_tokens=params["max_tokens"],
+        media_tokens=media,
+        caches=bool(marks),
+        writes_cache=True,
+        cache_hour=any(mark.get("ttl") == "1h" for mark in marks),
+        thinks=(params.get("thinking") or {}).get("type") in ("enabled", "adaptive"),
+        searches=any(str(tool.get("type", "")).startswith("web_search") for tool in params.get("tools") or ()),
+    )
 
 
 def _text_of(content: Any) -> tuple[str, int]:
@@ -117,26 +130,48 @@ def _check_source(source: Params) -> None:
         )
 
 
-def _marks_cache(system: Any) -> bool:
-    return isinstance(system, Iterable) and any(
-        isinstance(block, dict) and "cache_control" in block for block in system
-    )
+def _cache_marks(system: Any) -> list[Any]:
+    blocks = system if isinstance(system, list) else []
+    return [block.get("cache_control") for block in blocks if isinstance(block, dict)]
 
 
 def _content(reply: Reply, tool: Params | None, digest: str) -> list[dict[str, Any]]:
     if reply.finish in ("refusal", "no-parts"):
         return []
+    before = [*_thoughts(reply, digest), *_searches(reply, digest)]
     if tool and reply.finish == "stop":
-        return [{"type": "tool_use", "id": f"toolu_{digest}", "name": tool["name"], "input": reply.value}]
-    return [{"type": "text", "text": reply.text, "citations": None}]
+        return [*before, {"type": "tool_use", "id": f"toolu_{digest}", "name": tool["name"], "input": reply.value}]
+    return [*before, {"type": "text", "text": reply.text, "citations": None}]
+
+
+def _thoughts(reply: Reply, digest: str) -> list[dict[str, Any]]:
+    """Signed, so that a later turn can give them back."""
+    return [{"type": "thinking", "thinking": "First I read it.", "signature": digest}] if reply.usage.thoughts else []
+
+
+def _searches(reply: Reply, digest: str) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    for number in range(reply.usage.searches):
+        use = f"srvtoolu_{digest}_{number}"
+        blocks.append({"type": "server_tool_use", "id": use, "name": "web_search", "input": {"query": f"{number}"}})
+        blocks.append({"type": "web_search_tool_result", "tool_use_id": use, "content": []})
+    return blocks
 
 
 def _usage(reply: Reply, tier: str) -> dict[str, Any]:
-    """`input_tokens` counts here what did not come from the cache."""
+    """`input_tokens` counts here what neither came from the cache nor went there."""
+    usage = reply.usage
     return {
-        "input_tokens": reply.usage.input_tokens - reply.usage.cached_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": reply.usage.cached_tokens,
-        "output_tokens": reply.usage.output_tokens,
+        "input_tokens": usage.input_tokens - usage.cached_tokens - usage.written,
+        "cache_creation_input_tokens": usage.written,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": usage.written - usage.written_for_an_hour,
+            "ephemeral_1h_input_tokens": usage.written_for_an_hour,
+        },
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"thinking_tokens": usage.thoughts},
+        "server_tool_use": {"web_search_requests": usage.searches, "web_fetch_requests": 0} if usage.searches else None,
         "service_tier": tier,
+        "inference_geo": "not_available",
     }

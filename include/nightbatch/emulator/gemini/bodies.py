@@ -39,12 +39,16 @@ def field(body: Body, name: str) -> Any:
 def generate(model: str, body: Body, *, seed: int, find: Find) -> Answered:
     """A `GenerateContentResponse`. Raises `ApiError`."""
     digest = digest_of(seed, model, body)
-    reply = reply_to(_prompt(model, body, digest, find))
+    tool = _forced_tool(body)
+    reply = reply_to(_prompt(model, body, digest, find, tool))
     candidate: dict[str, Any] = {"finishReason": _FINISH[reply.finish], "index": 0}
     if reply.finish == "no-parts":
         candidate["content"] = {"role": "model"}
     elif reply.finish != "refusal":
-        candidate["content"] = {"parts": [{"text": reply.text}], "role": "model"}
+        candidate["content"] = {"parts": _answer_parts(reply, tool, digest), "role": "model"}
+    if reply.usage.searches:
+        queries = [f"query {number}" for number in range(reply.usage.searches)]
+        candidate["groundingMetadata"] = {"webSearchQueries": queries}
     shown: dict[str, Any] = {"candidates": [candidate], "modelVersion": model, "responseId": digest}
     if reply.shows_usage:
         shown["usageMetadata"] = _usage(reply)
@@ -68,19 +72,56 @@ def embed_content(model: str, body: Body, *, seed: int) -> Answered:
     return Answered(shown, model, Usage(tokens))
 
 
-def _prompt(model: str, body: Body, digest: str, find: Find) -> Prompt:
+def _forced_tool(body: Body) -> Body | None:
+    """The function that the answer must call, the first of those allowed."""
+    config = field(field(body, "toolConfig") or {}, "functionCallingConfig") or {}
+    functions = [one for tool in body.get("tools") or () for one in field(tool, "functionDeclarations") or ()]
+    allowed = field(config, "allowedFunctionNames")
+    named = [one for one in functions if not allowed or one.get("name") in allowed]
+    return named[0] if config.get("mode") == "ANY" and named else None
+
+
+def _answer_parts(reply: Reply, tool: Body | None, digest: str) -> list[dict[str, Any]]:
+    """A model that thinks signs its answer, so that a later turn can give it back."""
+    part: dict[str, Any] = {"text": reply.text}
+    if tool and reply.finish == "stop":
+        part = {"functionCall": {"name": tool["name"], "args": reply.value or {}, "id": digest}}
+    return [part | ({"thoughtSignature": digest} if reply.usage.thoughts else {})]
+
+
+def _prompt(model: str, body: Body, digest: str, find: Find, tool: Body | None) -> Prompt:
     contents = body.get("contents")
     if not contents:
         raise ApiError(400, "* GenerateContentRequest.contents: contents is not specified")
     system = _text_of(field(body, "systemInstruction"))
     turns = contents if isinstance(contents, list) else [contents]
     text = "\n".join(_text_of(turn) for turn in turns)
-    media = sum(_media_tokens(part, find) for turn in turns for part in _parts(turn) if "text" not in part)
-    if not text and not media:
+    others = [part for turn in turns for part in _parts(turn) if "text" not in part]
+    sizes = [(_media_tokens(part, find), _is_audio(part)) for part in others]
+    media, audio = (sum(size for size, is_audio in sizes if is_audio == wanted) for wanted in (False, True))
+    if not text and not media and not audio:
         raise ApiError(400, "* GenerateContentRequest.contents: contents.parts must not be empty")
     config = field(body, "generationConfig") or {}
     schema = field(config, "responseSchema") or field(config, "responseJsonSchema")
-    return Prompt(model, system, text, digest, schema, max_tokens=field(config, "maxOutputTokens"), media_tokens=media)
+    if tool:
+        schema = field(tool, "parameters") or field(tool, "parametersJsonSchema")
+    thinking = field(config, "thinkingConfig") or {}
+    return Prompt(
+        model,
+        system,
+        text,
+        digest,
+        schema,
+        max_tokens=field(config, "maxOutputTokens"),
+        media_tokens=media,
+        audio_tokens=audio,
+        thinks=bool(field(thinking, "thinkingBudget") or field(thinking, "thinkingLevel")),
+        searches=any(field(given, "googleSearch") is not None for given in body.get("tools") or ()),
+    )
+
+
+def _is_audio(part: Body) -> bool:
+    return str(field(field(part, "inlineData") or {}, "mimeType") or "").startswith("audio/")
 
 
 def _text_of(content: Any) -> str:
@@ -120,9 +161,17 @@ def _check_inline(inline: Body) -> None:
 def _usage(reply: Reply) -> dict[str, Any]:
     """`promptTokenCount` includes what came from the cache."""
     usage = reply.usage
-    shown = {
+    shown: dict[str, Any] = {
         "promptTokenCount": usage.input_tokens,
-        "candidatesTokenCount": usage.output_tokens,
+        "candidatesTokenCount": usage.output_tokens - usage.thoughts,
         "totalTokenCount": usage.input_tokens + usage.output_tokens,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": usage.input_tokens - usage.audio}],
     }
-    return shown | ({"cachedContentTokenCount": usage.cached_tokens} if usage.cached_tokens else {})
+    if usage.audio:
+        shown["promptTokensDetails"] += [{"modality": "AUDIO", "tokenCount": usage.audio}]
+    if usage.cached_tokens:
+        shown["cachedContentTokenCount"] = usage.cached_tokens
+        shown["cacheTokensDetails"] = [{"modality": "TEXT", "tokenCount": usage.cached_tokens}]
+        if usage.audio:
+            shown["cacheTokensDetails"] += [{"modality": "AUDIO", "tokenCount": 0}]
+    return shown | ({"thoughtsTokenCount": usage.thoughts} if usage.thoughts else {})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from nightbatch.emulator.answers import reply_to, require_text
-from nightbatch.emulator.billing import embeds, serves
+from nightbatch.emulator.billing import bills_cache_writes, embeds, serves
 from nightbatch.emulator.embeddings import embed
 from nightbatch.emulator.errors import ApiError, malformed_is_400
 from nightbatch.emulator.media import decoded, image_type
@@ -51,15 +52,24 @@ def _chat(body: Body, model: str, digest: str, at: int) -> Answered:
         raise ApiError(400, "Invalid 'messages': expected a non-empty array.", param="messages")
     wanted = body.get("response_format") or {}
     schema = (wanted.get("json_schema") or {}).get("schema") if wanted.get("type") == "json_schema" else None
+    tool = _forced_tool(body, "function")
+    schema = tool.get("parameters") if tool else schema
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    reply = reply_to(require_text(_prompt(messages, "content", model, digest, schema, limit), "messages"))
+    prompt = _prompt(messages, "content", model, digest, schema, limit)
+    thinks = body.get("reasoning_effort") not in (None, "none", "minimal")
+    reply = reply_to(require_text(replace(prompt, thinks=thinks), "messages"))
     refused = reply.finish == "refusal"
     message: dict[str, Any] = {"role": "assistant", "content": None if refused else reply.text, "annotations": []}
     message["refusal"] = reply.text if refused else None
     finish = "length" if reply.finish == "length" else "stop"
+    if tool and reply.finish == "stop":
+        finish = "tool_calls"
+        function = {"name": tool["name"], "arguments": reply.text}
+        message |= {"content": None, "tool_calls": [{"id": f"call_{digest}", "type": "function", "function": function}]}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     shown = {"id": f"chatcmpl-{digest}", "object": "chat.completion", "created": at, "model": model}
-    shown |= {"choices": [choice], "service_tier": "default", "system_fingerprint": None}
+    choices = [choice | {"index": index} for index in range(body.get("n") or 1)]
+    shown |= {"choices": choices, "service_tier": "default", "system_fingerprint": None}
     return Answered(shown | _chat_usage(reply), model, reply.usage)
 
 
@@ -71,9 +81,12 @@ def _responses(body: Body, model: str, digest: str, at: int) -> Answered:
     turns = [{"role": "system", "content": body.get("instructions") or ""}, *turns]
     wanted = (body.get("text") or {}).get("format") or {}
     schema = wanted.get("schema") if wanted.get("type") == "json_schema" else None
-    reply = reply_to(
-        require_text(_prompt(turns, "content", model, digest, schema, body.get("max_output_tokens")), "input")
-    )
+    tool = _forced_tool(body, None)
+    schema = tool.get("parameters") if tool else schema
+    prompt = _prompt(turns, "content", model, digest, schema, body.get("max_output_tokens"))
+    thinks = (body.get("reasoning") or {}).get("effort") not in (None, "none", "minimal")
+    searches = any(given.get("type") == "web_search" for given in body.get("tools") or ())
+    reply = reply_to(require_text(replace(prompt, thinks=thinks, searches=searches), "input"))
     cut = reply.finish == "length"
     part: dict[str, Any] = {"type": "output_text", "text": reply.text, "annotations": [], "logprobs": []}
     if reply.finish == "refusal":
@@ -86,12 +99,51 @@ def _responses(body: Body, model: str, digest: str, at: int) -> Answered:
         "role": "assistant",
         "content": [part],
     }
+    if "commentary" in prompt.markers():
+        message["phase"] = "final_answer"
     shown = {"id": f"resp_{digest}", "object": "response", "created_at": at, "status": status, "model": model}
     shown |= {"incomplete_details": {"reason": "max_output_tokens"} if cut else None, "error": None}
-    shown |= {"output": [message], "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+    output = [*_before(prompt, reply, digest), message]
+    if tool and reply.finish == "stop":
+        call = {"type": "function_call", "id": f"fc_{digest}", "call_id": f"call_{digest}", "status": "completed"}
+        output[-1] = call | {"name": tool["name"], "arguments": reply.text}
+    shown |= {"output": output, "tool_usage": {"web_search": {"num_requests": reply.usage.searches}}}
+    shown |= {"parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
     shown |= {"instructions": body.get("instructions"), "metadata": body.get("metadata") or {}}
     shown |= {"temperature": 1.0, "top_p": 1.0, "service_tier": "default"}
     return Answered(shown | _responses_usage(reply), model, reply.usage)
+
+
+def _forced_tool(body: Body, inner: str | None) -> Body | None:
+    """The function that the answer must call; ``required`` takes the first."""
+    choice, tools = body.get("tool_choice"), body.get("tools") or []
+    functions: list[Body] = [tool[inner] if inner else tool for tool in tools if tool.get("type") == "function"]
+    if choice == "required" and functions:
+        return functions[0]
+    if not isinstance(choice, Mapping) or choice.get("type") != "function":
+        return None
+    name = (choice[inner] if inner else choice).get("name")
+    named = [function for function in functions if function.get("name") == name]
+    if not named:
+        raise ApiError(400, f"Tool choice '{name}' not found in 'tools' parameter.", param="tool_choice")
+    return named[0]
+
+
+def _before(prompt: Prompt, reply: Reply, digest: str) -> list[dict[str, Any]]:
+    """What comes before the answer: thoughts, searches, and what the model says while it works."""
+    items: list[dict[str, Any]] = []
+    if reply.usage.thoughts:
+        items.append({"type": "reasoning", "id": f"rs_{digest}", "summary": []})
+    if "commentary" in prompt.markers():
+        said = {"type": "output_text", "text": "I look at it first.", "annotations": [], "logprobs": []}
+        items.append({"type": "message", "id": f"msg_c{digest}", "role": "assistant", "phase": "commentary"})
+        items[-1] |= {"status": "completed", "content": [said]}
+    for number in range(reply.usage.searches):
+        action = {"type": "search", "query": f"query {number}"}
+        items.append(
+            {"type": "web_search_call", "id": f"ws_{digest}_{number}", "status": "completed", "action": action}
+        )
+    return items
 
 
 def _embeddings(body: Body, model: str, digest: str, at: int) -> Answered:
@@ -134,7 +186,8 @@ def _prompt(
         media += sum(_media_tokens(part) for part in parts if "text" not in part)
         said[turn.get("role") in ("system", "developer")] += [str(part["text"]) for part in parts if "text" in part]
     system, text = "\n".join(said[True]), "\n".join(said[False])
-    return Prompt(model, system, text, digest, schema=schema, max_tokens=limit, media_tokens=media)
+    writes = bills_cache_writes(model)
+    return Prompt(model, system, text, digest, schema=schema, max_tokens=limit, media_tokens=media, writes_cache=writes)
 
 
 def _media_tokens(part: Body) -> int:
@@ -168,8 +221,8 @@ def _chat_usage(reply: Reply) -> dict[str, Any]:
     shown = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
     details = {
         "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.written},
+        "completion_tokens_details": {"reasoning_tokens": usage.thoughts, "audio_tokens": 0},
     }
     return {"usage": shown | details} if reply.shows_usage else {}
 
@@ -178,9 +231,9 @@ def _responses_usage(reply: Reply) -> dict[str, Any]:
     usage = reply.usage
     shown = {
         "input_tokens": usage.input_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.written},
         "output_tokens": usage.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.thoughts},
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
     return {"usage": shown} if reply.shows_usage else {}

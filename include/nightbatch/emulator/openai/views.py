@@ -90,8 +90,8 @@ def _usage(batch: Batch) -> dict[str, Any] | None:
     total = orjson.loads(batch.usage)
     return {
         "input_tokens": total["input"],
-        "input_tokens_details": {"cached_tokens": total["cached"]},
+        "input_tokens_details": {"cached_tokens": total["cached"], "cache_write_tokens": total["written"]},
         "output_tokens": total["output"],
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": total["thoughts"]},
         "total_tokens": total["input"] + total["output"],
     }

@@ -1,6 +1,7 @@
 -- batch_results: a page of what came back for one attempt, in the order of the jobs
 SELECT r.job_id, r.batch_id, b.run_id, j.job_type, b.provider, b.model, r.outcome, r.output, r.finish_reason,
-    r.input_tokens, r.cached_tokens, r.output_tokens, r.realtime_cost_usd, r.batch_cost_usd, r.error, r.finished_at
+    r.input_tokens, r.cached_tokens, r.output_tokens, r.units, r.realtime_cost_usd, r.batch_cost_usd, r.price_source, r.error,
+    r.finished_at
 FROM nightbatch.batch_job AS m
 JOIN nightbatch.batch AS b ON b.id = m.batch_id
 JOIN nightbatch.result AS r ON r.job_id = m.job_id AND r.batch_id = m.batch_id
@@ -15,7 +16,8 @@ FROM nightbatch.job AS j JOIN nightbatch.job_status AS s ON s.job_id = j.id WHER
 
 -- job_results: every answer that a job ever had, the newest first
 SELECT r.job_id, r.batch_id, b.run_id, j.job_type, b.provider, b.model, r.outcome, r.output, r.finish_reason,
-    r.input_tokens, r.cached_tokens, r.output_tokens, r.realtime_cost_usd, r.batch_cost_usd, r.error, r.finished_at
+    r.input_tokens, r.cached_tokens, r.output_tokens, r.units, r.realtime_cost_usd, r.batch_cost_usd, r.price_source, r.error,
+    r.finished_at
 FROM nightbatch.result AS r
 JOIN nightbatch.batch AS b ON b.id = r.batch_id
 JOIN nightbatch.job AS j ON j.id = r.job_id

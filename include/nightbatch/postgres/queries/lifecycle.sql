@@ -56,6 +56,10 @@ WITH copied AS (
     INSERT INTO nightbatch.result (job_id, batch_id, outcome, billed, output, finish_reason)
     SELECT a.job_id, a.batch_id, r.outcome, false, r.output, r.finish_reason
     FROM answered AS a JOIN nightbatch.result AS r ON r.job_id = a.from_job_id AND r.batch_id = a.batch_id
+), kept_beside AS (
+    INSERT INTO nightbatch.answer (job_id, batch_id, rest)
+    SELECT a.job_id, a.batch_id, k.rest
+    FROM answered AS a JOIN nightbatch.answer AS k ON k.job_id = a.from_job_id AND k.batch_id = a.batch_id
 ), vectors AS (
     INSERT INTO nightbatch.embedding (job_id, position, batch_id, embedding)
     SELECT a.job_id, e.position, a.batch_id, e.embedding
@@ -126,6 +130,8 @@ WITH page AS (
     FROM due WHERE j.id = due.id AND j.erased_at IS NULL AND j.job_type <> 'historical_reprocessing'
 ), outputs AS (
     UPDATE nightbatch.result AS r SET output = NULL, erased_at = now() FROM due WHERE r.job_id = due.id AND r.erased_at IS NULL
+), kept_beside AS (
+    DELETE FROM nightbatch.answer AS k USING due WHERE k.job_id = due.id
 ), vectors AS (
     DELETE FROM nightbatch.embedding AS e USING due WHERE e.job_id = due.id
 )
@@ -156,6 +162,8 @@ WITH ended AS (
     FROM due WHERE j.id = due.id AND j.erased_at IS NULL AND j.job_type <> 'historical_reprocessing'
 ), outputs AS (
     UPDATE nightbatch.result AS r SET output = NULL, erased_at = now() FROM due WHERE r.job_id = due.id AND r.erased_at IS NULL
+), kept_beside AS (
+    DELETE FROM nightbatch.answer AS k USING due WHERE k.job_id = due.id
 ), vectors AS (
     DELETE FROM nightbatch.embedding AS e USING due WHERE e.job_id = due.id
 ), dismissals AS (

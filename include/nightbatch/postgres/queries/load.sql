@@ -1,6 +1,9 @@
 -- copy_results: the way in for a whole batch
 COPY nightbatch.result (job_id, batch_id, outcome, billed, output, finish_reason, input_tokens, cached_tokens, output_tokens,
-    realtime_cost_usd, batch_cost_usd, price_source, error) FROM STDIN;
+    realtime_cost_usd, batch_cost_usd, price_source, units, error) FROM STDIN;
+
+-- copy_answers: what the outputs of a batch do not hold
+COPY nightbatch.answer (job_id, batch_id, rest) FROM STDIN;
 
 -- copy_embeddings: a job loaded again under another attempt replaces its vectors (see forget_embeddings)
 COPY nightbatch.embedding (job_id, position, batch_id, embedding) FROM STDIN;
@@ -104,5 +107,8 @@ FROM nightbatch_report.batch_rollup WHERE batch_id = %(batch_id)s;
 
 -- price_overrides: all of them; there are few
 SELECT provider, model, valid_from, valid_to, input_usd, cached_input_usd, output_usd, batch_input_usd,
-    batch_cached_input_usd, batch_output_usd, note
+    batch_cached_input_usd, batch_output_usd, note, other_usd::text, batch_other_usd::text
 FROM nightbatch.price_override ORDER BY valid_from, id;
+
+-- price_factors: all of them; there are few
+SELECT provider, term, valid_from, valid_to, factor FROM nightbatch.price_factor ORDER BY valid_from, id;

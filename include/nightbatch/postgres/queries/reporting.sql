@@ -50,7 +50,8 @@ SELECT provider, job_type, priority, jobs, oldest FROM nightbatch_report.queue_d
 
 -- results: the newest first
 SELECT r.job_id, r.batch_id, b.run_id, j.job_type, b.provider, b.model, r.outcome, r.output, r.finish_reason,
-    r.input_tokens, r.cached_tokens, r.output_tokens, r.realtime_cost_usd, r.batch_cost_usd, r.error, r.finished_at
+    r.input_tokens, r.cached_tokens, r.output_tokens, r.units, r.realtime_cost_usd, r.batch_cost_usd, r.price_source, r.error,
+    r.finished_at
 FROM nightbatch.batch AS b
 JOIN nightbatch.batch_job AS m ON m.batch_id = b.id
 JOIN nightbatch.result AS r ON r.job_id = m.job_id AND r.batch_id = b.id
