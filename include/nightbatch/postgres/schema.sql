@@ -24,6 +24,32 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION nightbatch.are_unit_prices(prices jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT CASE WHEN jsonb_typeof(prices) <> 'object' THEN false ELSE NOT EXISTS (
+        SELECT FROM jsonb_each(prices) AS price (key, value)
+        WHERE CASE WHEN jsonb_typeof(value) = 'number' THEN value::numeric < 0 ELSE true END
+            OR key <> ALL (ARRAY[
+                'cache_write_mtok', 'cache_write_5m_mtok', 'cache_write_1h_mtok', 'input_text_mtok', 'output_text_mtok',
+                'cache_text_read_mtok', 'cache_text_write_mtok', 'cache_text_write_5m_mtok', 'cache_text_write_1h_mtok',
+                'input_audio_mtok', 'output_audio_mtok', 'cache_audio_read_mtok', 'cache_audio_write_mtok',
+                'cache_audio_write_5m_mtok', 'cache_audio_write_1h_mtok', 'input_image_mtok', 'output_image_mtok',
+                'cache_image_read_mtok', 'cache_image_write_mtok', 'cache_image_write_5m_mtok', 'cache_image_write_1h_mtok',
+                'input_video_mtok', 'output_video_mtok', 'cache_video_read_mtok', 'cache_video_write_mtok',
+                'cache_video_write_5m_mtok', 'cache_video_write_1h_mtok', 'input_tool_mtok', 'input_text_tool_mtok',
+                'input_audio_tool_mtok', 'input_image_tool_mtok', 'input_video_tool_mtok', 'output_reasoning_mtok',
+                'output_text_reasoning_mtok', 'output_audio_reasoning_mtok', 'output_image_reasoning_mtok',
+                'output_video_reasoning_mtok', 'output_citation_mtok', 'output_text_citation_mtok',
+                'output_audio_citation_mtok', 'output_image_citation_mtok', 'output_video_citation_mtok', 'input_mchars',
+                'input_text_messages_kcount', 'audio_hours', 'input_audio_hours', 'output_audio_hours', 'input_gpixels',
+                'input_document_kpages', 'input_annotated_document_kpages', 'rerank_searches_kcount', 'web_searches_kcount',
+                'social_searches_kcount', 'storage_searches_kcount', 'code_executions_kcount', 'requests_kcount'
+            ])
+    ) END
+$$;
+
 CREATE FUNCTION nightbatch.cache_key(job_type text, provider text, model text, prompt_version text, input json) RETURNS bytea
     LANGUAGE sql STABLE
     RETURN sha256(convert_to((((json_build_array(job_type, provider, model, prompt_version))::text || '
@@ -291,6 +317,12 @@ CREATE TABLE nightbatch.alert_sent (
     sent_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE nightbatch.answer (
+    job_id bigint NOT NULL,
+    batch_id bigint NOT NULL,
+    rest json NOT NULL
+);
+
 CREATE TABLE nightbatch.batch (
     id bigint NOT NULL,
     run_id text NOT NULL,
@@ -481,6 +513,7 @@ CREATE TABLE nightbatch.result (
     error text,
     finished_at timestamp with time zone DEFAULT now() NOT NULL,
     erased_at timestamp with time zone,
+    units json,
     CONSTRAINT a_cost_has_a_source CHECK ((((batch_cost_usd IS NULL) = (price_source IS NULL)) AND ((batch_cost_usd IS NULL) = (realtime_cost_usd IS NULL)))),
     CONSTRAINT a_success_has_an_output CHECK (((outcome <> 'succeeded'::text) OR (output IS NOT NULL) OR (erased_at IS NOT NULL))),
     CONSTRAINT only_what_is_billed_costs CHECK ((billed OR (batch_cost_usd IS NULL))),
@@ -650,6 +683,28 @@ CREATE TABLE nightbatch.named_lock (
     name text NOT NULL
 );
 
+CREATE TABLE nightbatch.price_factor (
+    id bigint NOT NULL,
+    provider text NOT NULL,
+    term text NOT NULL,
+    valid_from date DEFAULT CURRENT_DATE NOT NULL,
+    valid_to date,
+    factor numeric NOT NULL,
+    note text NOT NULL,
+    CONSTRAINT price_factor_check CHECK ((valid_to >= valid_from)),
+    CONSTRAINT price_factor_factor_check CHECK ((factor > (0)::numeric)),
+    CONSTRAINT price_factor_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text])))
+);
+
+ALTER TABLE nightbatch.price_factor ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME nightbatch.price_factor_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE nightbatch.price_override (
     id bigint NOT NULL,
     provider text NOT NULL,
@@ -663,6 +718,10 @@ CREATE TABLE nightbatch.price_override (
     batch_cached_input_usd numeric,
     batch_output_usd numeric,
     note text NOT NULL,
+    other_usd jsonb,
+    batch_other_usd jsonb,
+    CONSTRAINT batch_other_usd_are_prices_of_units CHECK (nightbatch.are_unit_prices(batch_other_usd)),
+    CONSTRAINT other_usd_are_prices_of_units CHECK (nightbatch.are_unit_prices(other_usd)),
     CONSTRAINT price_override_batch_cached_input_usd_check CHECK ((batch_cached_input_usd >= (0)::numeric)),
     CONSTRAINT price_override_batch_input_usd_check CHECK ((batch_input_usd >= (0)::numeric)),
     CONSTRAINT price_override_batch_output_usd_check CHECK ((batch_output_usd >= (0)::numeric)),
@@ -1075,6 +1134,9 @@ ALTER TABLE ONLY nightbatch.alert
 ALTER TABLE ONLY nightbatch.alert_sent
     ADD CONSTRAINT alert_sent_pkey PRIMARY KEY (alert_id, notifier);
 
+ALTER TABLE ONLY nightbatch.answer
+    ADD CONSTRAINT answer_pkey PRIMARY KEY (job_id, batch_id);
+
 ALTER TABLE ONLY nightbatch.batch_erased
     ADD CONSTRAINT batch_erased_pkey PRIMARY KEY (batch_id, job_type);
 
@@ -1140,6 +1202,9 @@ ALTER TABLE ONLY nightbatch.named_lock
 
 ALTER TABLE ONLY nightbatch.open_job
     ADD CONSTRAINT open_job_pkey PRIMARY KEY (job_id);
+
+ALTER TABLE ONLY nightbatch.price_factor
+    ADD CONSTRAINT price_factor_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY nightbatch.price_override
     ADD CONSTRAINT price_override_pkey PRIMARY KEY (id);
@@ -1337,6 +1402,9 @@ GRANT ALL ON TABLE nightbatch.alert TO nightbatch_owner;
 GRANT SELECT,INSERT ON TABLE nightbatch.alert_sent TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.alert_sent TO nightbatch_owner;
 
+GRANT SELECT,INSERT,DELETE ON TABLE nightbatch.answer TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.answer TO nightbatch_owner;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.batch TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.batch TO nightbatch_owner;
 
@@ -1434,6 +1502,9 @@ GRANT ALL ON TABLE nightbatch.media_use TO nightbatch_owner;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.named_lock TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.named_lock TO nightbatch_owner;
+
+GRANT SELECT ON TABLE nightbatch.price_factor TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.price_factor TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch.price_override TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.price_override TO nightbatch_owner;
