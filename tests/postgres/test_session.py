@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from nightbatch.errors import ConfigurationError, DatabaseUnreachable
 from nightbatch.ledger import RunParams
-from nightbatch.postgres import session
+from nightbatch.postgres import embedded, session
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
 from nightbatch.postgres.store import Store, open_store
@@ -149,6 +149,14 @@ def test_a_server_that_does_not_take_a_setting_is_refused_in_words(dsn: str, mon
 def test_a_server_that_is_not_there_is_unreachable(dsn: str) -> None:
     with pytest.raises(DatabaseUnreachable), open_store(make_conninfo(dsn, port=1)):
         pass
+
+
+def test_a_server_that_may_lose_what_it_kept_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(embedded._SETTINGS, "full_page_writes", "off")
+    with scratch() as folder, EmbeddedPostgres(folder / "data", die_with_parent=True) as server:
+        with session.connect(server.dsn()) as connection:
+            (told,) = session.not_kept(connection)
+        assert told.startswith("This server has full_page_writes off: a power cut may take away what it said was kept")
 
 
 # -- no payload in an error

@@ -19,6 +19,7 @@ from psycopg import Connection
 import nightbatch
 from nightbatch.errors import ConfigurationError
 from nightbatch.intake import BadLine, JobsRefused
+from tests.use_cases.test_roles import login
 
 MORNING = datetime(2026, 11, 24, 6, tzinfo=UTC)
 
@@ -221,12 +222,12 @@ def test_the_database_is_the_one_of_the_command_line(dsn: str, monkeypatch: pyte
 
 def test_a_producer_needs_no_other_role(dsn: str, database: Connection) -> None:
     """Keys included, though the role may not read the keys of others."""
-    as_producer = f"{dsn}{'&' if '?' in dsn else '?'}options=-c%20role%3Dnightbatch_producer"
-    rows: list[Mapping[str, Any]] = [job(), job(dedup_key="k"), job(dedup_key="k")]
-    ids = nightbatch.enqueue(rows, dsn=as_producer)
-    assert ids == [jobs(database)[0], jobs(database)[1], jobs(database)[1]]
-    with psycopg.connect(as_producer) as producer, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        producer.execute("SELECT dedup_key FROM nightbatch.job")
+    with login(dsn, "nightbatch_producer") as as_producer:
+        rows: list[Mapping[str, Any]] = [job(), job(dedup_key="k"), job(dedup_key="k")]
+        ids = nightbatch.enqueue(rows, dsn=as_producer)
+        assert ids == [jobs(database)[0], jobs(database)[1], jobs(database)[1]]
+        with psycopg.connect(as_producer) as producer, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            producer.execute("SELECT dedup_key FROM nightbatch.job")
 
 
 def test_the_import_is_quick_and_dicts_need_no_pandas(dsn: str) -> None:

@@ -30,8 +30,8 @@ def doctor(
 ) -> None:
     """What needs a person; exit code 1 if anything does.
 
-    Submissions in doubt or held, broken job types, open alerts. Of each attempt it says what is known, what happens by
-    itself and when, and what you may decide.
+    Submissions in doubt or held, a server that may lose what it kept, broken job types, open alerts. Of each attempt it
+    says what is known, what happens by itself and when, and what you may decide.
     """
     with told(as_json):
         if live:
@@ -49,13 +49,15 @@ def doctor(
 def _findings() -> tuple[list[Attempt], list[str]]:
     from nightbatch import insights
     from nightbatch.job_types import broken_job_types
+    from nightbatch.postgres import session
     from nightbatch.settings import Settings
 
     with opened() as store:
         attempts = insights.attempts(store, Settings.from_env())
         alerts = insights.other_alerts(store)
+        server = session.not_kept(store.connection)
     broken = [f"{path} is no job type: {why}" for path, why in broken_job_types().items()]
-    return attempts, broken + [alert.message for alert in alerts]
+    return attempts, server + broken + [alert.message for alert in alerts]
 
 
 def _tell(attempts: list[Attempt], sentences: list[str]) -> None:

@@ -226,6 +226,7 @@ class EmbeddedPostgres:
             "port": str(port),
             "unix_socket_directories": str(self.data_dir) if self._socket_fits(port) else "",
             "fsync": "on" if self._fsync else "off",
+            "cluster_name": "" if self._fsync else "throwaway",  # `nightbatch doctor` does not warn of it
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self.log_file.touch(mode=0o600)

@@ -165,6 +165,15 @@ def check(connection: Connection[Any]) -> None:
         )
 
 
+def not_kept(connection: Connection[Any]) -> list[str]:
+    """Return a sentence for each setting of the server that no session can set, and that may lose what was committed."""
+    return [
+        f"This server has {name} off: a power cut may take away what it said was kept, and a job is then sent, and paid for, a"
+        " second time. Set it to on."
+        for (name,) in connection.execute(queries("session")["not_kept"])
+    ]
+
+
 def _in_force(connection: Connection[Any], version: int) -> dict[str, str]:
     values = {"names": list(_wanted(version))}
     return dict(connection.execute(queries("session")["in_force"], values).fetchall())
