@@ -12,7 +12,7 @@ install = ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || flock Makef
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pgbouncer test-postgres-15 chromium pgbouncer postgres-15 lint up down status crash-test soak crash-peers bench bench-airflow bench-api bench-peers lock schema clean
+.PHONY: help demo test test-pgbouncer test-postgres-15 chromium pgbouncer postgres-15 lint up down status crash-test mutation-test soak crash-peers bench bench-airflow bench-api bench-peers lock schema clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -56,6 +56,9 @@ status: .venv/.runtime ## what of `make up` is running
 
 crash-test: .venv/.dev ## kill the process at every step; the emulator's bill is the judge
 	$(BIN)/python -m tests.crash.proof
+
+mutation-test: .venv/.dev ## take each part of the protocol out of a copy: some test has to turn red; ONLY=name chooses
+	$(BIN)/python -m tests.mutation $(ONLY)
 
 soak: .venv/.dev ## real Airflow for MINUTES=20 while its processes, Postgres and the providers are killed at random
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)

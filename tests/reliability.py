@@ -107,6 +107,8 @@ the bill to the last cent.
   part of it.
 - **The mutation guard**: without the intent, the fence, the settle wait, the epoch check or the load's lock, or with the
   SDKs' own retries, the same proof turns red (`tests/acceptance/test_crash.py`). A proof that cannot fail proves nothing.
+  `make mutation-test` does the same to the code itself: it takes one condition or one write at a time out of a copy of the
+  tree (`tests/mutation/mutations.py`), and shows which test turned red. `make test` sees to it that the list fits the code.
 - **Any order**, `tests/use_cases/test_any_order.py`: hypothesis draws runs, backfills, clears, kills, faults, releases and
   lags in random order, with the same judge at the end.
 - **The soak**, `make soak`: nights that overlap on real Airflow components, while its worker, triggerer, scheduler,

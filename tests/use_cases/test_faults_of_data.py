@@ -140,21 +140,28 @@ def test_a_job_without_a_price_runs_and_is_counted_as_unpriced(world: World) -> 
 
 
 @pytest.mark.fault(45)
-def test_a_price_that_changes_under_way_does_not_touch_what_was_sent(world: World, provider: ProviderName) -> None:
+def test_a_price_that_changed_since_does_not_touch_what_was_sent(world: World, provider: ProviderName) -> None:
+    """Sent three days ago, loaded today: the price of the day before yesterday is none of its business."""
     world.insert(provider, 2)
     (batch,) = world.plan("r1")
     assert world.submit(batch) == batch.id
+    world.store.connection.execute(
+        "UPDATE nightbatch.batch SET intent_at = intent_at - interval '3 days', submitted_at = submitted_at - interval '3 days'"
+    )
     sent = world.store.batch(batch.id).submitted_at
     assert sent
     world.store.connection.execute(
         "INSERT INTO nightbatch.price_override (provider, model, valid_from, input_usd, output_usd, batch_input_usd,"
-        " batch_output_usd, note) VALUES (%s, %s, %s, 1000, 1000, 1000, 1000, 'from tomorrow on')",
+        " batch_output_usd, note) VALUES (%s, %s, %s, 1000, 1000, 1000, 1000, 'a day later')",
         [provider, batch.model, (sent + timedelta(days=1)).date()],
     )
     world.load(batch.id)
     world.judge()
-    assert sum(world.rows("SELECT batch_cost_usd FROM nightbatch.result"), Decimal(0)) < 1
-    assert world.rows("SELECT DISTINCT price_source LIKE '%%from tomorrow%%' FROM nightbatch.result") == [False]
+    assert 0 < sum(world.rows("SELECT batch_cost_usd FROM nightbatch.result"), Decimal(0)) < 1
+    world.insert(provider, 1)
+    world.night("r2")
+    in_force = world.rows("SELECT count(*) FROM nightbatch.result WHERE price_source LIKE '%%a day later%%'")
+    assert in_force == [1], "what is sent now has the new price"
 
 
 @pytest.mark.fault(49)
