@@ -93,6 +93,8 @@ def _demo(console: Console, root: Path) -> int:
     problems += [f"A run ended as {state}." for state in states if state != "success"]
     if not (told.reprocessed and told.councils == _COUNCILS):
         problems.append("The council or the reprocessing is not whole.")
+    if not told.is_more_than_text:
+        problems.append("No function was called, no prefix cached, or nothing thought.")
     _say_goodbye(console, problems, time.monotonic() - began)
     return 1 if problems else 0
 

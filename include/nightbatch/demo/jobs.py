@@ -31,6 +31,7 @@ def demo_jobs(media: Path) -> Iterator[dict[str, Any]]:
     yield from _hooks()
     yield from _predictions()
     yield from _videos(media)
+    yield from _own_bodies()
     yield from _trouble()
 
 
@@ -83,6 +84,53 @@ def _predictions() -> Iterator[dict[str, Any]]:
             "schema": answer,
         }
         yield {"job_type": "bulk_predictions", "provider": provider, "input": asked, "labels": {"team": "sales"}}
+
+
+def _own_bodies() -> Iterator[dict[str, Any]]:
+    """Requests in each provider's own words: a call of a function, a long prefix that is cached, a model that thinks."""
+    for provider in _PROVIDERS:
+        bodies = [_calling(provider), *(_with_prefix(provider, number) for number in range(8)), _thinking(provider)]
+        for body in bodies:
+            yield {"job_type": "raw", "provider": provider, "input": {"body": body}, "labels": {"team": "support"}}
+
+
+def _calling(provider: str) -> dict[str, Any]:
+    severity = {"type": "string", "enum": ["low", "high"]}
+    schema = {"type": "object", "properties": {"severity": severity}, "required": ["severity"]}
+    function = {"name": "file_ticket", "description": "File a ticket.", "parameters": schema}
+    body = _body(provider, "The printer in room 4 burns.")
+    if provider == "gemini":
+        choice = {"functionCallingConfig": {"mode": "ANY"}}
+        return body | {"tools": [{"functionDeclarations": [function]}], "toolConfig": choice}
+    if provider == "anthropic":
+        tool = {"name": "file_ticket", "description": "File a ticket.", "input_schema": schema}
+        return body | {"tools": [tool], "tool_choice": {"type": "tool", "name": "file_ticket"}}
+    named = {"type": "function", "function": {"name": "file_ticket"}}
+    return body | {"tools": [{"type": "function", "function": function}], "tool_choice": named}
+
+
+def _with_prefix(provider: str, number: int) -> dict[str, Any]:
+    rules = "Answer customers by these rules: be brief, promise nothing, name the page of the handbook. " * 60
+    body = _body(provider, f"Customer {number} asks when the parcel comes.")
+    if provider == "gemini":
+        return body | {"systemInstruction": {"parts": [{"text": rules}]}}
+    if provider == "anthropic":
+        return body | {"system": [{"type": "text", "text": rules, "cache_control": {"type": "ephemeral"}}]}
+    return body | {"messages": [{"role": "system", "content": rules}, *body["messages"]]}
+
+
+def _thinking(provider: str) -> dict[str, Any]:
+    body = _body(provider, "Which of two contracts is cheaper after three years?")
+    if provider == "gemini":
+        return body | {"generationConfig": {"thinkingConfig": {"thinkingLevel": "high"}}}
+    return body | ({"thinking": {"type": "adaptive"}} if provider == "anthropic" else {"reasoning_effort": "high"})
+
+
+def _body(provider: str, text: str) -> dict[str, Any]:
+    if provider == "gemini":
+        return {"contents": [{"role": "user", "parts": [{"text": text}]}]}
+    body = {"messages": [{"role": "user", "content": text}]}
+    return body | ({"max_tokens": 1024} if provider == "anthropic" else {})
 
 
 def _videos(media: Path) -> Iterator[dict[str, Any]]:

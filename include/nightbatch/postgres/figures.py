@@ -157,6 +157,12 @@ def reprocessed(store: Store) -> tuple[int, Decimal, Decimal]:
     return count, old, new
 
 
+def beyond_text(store: Store) -> tuple[int, int, int, int]:
+    """Return calls of functions, tokens written into caches, read from them, and of thoughts, of the whole database."""
+    calls, written, cached, thoughts = store.run("beyond_text", file="reporting").fetchone()  # type: ignore[misc]
+    return calls, written, cached, thoughts
+
+
 def vectors(store: Store) -> int:
     """Of all embedding jobs."""
     return int(store.run("vectors", file="reporting").fetchone()[0])  # type: ignore[index]

@@ -45,6 +45,12 @@ GROUP BY provider, job_type, outcome, reason ORDER BY jobs DESC, provider, job_t
 SELECT DISTINCT provider, model, price_source FROM nightbatch.batch
 WHERE run_id = ANY (%(run_ids)s) AND state = 'loaded' ORDER BY provider, model;
 
+-- beyond_text: calls of functions, tokens written into caches and read from them, and thoughts
+SELECT count(*) FILTER (WHERE j.job_type = 'raw' AND r.output -> 'message' IS NOT NULL),
+    coalesce(sum((r.units ->> 'cache_write_tokens')::bigint), 0)::bigint, coalesce(sum(r.cached_tokens), 0)::bigint,
+    coalesce(sum((r.units ->> 'output_reasoning_tokens')::bigint), 0)::bigint
+FROM nightbatch.result AS r JOIN nightbatch.job AS j ON j.id = r.job_id;
+
 -- queue: what waits, the largest piles first
 SELECT provider, job_type, priority, jobs, oldest FROM nightbatch_report.queue_depth ORDER BY jobs DESC, provider, job_type;
 
