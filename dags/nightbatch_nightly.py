@@ -9,8 +9,9 @@ worker, loads every result, and reports what was paid and what was saved.
 - **submit, wait, load** run for each batch by itself: one that ends early is loaded early, and a provider that is down
   stops nobody else.
 - **settle** puts jobs that were never sent back into the queue; **next_wave** starts the Dag once more if the provider's
-  queue had no room for all of them. **report** writes the figures, updates the asset
-  `nightbatch://results`, and sends alerts. **watch** fails the run, in words, if anything of it needs a person.
+  queue had no room for all of them, or if a provider has more batches than Airflow maps (`core.max_map_length`).
+  **report** writes the figures, updates the asset `nightbatch://results`, and sends alerts. **watch** fails the run, in
+  words, if anything of it needs a person.
 
 A run that is not through 24 hours after it was queued raises the alert `night_late`.
 
@@ -44,6 +45,7 @@ from nightbatch.airflow.tasks import (
     run_form,
     run_params,
     tell_metrics,
+    this_wave,
 )
 from nightbatch.job_types import job_types
 from nightbatch.models import PROVIDERS, ProviderName
@@ -96,7 +98,7 @@ def plan(*, dag_run: Any = None, params: Any = None) -> dict[str, list[int]]:
         batches = submission.plan_run(
             ledger, job_types(), settings, run_id=dag_run.run_id, queued_before=before, params=wanted
         )
-    return {name: [batch.id for batch in batches if batch.provider == name] for name in PROVIDERS}
+        return this_wave(ledger, batches)
 
 
 @task

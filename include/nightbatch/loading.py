@@ -181,7 +181,7 @@ def _load_answer(store: Store, types: Types, batch: Batch, line: ResultLine | Un
 def _close(store: Store, sheet: _Sheet, state: ProviderState) -> None:
     batch_id, kept = sheet.batch.id, not sheet.holds_all_of(state)
     keeps_unbilled = sheet.contradicts(state) or (kept and bool(sheet.rejects))
-    again = sheet.again | ({} if keeps_unbilled else sheet.again_unbilled)
+    again: dict[int, int | None] = {**sheet.again, **({} if keeps_unbilled else sheet.again_unbilled)}
     missing = sheet.missing
     with store.copy_results() as write:
         for row in sheet.unbilled.values():
@@ -194,6 +194,14 @@ def _close(store: Store, sheet: _Sheet, state: ProviderState) -> None:
         again |= {job_id: sheet.attempts(job_id) for job_id in missing}
     elif state.tokens and sheet.tokens and state.tokens != tuple(sheet.tokens):
         store.raise_alert("usage_differs", str(batch_id), _other_usage(sheet, state.tokens))
+    if sheet.account_trouble is not None:
+        message = (
+            f"{sheet.batch.provider} answered requests of batch {batch_id} with trouble of the account:"
+            f" {sheet.account_trouble}. Their jobs are queued again and go with the next run: mend the account before."
+        )
+        store.raise_alert("account_refused", sheet.batch.account_fingerprint or sheet.batch.provider, message)
+    elif sheet.billed:
+        store.resolve_alert("batch_refused", sheet.batch.provider)
     if sheet.rejects:
         store.insert_rejects(batch_id, sheet.rejects)
     if sheet.batch.duplicate_of is None:
@@ -270,26 +278,44 @@ def give_results_up(store: Store, batch_id: int, reason: str, state: ProviderSta
 
 
 def _close_failed(store: Store, batch: Batch, state: ProviderState) -> Loaded:
-    """The provider took the batch and ran none of it: what it names is rejected, the rest goes again."""
+    """The provider took the batch and ran none of it: what it names is rejected, the rest goes again.
+
+    A failure that names no request, nor a fault of content that all of them have, ends no job: the account or the provider is
+    in trouble, and a person is told.
+    """
     reason = state.error or f"{batch.provider} failed the batch without a reason"
     with store.transaction():
         if store.lock_batch(batch.id).state != "submitted":
             return _figures(store, batch.id)
         lines = sorted(store.members(batch.id))  # the input file was rendered in this order
         at_fault = {lines[line - 1]: why for line, why in state.rejected_requests.items() if 0 < line <= len(lines)}
-        governor.learn(store, batch, reason)
-        if "model_not_found" in reason or not (at_fault or _worth_another_run(reason)):
+        full = governor.learn(store, batch, reason) or "RESOURCE_EXHAUSTED" in reason
+        if state.fault == "requests":
             at_fault = dict.fromkeys(lines, reason)  # a batch has one model, so all of it is at fault
         store.close_failed(batch.id, state.status, reason)
         for job_id, why in at_fault.items():
             store.dismiss_members(batch.id, f"{batch.provider} refused the request: {why}", [job_id])
-        store.free_members(batch.id, counts_as_attempt=not _worth_another_run(reason))
+        store.free_members(batch.id, counts_as_attempt=not full and state.fault == "provider")
+        if not at_fault and not full:
+            _tell_of_failure(store, batch, state, reason)
     return Loaded(batch.id, 0, 0, 0, 0, 0)
 
 
-def _worth_another_run(reason: str) -> bool:
-    """Whether a batch failed for want of room at the provider, not for what stands in it."""
-    return governor.is_full(reason) or "RESOURCE_EXHAUSTED" in reason
+def _tell_of_failure(store: Store, batch: Batch, state: ProviderState, reason: str) -> None:
+    """One alert for an account, however many of its batches fail."""
+    account = batch.account_fingerprint or batch.provider
+    if state.fault == "account":
+        message = (
+            f"{batch.provider} took batch {batch.id} and ran none of it, for the sake of the account: {reason}. Its jobs are"
+            " queued again and go with the next run; mend the account, or they come back."
+        )
+        store.raise_alert("account_refused", account, message)
+        return
+    message = (
+        f"{batch.provider} took batch {batch.id} and ran none of it: {reason}. It names no request, so its jobs are queued again"
+        " and go with the next run. Nothing was billed. Look at the provider's status page if it goes on."
+    )
+    store.raise_alert("batch_refused", batch.provider, message)
 
 
 def _disown(store: Store, batch: Batch, owner: RequestId | None) -> None:
@@ -330,7 +356,8 @@ class _Sheet:
     foreign: int = 0
     unbilled: dict[int, _Row] = field(default_factory=dict)
     """Rows of lines that cost nothing, written last: another line of the same job may have been billed."""
-    again_unbilled: dict[int, int] = field(default_factory=dict)
+    again_unbilled: dict[int, int | None] = field(default_factory=dict)
+    account_trouble: str | None = None
     lines: dict[int, bytes] = field(default_factory=dict)
     """Of those in ``unbilled``, as they came."""
     counted: set[int] = field(default_factory=set)
@@ -404,6 +431,9 @@ class _Sheet:
         self.unbilled[job_id], self.lines[job_id] = self._safely(job_id, line), line.raw
         if line.counted:
             self.counted.add(job_id)
+        if line.account:
+            self.account_trouble = self.account_trouble or line.error or ""
+            self.again_unbilled[job_id] = None  # it used none of the job's attempts up
         return None
 
     def _count(self, job_id: int, line: ResultLine) -> None:

@@ -170,6 +170,8 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
     retryable: bool = False
     counted: bool = False
+    account: bool = False
+    """Whether an unbilled line failed for the account, as for its credit: the job waits, and no attempt is used up."""
 
 
 class UnreadableLine(msgspec.Struct, frozen=True, gc=False):
@@ -210,6 +212,8 @@ class ProviderState:
     """For a ``failed`` batch: reasons by line (1 is the first), where the provider names lines."""
     listed: bool = False
     """Read off a list, together with others."""
+    fault: Literal["requests", "account", "provider"] = "provider"
+    """Whose fault a ``failed`` batch is: all of its requests' content, the account's, or the provider's own."""
     tokens: tuple[int, int] | None = None
     """What the provider adds up of input and output for the whole batch, where it does (OpenAI's ``usage``)."""
 

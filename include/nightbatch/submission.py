@@ -116,6 +116,7 @@ def _bind(store: Store, provider: BatchProvider, batch: Batch) -> None:
 
 
 def _send(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch) -> Batch | None:
+    governor.require_room(store, batch)  # before minutes go into rendering and an upload that would wait all the same
     with _rendered(store, provider, types, settings, batch) as rendered:
         if not _freeze(store, batch, rendered):
             return _latest(store, store.batch(batch.id))
@@ -262,7 +263,7 @@ def _upload(store: Store, provider: BatchProvider, batch: Batch, path: Path) -> 
 
 def _create(store: Store, provider: BatchProvider, batch: Batch, rendered: _Rendered) -> Batch | None:
     """The one create of an intent. Whatever is not a definite answer stays in doubt, for `recovery` to settle."""
-    governor.require_room(store, batch)
+    governor.require_room(store, batch)  # others may have taken it meanwhile
     intent = store.record_intent(batch)
     if intent is None:
         raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)

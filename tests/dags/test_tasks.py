@@ -125,3 +125,21 @@ def test_settle_puts_back_what_was_never_sent_and_watch_then_tells_of_the_failur
     with pytest.raises(AirflowFailException, match=r"^openai\.submit failed\.$"):
         tasks["watch"](ti=run)
     assert ledger.execute("SELECT state FROM nightbatch.job_status").fetchall() == [("queued",)]
+
+
+@pytest.mark.fault(75)
+def test_no_more_batches_are_handed_on_than_airflow_maps_and_the_rest_waits_for_the_next_wave(
+    tasks: dict[str, Callable[..., Any]], ledger: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "3")
+    for number in range(5):
+        ledger.execute(
+            "INSERT INTO nightbatch.job (job_type, provider, model, input) VALUES ('creative_scoring', 'openai', %s, %s)",
+            (f"model-{number}", json.dumps({"headline": "x"})),
+        )
+    queue(ledger, "gemini")
+    planned = tasks["plan"](dag_run=Run(), params=EVERYTHING)
+    assert {name: len(ids) for name, ids in planned.items()} == {"openai": 3, "anthropic": 0, "gemini": 1}
+    assert tasks["plan"](dag_run=Run(), params=EVERYTHING) == planned
+    waiting = ledger.execute("SELECT id FROM nightbatch.batch WHERE lacked_room").fetchall()
+    assert len(waiting) == 2 and not {row[0] for row in waiting} & set(planned["openai"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +14,9 @@ import orjson
 
 Change = Callable[[str, str, int, bytes], tuple[int, bytes] | None]
 """Of method, path, status and body: what is answered instead; None leaves the answer as it is."""
+
+Instead = Callable[[str, str], tuple[int, bytes] | None]
+"""Of method and path: what is answered without asking the provider; None passes the request on."""
 
 _OF_THE_WAY = {
     "content-length",
@@ -27,8 +30,8 @@ _OF_THE_WAY = {
 
 
 @contextmanager
-def retold(url: str, change: Change) -> Iterator[str]:
-    """An address that answers as ``url`` does, but for what ``change`` makes of it."""
+def retold(url: str, change: Change, *, instead: Instead = lambda method, path: None) -> Iterator[str]:
+    """An address that answers as ``url`` does, but for what ``change`` makes of it, and what ``instead`` answers alone."""
     there = urlsplit(url)
     home = f"{there.scheme}://{there.netloc}"
 
@@ -38,14 +41,21 @@ def retold(url: str, change: Change) -> Iterator[str]:
         def _pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             given = {key: value for key, value in self.headers.items() if key.lower() not in _OF_THE_WAY}
+            own = instead(self.command, self.path)
+            if own is not None:
+                self._answer(own[0], own[1], {"content-type": "application/json"})
+                return
             answer = client.request(self.command, home + self.path, content=body, headers=given)
             status, said = change(self.command, self.path, answer.status_code, answer.content) or (
                 answer.status_code,
                 answer.content,
             )
+            self._answer(status, said, answer.headers)
+
+        def _answer(self, status: int, said: bytes, headers: Mapping[str, str]) -> None:
             said = said.replace(home.encode(), f"http://127.0.0.1:{server.server_address[1]}".encode())
             self.send_response(status)
-            for key, value in answer.headers.items():
+            for key, value in headers.items():
                 if key.lower() not in _OF_THE_WAY:
                     self.send_header(key, value)
             self.send_header("content-length", str(len(said)))

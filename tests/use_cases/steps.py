@@ -8,6 +8,7 @@ from typing import Any
 
 from nightbatch import recovery
 from nightbatch.job_types import job_types
+from nightbatch.provider import BatchProvider
 from tests.use_cases.conftest import World
 
 
@@ -29,14 +30,14 @@ def at_provider(world: World, batch_id: int) -> str:
     return found
 
 
-def phase(world: World, batch_id: int) -> str:
-    provider = world.provider(world.store.batch(batch_id).provider)
+def phase(world: World, batch_id: int, provider: BatchProvider | None = None) -> str:
+    provider = provider or world.provider(world.store.batch(batch_id).provider)
     return asyncio.run(provider.get_state(at_provider(world, batch_id))).phase
 
 
-def wait_for_end(world: World, batch_id: int) -> None:
+def wait_for_end(world: World, batch_id: int, provider: BatchProvider | None = None) -> None:
     deadline = time.monotonic() + 30
-    while phase(world, batch_id) == "running":
+    while phase(world, batch_id, provider) == "running":
         assert time.monotonic() < deadline, "the batch does not end"
         time.sleep(0.05)
 

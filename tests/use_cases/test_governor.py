@@ -121,3 +121,36 @@ def test_a_lesson_is_what_the_provider_names(world: World) -> None:
     assert governor.learn(world.store, batch, "Enqueued token limit reached. Limit: 90,000 enqueued tokens.")
     assert world.rows("SELECT tokens FROM nightbatch.token_limit") == [90_000]
     assert not governor.learn(world.store, batch, "too many requests")
+
+
+def test_room_is_asked_for_before_anything_is_rendered_or_uploaded(
+    world: World, provider: ProviderName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.settings = replace(world.settings, max_batch_jobs=2)
+    world.insert(provider, 4)
+    first, second = world.plan()
+    world.submit_until_certain(first)
+    plans.learn_limit(world.store, first.id, 1, "one token")
+    rendered: list[str] = []
+    monkeypatch.setattr(type(world.provider(provider)), "render", lambda self, name, *_: rendered.append(name))
+    before = len(world.emulator.log(world.account))
+    with pytest.raises(Throttled, match="waits: about"):
+        world.submit(second)
+    assert rendered == []
+    assert len(world.emulator.log(world.account)) == before
+    assert world.store.batch(second.id).state == "planned"
+
+
+def test_what_a_run_cannot_send_for_its_number_goes_in_the_next_wave(world: World, provider: ProviderName) -> None:
+    world.settings = replace(world.settings, max_batch_jobs=2)
+    world.insert(provider, 6)
+    first, *rest = world.plan("night")
+    plans.leave_to_next_wave(world.store, [batch.id for batch in rest])
+    world.submit_until_certain(first)
+    world.load(first.id)
+    assert recovery.settle_run(world.store, "night") == 4
+    assert plans.wants_another_wave(world.store, "night")
+    world.night("wave2")
+    assert set(world.states().values()) == {"succeeded"}
+    assert not plans.wants_another_wave(world.store, "wave2")
+    world.judge()

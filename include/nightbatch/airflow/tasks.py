@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import Asset, Param
+from airflow.sdk import Asset, Param, conf
 
 from nightbatch.errors import ConfigurationError
 from nightbatch.ledger import RunParams
@@ -18,6 +18,8 @@ from nightbatch.models import PROVIDERS
 from nightbatch.settings import Settings
 
 if TYPE_CHECKING:
+    from nightbatch.ledger import Batch
+    from nightbatch.postgres.store import Store
     from nightbatch.reporting import AnyReport
     from nightbatch.reprocessing import Wish
 
@@ -72,6 +74,26 @@ def run_form(job_types: list[str]) -> dict[str, Param]:
             description="Only say, in the log of `plan`, what would be sent. No job is taken, no provider is called.",
         ),
     }
+
+
+def this_wave(store: Store, batches: Sequence[Batch]) -> dict[str, list[int]]:
+    """Return the ids of the batches that this run sends, by provider: as many as Airflow maps.
+
+    A longer list would fail the task that hands it on (``core.max_map_length``). The rest goes in the next wave.
+    """
+    from nightbatch.postgres import plans
+
+    most = conf.getint("core", "max_map_length", fallback=1024)
+    ids = {name: [batch.id for batch in batches if batch.provider == name] for name in PROVIDERS}
+    later = [batch_id for found in ids.values() for batch_id in found[most:]]
+    if later:
+        log.info(
+            "%s batches are more than Airflow maps at once (core.max_map_length=%s): the next wave sends them.",
+            len(later),
+            most,
+        )
+        plans.leave_to_next_wave(store, later)
+    return {name: found[:most] for name, found in ids.items()}
 
 
 def run_params(params: Mapping[str, Any]) -> RunParams:

@@ -138,6 +138,12 @@ def lack_room(store: Store, batch_id: int) -> None:
     store.run("lack_room", {"batch_id": batch_id}, file="plans")
 
 
+def leave_to_next_wave(store: Store, batch_ids: Sequence[int]) -> None:
+    """Mark attempts that this run cannot send for their number: their jobs go back, and another run follows."""
+    for batch_id in batch_ids:
+        lack_room(store, batch_id)
+
+
 def wants_another_wave(store: Store, run_id: str) -> bool:
     """Whether jobs of a run went back for want of room, and another run would get further."""
     row = store.run("wants_another_wave", {"run_id": run_id}, file="plans").fetchone()

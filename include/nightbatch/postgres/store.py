@@ -512,7 +512,7 @@ class Store:
     def close_loaded(
         self,
         batch_id: int,
-        again: Mapping[int, int],
+        again: Mapping[int, int | None],
         *,
         status: str,
         ended_at: datetime | None,
@@ -521,7 +521,8 @@ class Store:
     ) -> None:
         """Close an attempt with the results that were written, and roll its figures up.
 
-        The jobs ``again`` go back into the queue, as far as they have had fewer attempts than this says; the others end.
+        The jobs ``again`` go back into the queue, as far as they have had fewer attempts than this says; the others end. None:
+        a job goes again whatever it had, and this attempt does not count.
         """
         values = {
             "batch_id": batch_id, "status": status, "ended_at": ended_at, "price_source": price_source, "error": error,

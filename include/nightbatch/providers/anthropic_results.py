@@ -25,7 +25,9 @@ _WHOLE = ("end_turn", "stop_sequence", "tool_use")
 # What the provider did itself on the way to its answer; a block of any other type is an answer.
 _WORKINGS = ("thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use", "compaction")
 _KEPT = ("content", "stop_reason", "stop_sequence", "stop_details", "container")
-_RETRYABLE = ("api_error", "overloaded_error", "rate_limit_error", "timeout_error", "billing_error")
+_RETRYABLE = ("api_error", "overloaded_error", "rate_limit_error", "timeout_error")
+# A spend limit comes as an invalid request too: https://docs.anthropic.com/en/api/errors
+_SPENT = ("credit balance", "spend limit", "usage limits")
 _LIFETIMES = {
     "ephemeral_5m_input_tokens": "cache_write_5m_tokens",
     "ephemeral_1h_input_tokens": "cache_write_1h_tokens",
@@ -73,7 +75,9 @@ def _errored(line: bytes, custom_id: str, error: Any) -> ResultLine:
         error = error["error"]
     kind = error.get("type") if isinstance(error, dict) else None
     text = brief(f"{kind}: {said(error)}" if kind else said(error) or "without an explanation")
-    return ResultLine(custom_id, "errored", line, billed=False, error=text, retryable=kind in _RETRYABLE)
+    account = kind == "billing_error" or any(word in text.lower() for word in _SPENT)
+    again = account or kind in _RETRYABLE
+    return ResultLine(custom_id, "errored", line, billed=False, error=text, retryable=again, account=account)
 
 
 def _succeeded(line: bytes, custom_id: str, message: dict[str, Any]) -> ResultLine:

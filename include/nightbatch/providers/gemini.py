@@ -40,8 +40,8 @@ from nightbatch.models import (
     UnreadableLine,
     UploadedMedia,
 )
+from nightbatch.providers.gemini_results import is_of_the_account, rpc_error
 from nightbatch.providers.gemini_results import read as _read
-from nightbatch.providers.gemini_results import rpc_error
 from nightbatch.providers.http import checked_key, home_of, tls
 from nightbatch.providers.wire import (
     MOST_RESUMED,
@@ -553,6 +553,7 @@ def _state(operation: dict[str, Any]) -> ProviderState:
         status=word,
         counts=_counts(metadata.get("batchStats") or {}),
         error=rpc_error(error) if error else None,
+        fault=_fault(error),
         unknown=word not in {*_RUNNING, *_ENDED, "FAILED"},
         created_at=_time(metadata.get("createTime")),
         ended_at=_time(metadata.get("endTime")),
@@ -574,6 +575,14 @@ def _succeeded(metadata: dict[str, Any]) -> int:
 def _responses_file(operation: dict[str, Any]) -> str | None:
     places = (operation.get("response") or {}, (operation.get("metadata") or {}).get("output") or {})
     return next((place["responsesFile"] for place in places if place.get("responsesFile")), None)
+
+
+def _fault(error: Mapping[str, Any]) -> Literal["requests", "account", "provider"]:
+    """Whose fault it is that nothing of a batch was run; no code, and an unknown one, say nothing of the requests."""
+    code, message = error.get("code"), str(error.get("message") or "")
+    if is_of_the_account(code, message):
+        return "account"
+    return "requests" if code in (3, 400) or (code in (5, 404) and "model" in message) else "provider"
 
 
 def _time(text: str | None) -> datetime | None:

@@ -86,8 +86,17 @@ def _errored(line: bytes, key: str, error: Any) -> ResultLine:
         return ResultLine(key, "cancelled", line, billed=False, error=text, retryable=True)
     # A file that expired or was deleted before its turn is uploaded again for the next attempt.
     lost = code in (7, 403) and "may not exist" in text
-    retryable = lost or (isinstance(code, int) and (code in _RETRYABLE or code >= 500))
-    return ResultLine(key, "errored", line, billed=False, error=text, retryable=retryable)
+    account = not lost and is_of_the_account(code, text)
+    retryable = lost or account or (isinstance(code, int) and (code in _RETRYABLE or code >= 500))
+    return ResultLine(key, "errored", line, billed=False, error=text, retryable=retryable, account=account)
+
+
+def is_of_the_account(code: object, message: str) -> bool:
+    """Return whether billing, the key, or the place where the machine stands is refused; not a file that is not there."""
+    words = ("billing", "api key", "user location", "credit", "spend")
+    return any(word in message.lower() for word in words) or (
+        code in (7, 16, 401, 402, 403) and "may not exist" not in message
+    )
 
 
 def _answer(line: bytes, response: dict[str, Any]) -> Answer:

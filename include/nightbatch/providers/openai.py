@@ -33,6 +33,7 @@ from nightbatch.models import (
     UnreadableLine,
 )
 from nightbatch.providers.http import checked_key, home_of
+from nightbatch.providers.openai_results import is_of_the_account
 from nightbatch.providers.openai_results import read as _read
 from nightbatch.providers.wire import (
     Download,
@@ -72,6 +73,10 @@ _ACCOUNT = (
     *("insufficient_quota", "billing_", "spend_limit", "account_", "organization_", "project_"),
     *("access_terminated", "unsupported_country", "invalid_api_key"),
 )
+
+
+# Of OpenAI itself, whatever request it met first: the same page
+_OWN_CODES = {"server_error", "internal_error", "rate_limit_exceeded", "service_unavailable", "timeout"}
 
 
 class OpenAIBatches:
@@ -332,9 +337,21 @@ def _state(batch: Batch) -> ProviderState:
         created_at=_time(batch.created_at),
         ended_at=_time(ended),
         expires_at=_time(batch.expires_at),
-        rejected_requests={error.line: brief(f"{error.code}: {error.message}") for error in errors if error.line},
+        rejected_requests={
+            error.line: brief(f"{error.code}: {error.message}")
+            for error in errors
+            if error.line and not is_of_the_account(error.code) and error.code not in _OWN_CODES
+        },
+        fault=_fault({error.code for error in errors}),
         tokens=_tokens(batch),
     )
+
+
+def _fault(codes: set[str | None]) -> Literal["requests", "account", "provider"]:
+    """Whose fault it is that nothing of a batch was run; a code that is not documented says nothing of the requests."""
+    if any(map(is_of_the_account, codes)):
+        return "account"
+    return "requests" if any(code and "model" in code for code in codes) else "provider"
 
 
 def _tokens(batch: Batch) -> tuple[int, int] | None:

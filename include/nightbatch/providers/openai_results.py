@@ -75,8 +75,16 @@ def _errored(line: bytes, custom_id: str, status: int, body: Any, error: Any) ->
     if type(status) is not int:
         raise TypeError
     text = brief(f"{status}: {said(body) or said(error) or 'without an explanation'}")
-    retryable = status == 0 or status >= 500 or status in (408, 409, 429)
-    return ResultLine(custom_id, "errored", line, billed=False, error=text, retryable=retryable)
+    found = body.get("error") if isinstance(body, dict) else None
+    codes = (found.get("code"), found.get("type")) if isinstance(found, dict) else ()
+    account = status in (401, 402) or any(map(is_of_the_account, codes))
+    retryable = account or status == 0 or status >= 500 or status in (408, 409, 429)
+    return ResultLine(custom_id, "errored", line, billed=False, error=text, retryable=retryable, account=account)
+
+
+def is_of_the_account(code: object) -> bool:
+    """Return whether a code speaks of credit or a limit of money: https://platform.openai.com/docs/guides/error-codes"""
+    return isinstance(code, str) and code.startswith(("billing", "insufficient_", "spend_limit", "account_"))
 
 
 def _late(line: bytes, custom_id: str, error: Any) -> ResultLine:

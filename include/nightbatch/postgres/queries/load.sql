@@ -38,10 +38,11 @@ SELECT gone.job_id, b.id, CASE WHEN b.duplicate_of IS NULL THEN 'missing' ELSE '
 FROM nightbatch.batch AS b, unnest(%(job_ids)s::bigint[]) AS gone (job_id)
 WHERE b.id = %(batch_id)s;
 
--- requeue: what was not billed and is worth another try goes again, until the type's attempts are used up
-UPDATE nightbatch.open_job AS o SET batch_id = NULL
+-- requeue: what was not billed and is worth another try goes again, until the type's attempts are used up. Without a number none
+-- was used up: it failed for the account, not for itself
+UPDATE nightbatch.open_job AS o SET batch_id = NULL, attempts = o.attempts - (again.allowed IS NULL)::integer
 FROM unnest(%(job_ids)s::bigint[], %(allowed)s::integer[]) AS again (job_id, allowed)
-WHERE o.job_id = again.job_id AND o.batch_id = %(batch_id)s AND o.attempts < again.allowed;
+WHERE o.job_id = again.job_id AND o.batch_id = %(batch_id)s AND (again.allowed IS NULL OR o.attempts < again.allowed);
 
 -- close_jobs: all others of the batch have their last word
 DELETE FROM nightbatch.open_job AS o USING nightbatch.batch_job AS m

@@ -1,0 +1,143 @@
+"""Trouble of an account, an address or a provider ends no job: one alert says what to mend, and the next night sends all."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+import pytest
+
+from nightbatch import loading, recovery, submission
+from nightbatch.errors import NightbatchError
+from nightbatch.job_types import job_types
+from nightbatch.models import ProviderName
+from nightbatch.providers import build
+from tests.use_cases.conftest import World
+from tests.use_cases.retold import Change, Instead, batch_object, both, lines, retold
+from tests.use_cases.steps import alerts, recover, wait_for_end
+
+
+@dataclass
+class Way:
+    """One way in which an account fails: how its provider tells of it."""
+
+    provider: ProviderName
+    name: str
+    change: Change = lambda method, path, status, body: None
+    instead: Instead = lambda method, path: None
+
+
+def failed(provider: ProviderName, name: str, error: dict[str, Any] | None) -> Way:
+    """The batch was taken, and nothing of it was run."""
+
+    def edit(shown: dict[str, Any]) -> None:
+        if provider == "openai":
+            shown |= {"status": "failed", "output_file_id": None, "error_file_id": None, "usage": None}
+            shown["request_counts"] = {"total": 0, "completed": 0, "failed": 0}
+            shown["errors"] = {"object": "list", "data": [error]} if error else None
+        else:
+            shown["metadata"] |= {"state": "BATCH_STATE_FAILED", "batchStats": {}}
+            shown["metadata"].pop("output", None)
+            shown.pop("response", None)
+            shown.pop("error", None)
+            shown |= {"error": error} if error else {}
+
+    return Way(provider, name, batch_object(edit))
+
+
+def answered(provider: ProviderName, name: str, error: Any) -> Way:
+    """Every line says so, and nothing was billed."""
+
+    def line(came: bytes) -> bytes:
+        found = orjson.loads(came)
+        if provider == "openai":
+            return orjson.dumps(
+                {**found, "response": {"status_code": error[0], "request_id": "r", "body": {"error": error[1]}}}
+            )
+        if provider == "anthropic":
+            return orjson.dumps({**found, "result": {"type": "errored", "error": {"type": "error", "error": error}}})
+        return orjson.dumps({"key": found["key"], "error": error})
+
+    def none_done(shown: dict[str, Any]) -> None:
+        if provider == "gemini":
+            total = shown["metadata"]["batchStats"]["requestCount"]
+            shown["metadata"]["batchStats"] = {"requestCount": total, "failedRequestCount": total}
+            return
+        told = shown["request_counts"]
+        shown["request_counts"] = (
+            {"total": told["total"], "completed": 0, "failed": told["total"]}
+            if provider == "openai"
+            else {**told, "succeeded": 0, "errored": told["succeeded"]}
+        )
+        shown.pop("usage", None)
+
+    def swapped(shown: dict[str, Any]) -> None:
+        if provider == "openai" and shown.get("output_file_id"):
+            shown |= {"error_file_id": shown["output_file_id"], "output_file_id": None}
+
+    every = lines(lambda came: [line(one) for one in came])
+    return Way(provider, name, both(batch_object(none_done), batch_object(swapped), every))
+
+
+def openai_error(code: str, message: str = "m") -> dict[str, Any]:
+    return {"code": code, "message": message, "line": None, "param": None}
+
+
+WAYS = [
+    failed("openai", "no credit", openai_error("billing_hard_limit_reached")),
+    failed("openai", "quota", openai_error("insufficient_quota")),
+    failed("openai", "server error", openai_error("server_error")),
+    failed("openai", "a code that nobody knows", openai_error("something_new")),
+    failed("openai", "no reason", None),
+    failed("openai", "server error at a line", {**openai_error("server_error"), "line": 2}),
+    failed("gemini", "internal", {"code": 13, "message": "Internal error."}),
+    failed("gemini", "no error", None),
+    failed("gemini", "unknown", {"code": 2, "message": "?"}),
+    failed("gemini", "location", {"code": 9, "message": "User location is not supported for the API use."}),
+    failed("gemini", "permission", {"code": 7, "message": "The caller does not have permission"}),
+    failed("gemini", "billing", {"code": 3, "message": "Enable billing on the project to go on."}),
+    answered(
+        "openai",
+        "quota in lines",
+        (429, {"message": "quota", "type": "insufficient_quota", "code": "insufficient_quota"}),
+    ),
+    answered(
+        "openai", "key in lines", (401, {"message": "key", "type": "invalid_request_error", "code": "invalid_api_key"})
+    ),
+    answered("anthropic", "billing in lines", {"type": "billing_error", "message": "m"}),
+    answered(
+        "anthropic", "credit in lines", {"type": "invalid_request_error", "message": "Your credit balance is too low"}
+    ),
+    answered("gemini", "permission in lines", {"code": 7, "message": "The caller does not have permission"}),
+    answered("gemini", "billing in lines", {"code": 9, "message": "billing is not enabled"}),
+]
+
+
+def night(world: World, way: Way, run_id: str) -> None:
+    """A run while the account fails, as the Dag does it; its batches, two of them, one after the other."""
+    with retold(getattr(world.emulator, f"{way.provider}_url"), way.change, instead=way.instead) as url:
+        adapter = build(way.provider, api_key=f"emu-{world.account}", base_url=url, account=world.account)
+        for batch in world.plan(run_id):
+            with suppress(NightbatchError):
+                sent = submission.submit_batch(world.store, adapter, job_types(), world.settings, batch.id)
+                if sent is not None:
+                    wait_for_end(world, sent, adapter)
+                    loading.load_batch(world.store, adapter, job_types(), sent)
+        recovery.settle_run(world.store, run_id)
+
+
+@pytest.mark.fault(64)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.provider}: {way.name}")
+def test_trouble_of_an_account_ends_no_job_and_the_next_night_sends_all(world: World, way: Way) -> None:
+    world.settings = replace(world.settings, max_batch_jobs=2)
+    jobs = world.insert(way.provider, 4)
+    for run_id in ("r1", "r2"):
+        night(world, way, run_id)
+        assert {job: state for job, state in world.states().items() if state != "queued"} == {}
+        assert [kind for kind in alerts(world) if kind in ("account_refused", "batch_refused")] == alerts(world)
+        assert len(alerts(world)) == 1
+    world.night("mended")
+    recover(world)
+    assert [world.states()[job] for job in jobs] == ["succeeded"] * 4
