@@ -30,7 +30,8 @@ def doctor(
 ) -> None:
     """What needs a person; exit code 1 if anything does.
 
-    Submissions in doubt or held, a server that may lose what it kept, broken job types, open alerts. Of each attempt it
+    Submissions in doubt or held, a server that may lose what it kept, job types that are broken or that a provider cannot be
+    asked, open alerts. Of each attempt it
     says what is known, what happens by itself and when, and what you may decide.
     """
     with told(as_json):
@@ -47,8 +48,8 @@ def doctor(
 
 
 def _findings() -> tuple[list[Attempt], list[str]]:
-    from nightbatch import insights
-    from nightbatch.job_types import broken_job_types
+    from nightbatch import insights, rehearsal
+    from nightbatch.job_types import broken_job_types, job_types
     from nightbatch.postgres import session
     from nightbatch.settings import Settings
 
@@ -57,6 +58,7 @@ def _findings() -> tuple[list[Attempt], list[str]]:
         alerts = insights.other_alerts(store)
         server = session.not_kept(store.connection)
     broken = [f"{path} is no job type: {why}" for path, why in broken_job_types().items()]
+    broken += rehearsal.unwritable(job_types())
     return attempts, server + broken + [alert.message for alert in alerts]
 
 
