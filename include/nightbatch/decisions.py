@@ -140,6 +140,21 @@ def ask_to_cancel(store: Store, batch_id: int, *, by: str, reason: str) -> str:
     return f"Batch {batch_id} is cancelled by the next run of nightbatch_recover; what has finished by then is loaded."
 
 
+def ask_to_load(store: Store, batch_id: int, *, by: str, reason: str) -> str:
+    """Have the results of a loaded batch read once more by the next `nightbatch_recover`, which has the key; recorded.
+
+    What was missing is filled in; nothing is sent, paid or read twice. Raises `NightbatchError` for a batch that was not loaded.
+    """
+    with store.transaction():
+        if not store.want_load(batch_id):
+            batch = find(store, batch_id)
+            raise NightbatchError(
+                f"Batch {batch_id} is {batch.state}: only a batch whose results were loaded is read once more."
+            )
+        store.record_decision(batch_id, "load", by, reason)
+    return f"Batch {batch_id} is read once more by the next run of nightbatch_recover; what was missing is filled in."
+
+
 def not_with_a_provider(batch: Batch) -> str:
     """Why it cannot be cancelled."""
     return f"Batch {batch.id} is {batch.state}: only one that is with its provider can be cancelled."

@@ -14,7 +14,7 @@ import msgspec
 from nightbatch.errors import ConfigurationError, NightbatchError
 from nightbatch.job_types.base import JobType
 from nightbatch.lines import Line, Numbered, read_csv, read_jsonl, read_rows
-from nightbatch.postgres.staging import Row, RowsRefused, insert_for_ids, insert_rows
+from nightbatch.postgres.staging import Row, RowsRefused, insert_for_ids, insert_rows, rejected_of
 from nightbatch.postgres.store import Store
 
 if TYPE_CHECKING:
@@ -33,10 +33,14 @@ class BadLine:
 
 @dataclass(slots=True)
 class Enqueued:
-    """What became of a file's lines: ``known`` had the dedup key of a job that was there before."""
+    """What became of a file's lines: ``known`` had the dedup key of a job that was there before.
+
+    ``rejected`` are those of these jobs that ended as rejected: `nightbatch retry --job` asks them again.
+    """
 
     new: int = 0
     known: int = 0
+    rejected: list[int] = field(default_factory=list)
     bad: list[BadLine] = field(default_factory=list)
 
 
@@ -68,6 +72,8 @@ def enqueue_file(
             for accepted, new in _insert(store, insert_rows, chunk, done.bad):
                 done.new += new
                 done.known += len(accepted) - new
+                if new < len(accepted):
+                    done.rejected += rejected_of(store, [row for _, row in accepted])
     done.bad.sort(key=lambda line: line.number)
     return done
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,7 +14,7 @@ from typing import IO, Any
 import orjson
 
 from nightbatch import governor, media
-from nightbatch.errors import Absent, NotNamed, ReconciliationError, Transient
+from nightbatch.errors import Absent, NightbatchError, NotNamed, ReconciliationError, Transient
 from nightbatch.job_types.base import JobType, Misfit
 from nightbatch.ledger import Batch, Loaded
 from nightbatch.models import (
@@ -127,7 +127,8 @@ def _copy(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | UnreadableLi
 
 def _copy_one_by_one(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | UnreadableLine]) -> None:
     """As `_copy`, where Postgres refused a row among many: the one that it refuses costs its own job and no other."""
-    store.forget_embeddings(sheet.batch.id)
+    if not sheet.done:
+        store.forget_embeddings(sheet.batch.id)
     for line in lines:
         start = sheet.vectors.tell()
         row = sheet.row(line)
@@ -250,6 +251,63 @@ def _other_usage(sheet: _Sheet, told: tuple[int, int]) -> str:
     )
 
 
+def load_again(store: Store, provider: BatchProvider, types: Types, batch_id: int) -> str:
+    """Read the results of a loaded batch once more and fill in what was missing; a sentence about what came of it.
+
+    What was read before stays as it is, and nothing is sent again. Raises `NightbatchError` for a batch that was not loaded, and
+    the provider's errors when the results cannot be read.
+    """
+    batch = store.batch(batch_id)
+    if (
+        batch.state != "loaded"
+        or batch.provider_batch_id is None
+        or batch.mode != "batch"
+        or batch.duplicate_of is not None
+    ):
+        raise NightbatchError(
+            f"Batch {batch_id} is {batch.state}: only a batch whose results were loaded is read once more."
+        )
+    state = asyncio.run(provider.get_state(batch.provider_batch_id))
+    try:
+        filled, left, all_read = _fill_in(store, provider, types, batch, state, _copy)
+    except RowsRefused:
+        filled, left, all_read = _fill_in(store, provider, types, batch, state, _copy_one_by_one)
+    if all_read:
+        for kind in ("missing_results", "lost_results"):
+            store.resolve_alert(kind, str(batch_id))
+        provider.delete_files(batch.submission, batch.provider_batch_id)
+    return f"Batch {batch_id} was read once more: {filled} of {filled + left} missing results came, {left} are still missing."
+
+
+def _fill_in(
+    store: Store, provider: BatchProvider, types: Types, batch: Batch, state: ProviderState, copy: _Copy
+) -> tuple[int, int, bool]:
+    """How many results came, how many are missing still, and whether all that may be billed is read."""
+    with store.transaction(), tempfile.TemporaryFile() as vectors, tempfile.TemporaryFile() as beside:
+        store.lock_batch(batch.id)
+        gone = store.forget_missing(batch.id)
+        rates = _rates(store, batch)
+        sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors, beside)
+        sheet.contexts = _contexts(store, sheet)
+        sheet.done = sheet.members.keys() - gone.keys()
+        sheet.answered_later = {job for job, later in gone.items() if later}
+        sheet.seen, sheet.tokens, sheet.billed = dict.fromkeys(sheet.done, 0), None, store.billed_results(batch.id)
+        _read_all(store, provider, sheet, state, copy)
+        missing, kept = sheet.missing, not sheet.holds_all_of(state)
+        with store.copy_results() as write:
+            for row in sheet.unbilled.values():
+                write(_kept(row) if kept else row)
+        if missing:
+            store.insert_missing(batch.id, missing, billed=kept, error=_MISSING[kept])
+        store.insert_new_rejects(batch.id, sheet.rejects)
+        sheet.beside.seek(0)
+        store.copy_answers(sheet.beside)
+        sheet.vectors.seek(0)
+        store.copy_embeddings(batch.id, sheet.vectors, instead=False)
+        store.sum_again(batch.id, sheet.rates.describe() if sheet.rates else None)
+        return len(gone) - len(missing), len(missing), not sheet.may_have_left(state)
+
+
 _GONE_AFTER = timedelta(hours=24)
 """A 404 for results is believed once the batch has been over for this long; before that it may be a provider's delay."""
 
@@ -354,6 +412,10 @@ class _Sheet:
     rejects: list[tuple[str, bytes]] = field(default_factory=list)
     billed: int = 0
     foreign: int = 0
+    done: Set[int] = frozenset()
+    """Jobs that an earlier load read: their lines are passed over."""
+    answered_later: Set[int] = frozenset()
+    """Jobs whose vectors are those of a later attempt."""
     unbilled: dict[int, _Row] = field(default_factory=dict)
     """Rows of lines that cost nothing, written last: another line of the same job may have been billed."""
     again_unbilled: dict[int, int | None] = field(default_factory=dict)
@@ -405,7 +467,7 @@ class _Sheet:
 
     def refuse_anothers(self) -> None:
         """Raise `_NotOurs` when there were lines, and none of them for this batch."""
-        if self.foreign and not self.seen:
+        if self.foreign and not self.seen and not self.done:
             raise _NotOurs(self.owner)
 
     def row(self, line: ResultLine | UnreadableLine) -> _Row | None:
@@ -420,6 +482,8 @@ class _Sheet:
             self.rejects.append(("no job of this batch has its custom_id", line.raw))
             return None
         job_id, fingerprint = ids.job_id, hash(line.raw)
+        if job_id in self.done:
+            return None
         if job_id in self.seen and not (line.billed and job_id in self.unbilled):
             if self.seen[job_id] != fingerprint:
                 self.rejects.append((f"a second, different line for job {job_id}", line.raw))
@@ -487,7 +551,7 @@ class _Sheet:
                 outcome, reason = "failed", f"The job type {kind.name} failed with {type(error).__name__} on it."
             else:
                 output, whole = read.json, read.whole
-                if read.vectors:
+                if read.vectors and job_id not in self.answered_later:
                     self._keep_vectors(job_id, read.vectors)
         if kind is not None and outcome != "succeeded" and (line.billed or line.retryable):
             again = self.again if line.billed else self.again_unbilled

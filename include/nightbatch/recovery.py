@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from nightbatch import doubt, loading, retention, troubles, walk
 from nightbatch.decisions import release as release  # temporary
-from nightbatch.errors import Absent, AccountRefused, ConfigurationError, NightbatchError
+from nightbatch.errors import Absent, AccountRefused, ConfigurationError, NightbatchError, Transient
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch
 from nightbatch.models import ProviderName
@@ -64,6 +64,7 @@ def recover(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType
             _tell_before_results_are_gone(store, batch, now)
         if sentence:
             told.append(sentence)
+    told += _load_again(store, provider_for, types)
     store.resolve_settled_alerts()
     return (
         told
@@ -71,6 +72,20 @@ def recover(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType
         + walk.walk_after_nights(store, provider_for)
         + _erase(store, types, settings)
     )
+
+
+def _load_again(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType]) -> list[str]:
+    """Read once more what a person wants read; what the provider refuses for good is not tried again by itself."""
+    told = []
+    for batch_id in store.wanted_loads():
+        with troubles.kept_apart(store, "attempt_stuck", str(batch_id), None) as kept:
+            batch = store.batch(batch_id)
+            told.append(loading.load_again(store, _of_the_same_account(store, provider_for, batch), types, batch_id))
+        if kept.error is not None:
+            told.append(f"Batch {batch_id} could not be read once more: {troubles.in_words(kept.error)}")
+        if not isinstance(kept.error, Transient):
+            store.load_done(batch_id)
+    return told
 
 
 def _recover_one(

@@ -9,7 +9,7 @@ from decimal import Decimal
 from nightbatch import decisions
 from nightbatch.errors import NightbatchError
 from nightbatch.postgres import lifecycle
-from nightbatch.postgres.lifecycle import Unanswered
+from nightbatch.postgres.lifecycle import Ended, Unanswered
 from nightbatch.postgres.store import Store
 
 
@@ -76,3 +76,80 @@ def _unanswered(store: Store, batch_id: int) -> list[Unanswered]:
             f"Batch {batch_id} is {batch.state}: only the jobs of a batch whose results are loaded can be sent again."
         )
     return lifecycle.unanswered(store, batch_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which ended jobs are meant: by their ids, the run they ended in, and words of the reason; all that are given hold."""
+
+    job_ids: tuple[int, ...] = ()
+    run_id: str | None = None
+    words: str | None = None
+
+    def __str__(self) -> str:
+        """In words; a list of many ids is cut."""
+        shown = ", ".join(map(str, self.job_ids[:50])) + (", ..." if len(self.job_ids) > 50 else "")
+        parts = (f"jobs {shown}" * bool(self.job_ids), f"run {self.run_id}" * bool(self.run_id), self._because())
+        return "; ".join(filter(None, parts))[:2000]
+
+    def _because(self) -> str:
+        return f"ended with {self.words!r}" if self.words else ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOfJobs:
+    """What asking ended jobs again would send with the next run; ``price`` as of `Retry`.
+
+    ``rejected`` of the ``jobs`` were never sent, or were refused, and cost nothing so far.
+    """
+
+    jobs: int
+    rejected: int
+    paid_again: int
+    price: Decimal | None
+
+    def __str__(self) -> str:
+        """In words, for whoever decides."""
+        if not self.jobs:
+            return "No such job ended without a usable answer, or it waits, is under way, or was erased."
+        if not self.paid_again:
+            return (
+                f"{self.jobs:,} jobs go with the next run, {self.rejected:,} of them rejected. None was billed so far."
+            )
+        cost = "an unknown price" if self.price is None else f"about {self.price:.6f} USD"
+        return (
+            f"{self.jobs:,} jobs go with the next run; {self.paid_again:,} of them were billed before and are paid for again,"
+            f" at {cost}."
+        )
+
+
+def preview_jobs(store: Store, choice: Choice) -> RetryOfJobs:
+    """Return what `retry_jobs` would do now; changes nothing. Raises `NightbatchError` when nothing is chosen."""
+    return _sum_of(_chosen(store, choice))
+
+
+def _chosen(store: Store, choice: Choice) -> list[Ended]:
+    if not (choice.job_ids or choice.run_id or choice.words):
+        raise NightbatchError("Say which jobs: by their ids, by a run, or by words of the reason that they ended with.")
+    return lifecycle.ended(store, choice.job_ids, choice.run_id, choice.words)
+
+
+def _sum_of(found: Sequence[Ended]) -> RetryOfJobs:
+    paid = [one for one in found if one.billed]
+    known = all(one.batch_cost_usd is not None for one in paid)
+    cost = sum((one.batch_cost_usd or Decimal(0) for one in paid), Decimal(0)) if known else None
+    return RetryOfJobs(len(found), sum(one.batch_id is None for one in found), len(paid), cost)
+
+
+def retry_jobs(store: Store, choice: Choice, *, by: str, reason: str) -> str:
+    """Put jobs that ended without a usable answer back into the queue, rejected ones too; a sentence about what was done.
+
+    The decision is recorded, and so is what stood against each job. Raises `NightbatchError` when there is none.
+    """
+    with lifecycle.between_plans(store):
+        found = _chosen(store, choice)
+        planned = _sum_of(found)
+        if not planned.jobs:
+            raise NightbatchError(str(planned))
+        lifecycle.reopen_ended(store, found, by=by, reason=reason, asked=str(choice))
+    return str(planned)

@@ -81,6 +81,24 @@ def answered(provider: ProviderName, name: str, error: Any) -> Way:
     return Way(provider, name, both(batch_object(none_done), batch_object(swapped), every))
 
 
+def refused(provider: ProviderName, name: str, path: str, status: int, error: dict[str, Any]) -> Way:
+    """A POST to this path is refused, in the provider's own envelope."""
+    body = {"type": "error", "error": error, "request_id": "req_1"} if provider == "anthropic" else {"error": error}
+
+    def instead(method: str, asked: str) -> tuple[int, bytes] | None:
+        return (status, orjson.dumps(body)) if method == "POST" and asked.partition("?")[0].endswith(path) else None
+
+    return Way(provider, name, instead=instead)
+
+
+def said_by_openai(message: str, **more: Any) -> dict[str, Any]:
+    return {"message": message, "type": "invalid_request_error", "param": None, "code": None, **more}
+
+
+def said_by_gemini(code: int, status: str, message: str) -> dict[str, Any]:
+    return {"code": code, "message": message, "status": status}
+
+
 def openai_error(code: str, message: str = "m") -> dict[str, Any]:
     return {"code": code, "message": message, "line": None, "param": None}
 
@@ -112,6 +130,46 @@ WAYS = [
     ),
     answered("gemini", "permission in lines", {"code": 7, "message": "The caller does not have permission"}),
     answered("gemini", "billing in lines", {"code": 9, "message": "billing is not enabled"}),
+    refused("openai", "no such address for files", "/files", 404, said_by_openai("Invalid URL (POST /files)")),
+    refused("openai", "no such address", "/batches", 404, said_by_openai("Invalid URL (POST /batches)")),
+    refused("openai", "billing limit", "/batches", 400, said_by_openai("m", code="billing_hard_limit_reached")),
+    refused("openai", "region", "/batches", 403, said_by_openai("Country not supported", type="request_forbidden")),
+    refused("openai", "a 400 that names nothing", "/batches", 400, said_by_openai("Something new.")),
+    refused(
+        "anthropic",
+        "disabled",
+        "/batches",
+        400,
+        {"type": "invalid_request_error", "message": "This organization has been disabled."},
+    ),
+    refused(
+        "anthropic",
+        "spent, as a 429",
+        "/batches",
+        429,
+        {"type": "rate_limit_error", "message": "You have reached the spend limit"},
+    ),
+    refused("anthropic", "billing", "/batches", 402, {"type": "billing_error", "message": "spend limit"}),
+    refused(
+        "anthropic", "a 400 that names nothing", "/batches", 400, {"type": "invalid_request_error", "message": "New."}
+    ),
+    refused(
+        "gemini", "key", ":batchGenerateContent", 400, said_by_gemini(400, "INVALID_ARGUMENT", "API key not valid.")
+    ),
+    refused(
+        "gemini",
+        "location at the create",
+        ":batchGenerateContent",
+        400,
+        said_by_gemini(400, "FAILED_PRECONDITION", "User location is not supported for the API use."),
+    ),
+    refused(
+        "gemini",
+        "leaked key",
+        ":batchGenerateContent",
+        403,
+        said_by_gemini(403, "PERMISSION_DENIED", "Your API key was reported as leaked. Please use another API key."),
+    ),
 ]
 
 

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 
-from nightbatch import loading
-from nightbatch.errors import Transient
+from nightbatch import decisions, loading
+from nightbatch.errors import NightbatchError, Transient
 from nightbatch.job_types import job_types
 from nightbatch.ledger import Loaded
 from nightbatch.models import ProviderName
 from nightbatch.providers import build
 from tests.use_cases.conftest import World
 from tests.use_cases.retold import Change, batch_object, both, lines, retold
-from tests.use_cases.steps import alerts, at_provider, end_unfinished, sent, wait_for_end
+from tests.use_cases.steps import alerts, at_provider, end_unfinished, recover, sent, wait_for_end
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -259,3 +260,69 @@ def test_a_line_that_nobody_needs_keeps_no_file(world: World, provider: Provider
     if provider != "anthropic":
         assert [entry for entry in world.emulator.log(world.account) if entry["operation"] == "file_delete"]
     world.judge()
+
+
+# -- a batch that is read once more
+
+
+def load_again(world: World, batch_id: int, change: Change | None = None) -> str:
+    batch = world.store.batch(batch_id)
+    with retold(getattr(world.emulator, f"{batch.provider}_url"), change or (lambda *_: None)) as url:
+        adapter = build(batch.provider, api_key=f"emu-{world.account}", base_url=url)
+        return loading.load_again(world.store, adapter, job_types(), batch_id)
+
+
+@pytest.mark.fault(69)
+def test_a_batch_is_loaded_again_and_what_was_missing_is_filled_in_once(world: World, provider: ProviderName) -> None:
+    batch_id = sent(world, provider, 3)
+    wait_for_end(world, batch_id)
+    load(world, batch_id, lines(lambda came: [b"{garbled", came[0], b"{too"]))
+    assert rows(world) == [("missing", True), ("missing", True), ("succeeded", True)]
+    before = world.rows("SELECT * FROM nightbatch.result WHERE outcome = 'succeeded'")
+    decisions.ask_to_load(world.store, batch_id, by="ann", reason="the download was cut")
+    assert "2 of 2 missing results came, 0 are still missing" in " ".join(recover(world))
+    assert rows(world) == [("succeeded", True)] * 3
+    assert before[0] in world.rows("SELECT * FROM nightbatch.result")
+    assert alerts(world) == []
+    assert world.store.wanted_loads() == []
+    assert world.plan("r2") == []
+    world.judge()
+
+
+@pytest.mark.fault(69)
+def test_what_is_still_missing_stays_so_and_can_be_read_again(world: World, provider: ProviderName) -> None:
+    batch_id = sent(world, provider, 3)
+    wait_for_end(world, batch_id)
+    load(world, batch_id, lines(lambda came: [b"{garbled", *came[2:]]))
+    for told in ("1 of 2 missing results came", "0 of 1 missing results came"):
+        assert told in load_again(world, batch_id, lines(lambda came: came[1:]))
+    assert rows(world) == [("missing", True), ("succeeded", True), ("succeeded", True)]
+    assert alerts(world) == ["missing_results"]
+    load_again(world, batch_id)
+    assert rows(world) == [("succeeded", True)] * 3 and alerts(world) == []
+    world.judge()
+
+
+@pytest.mark.fault(69)
+def test_results_that_were_given_up_are_loaded_when_they_come_after_all(world: World) -> None:
+    batch_id = sent(world, "gemini", 2)
+    wait_for_end(world, batch_id)
+    load(world, batch_id, both(batch_object(no_file), batch_object(a_day_later(world, batch_id))))
+    assert alerts(world) == ["lost_results"]
+    load_again(world, batch_id)
+    assert set(world.states().values()) == {"succeeded"} and alerts(world) == []
+    world.judge()
+
+
+def test_a_result_that_was_read_cannot_be_deleted(world: World, provider: ProviderName) -> None:
+    world.load(sent(world, provider, 1))
+    with pytest.raises(psycopg.errors.RestrictViolation, match="was read and stays"):
+        world.store.connection.execute("DELETE FROM nightbatch.result")
+
+
+def test_only_what_was_loaded_is_read_once_more(world: World) -> None:
+    batch_id = sent(world, "openai", 1)
+    with pytest.raises(NightbatchError, match="is submitted: only a batch whose results were loaded"):
+        decisions.ask_to_load(world.store, batch_id, by="ann", reason="x")
+    with pytest.raises(NightbatchError, match="is submitted"):
+        load_again(world, batch_id)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
-from nightbatch import insights, retrying
+import pytest
+from typer.testing import CliRunner
+
+from nightbatch import insights, retrying, submission
+from nightbatch.cli import app
 from nightbatch.errors import NightbatchError
+from nightbatch.job_types import job_types
+from nightbatch.ledger import RunParams
 from nightbatch.models import ProviderName
 from tests.use_cases.conftest import World
 
@@ -54,3 +61,72 @@ def test_a_run_may_be_asked_for_certain_jobs_only(world: World) -> None:
     jobs = world.insert("openai", 4)
     world.night("r1", job_ids=tuple(jobs[1:3]))
     assert [world.states()[job] for job in jobs] == ["queued", "succeeded", "succeeded", "queued"]
+
+
+def rejected(world: World, provider: str, count: int, **columns: str) -> list[int]:
+    """Jobs that were wrongly ended: their type was not there in that night."""
+    ids = world.insert(provider, count, **columns)
+    types = {name: kind for name, kind in job_types().items() if name != "creative_scoring"}
+    submission.plan_run(world.store, types, world.settings, run_id="bad", queued_before=None, params=RunParams())
+    assert {world.states()[job] for job in ids} == {"rejected"}
+    return ids
+
+
+@pytest.mark.fault(64)
+@pytest.mark.parametrize("by", ["jobs", "run", "reason"])
+def test_what_was_wrongly_rejected_is_asked_again(world: World, provider: ProviderName, by: str) -> None:
+    jobs = rejected(world, provider, 2)
+    chosen = {
+        "jobs": retrying.Choice(job_ids=tuple(jobs)),
+        "run": retrying.Choice(run_id="bad"),
+        "reason": retrying.Choice(words="NO JOB TYPE creative"),
+    }[by]
+    planned = retrying.preview_jobs(world.store, chosen)
+    assert (planned.jobs, planned.rejected, planned.paid_again) == (2, 2, 0)
+    assert retrying.retry_jobs(world.store, chosen, by="ann", reason="the file was not mounted") == str(planned)
+    assert {world.states()[job] for job in jobs} == {"queued"}
+    ((choice, batch_id, who, asked),) = world.rows(
+        "SELECT choice, batch_id, decided_by, asked FROM nightbatch.decision"
+    )
+    assert (choice, batch_id, who) == ("retry", None, "ann") and asked
+    assert world.rows("SELECT reason FROM nightbatch.reopened") == ["there is no job type creative_scoring"] * 2
+    with pytest.raises(NightbatchError, match="No such job ended"):
+        retrying.retry_jobs(world.store, chosen, by="ann", reason="twice")
+    world.night("r2")
+    assert {world.states()[job] for job in jobs} == {"succeeded"}
+    world.judge()
+
+
+def test_jobs_that_were_paid_for_are_told_with_their_price(world: World, provider: ProviderName) -> None:
+    world.insert(provider, 1)
+    bad = world.insert(provider, 2, headline="[[emulator:misfit]]")
+    world.night("r1")
+    planned = retrying.preview_jobs(world.store, retrying.Choice(run_id="r1"))
+    wasted = insights.savings(world.store, insights.last_days(world.store)).total.wasted_cost_usd
+    assert (planned.jobs, planned.paid_again, planned.price) == (2, 2, wasted)
+    retrying.retry_jobs(world.store, retrying.Choice(job_ids=(bad[0],)), by="ann", reason="one of them")
+    assert [world.states()[job] for job in bad] == ["queued", "failed"]
+
+
+def test_nothing_is_chosen_by_accident(world: World) -> None:
+    with pytest.raises(NightbatchError, match="Say which jobs"):
+        retrying.preview_jobs(world.store, retrying.Choice())
+
+
+@pytest.mark.fault(64)
+def test_a_dedup_key_of_a_rejected_job_is_told_and_the_job_can_be_asked_again(world: World, tmp_path: Path) -> None:
+    (job,) = rejected(world, "openai", 1, dedup_key="order-17")
+    path = tmp_path / "jobs.jsonl"
+    line = {"job_type": "creative_scoring", "provider": "openai", "input": {"headline": "x"}, "dedup_key": "order-17"}
+    path.write_text(json.dumps(line) + "\n" + json.dumps({**line, "dedup_key": "order-18"}) + "\n")
+    run = CliRunner(env={"NIGHTBATCH_DSN": world.dsn, "NO_COLOR": "1", "COLUMNS": "200"})
+    done = run.invoke(app, ["enqueue", str(path)])
+    assert f"`nightbatch retry --job-ids {job}` asks them again" in done.stderr
+    again = ["retry", "--job-ids", str(job), "--reason", "mended"]
+    assert "1 jobs go with the next run, 1 of them rejected" in run.invoke(app, [*again, "--dry-run"]).stdout
+    assert world.states()[job] == "rejected"
+    assert run.invoke(app, [*again, "--yes"]).exit_code == 0
+    world.night("r2")
+    assert world.states()[job] == "succeeded"
+    assert run.invoke(app, ["retry", "--reason", "x"]).exit_code == 2
+    assert run.invoke(app, ["load", "1", "--reason", "x"]).exit_code == 0

@@ -64,6 +64,7 @@ for command in (
     jobs.cancel,
     steer.release,
     steer.retry,
+    steer.load,
     setup.emulator,
 ):
     app.command()(command)

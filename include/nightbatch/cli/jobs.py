@@ -41,7 +41,7 @@ def enqueue(
         done = intake.enqueue_file(store, job_types(), file, progress=advance)
     if as_json:
         bad = [{"line": line.number, "reason": line.reason} for line in done.bad]
-        print_json({"new": done.new, "known": done.known, "bad": bad})
+        print_json({"new": done.new, "known": done.known, "rejected": done.rejected, "bad": bad})
     else:
         _tell_enqueued(file.name, done)
     raise typer.Exit(NEEDS_A_PERSON if done.bad else 0)
@@ -52,6 +52,13 @@ def _tell_enqueued(name: str, done: Enqueued) -> None:
         say(f"{name}:{line.number}: {line.reason}", error=True)
     known = f", {done.known:,} were known by their dedup_key" if done.known else ""
     say(f"{done.new:,} jobs queued{known}, {len(done.bad):,} bad lines left out.")
+    if done.rejected:
+        ids = ",".join(map(str, done.rejected[:20])) + (",..." if len(done.rejected) > 20 else "")
+        say(
+            f"{len(done.rejected):,} of the known ones ended as rejected and are not asked by this:"
+            f" `nightbatch retry --job-ids {ids}` asks them again.",
+            error=True,
+        )
 
 
 def cancel(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nightbatch.decisions import Choice
     from nightbatch.postgres.browsing import AlertRow
     from nightbatch.postgres.store import Alert
-    from nightbatch.retrying import Retry
+    from nightbatch.retrying import Retry, RetryOfJobs
 
 
 def run(
@@ -93,37 +93,76 @@ def _choice(**given: bool) -> Choice:
 
 
 def retry(
-    batch: Annotated[int, typer.Argument(metavar="BATCH", help="A batch whose results are loaded.")],
+    batch: Annotated[int | None, typer.Argument(metavar="[BATCH]", help="A batch whose results are loaded.")] = None,
+    jobs: Annotated[str, typer.Option("--job-ids", help="These jobs; comma-separated.", show_default=False)] = "",
+    run_id: Annotated[str, typer.Option("--run", help="The jobs that ended in this run.", show_default=False)] = "",
+    words: Annotated[
+        str, typer.Option("--ended-with", help="The jobs whose reason holds these words.", show_default=False)
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many jobs, and at what price.")] = False,
     reason: Why = "",
     by: By = "",
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask again for what a batch did not answer usably.
+    """Ask again for what was not answered usably, or was rejected.
 
-    Its jobs go with the next run. The price is told first, since some of them may have been billed before.
+    Of a batch, or by jobs, run and reason; the chosen jobs go with the next run. The price is told first, since some of them may
+    have been billed before.
     """
     from nightbatch import retrying
     from nightbatch.errors import NightbatchError
 
     with told(as_json):
+        chosen = retrying.Choice(job_ids(jobs), run_id or None, words or None)
+        if (batch is None) == (chosen == retrying.Choice()):
+            raise Misuse("Give a batch, or choose jobs by --job-ids, --run or --ended-with.")
         with opened() as store:
-            offer = retrying.preview(store, batch)
+            offer = retrying.preview(store, batch) if batch is not None else retrying.preview_jobs(store, chosen)
         if not offer.jobs:
             raise NightbatchError(str(offer))
-        why = asked(reason, "Why", "--reason")
-        if not _agreed(offer, yes):
-            say("Nothing is sent again.", error=True)
-            raise typer.Exit(NEEDS_A_PERSON)
-        with opened() as store:
-            done = retrying.retry(store, batch, by=by or login(), reason=why)
+        if dry_run:
+            done = str(offer)
+        else:
+            why = asked(reason, "Why", "--reason")
+            if not _agreed(offer, yes):
+                say("Nothing is sent again.", error=True)
+                raise typer.Exit(NEEDS_A_PERSON)
+            with opened() as store:
+                who = by or login()
+                if batch is not None:
+                    done = retrying.retry(store, batch, by=who, reason=why)
+                else:
+                    done = retrying.retry_jobs(store, chosen, by=who, reason=why)
     if as_json:
         print_json({**fields(offer), "told": done})
     else:
         say(done)
 
 
-def _agreed(offer: Retry, yes: bool) -> bool:
+def load(
+    batch: Annotated[int, typer.Argument(metavar="BATCH", help="A loaded batch of which results were missing.")],
+    reason: Why = "",
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Read the results of a loaded batch once more, and fill in what was missing.
+
+    By the next run of nightbatch_recover, which has the key. Nothing is sent, paid or read twice.
+    """
+    from nightbatch import decisions
+
+    with told(as_json):
+        why = asked(reason, "Why", "--reason")
+        with opened() as store:
+            done = decisions.ask_to_load(store, batch, by=by or login(), reason=why)
+    if as_json:
+        print_json({"batch_id": batch, "told": done})
+    else:
+        say(done)
+
+
+def _agreed(offer: Retry | RetryOfJobs, yes: bool) -> bool:
     """Whether a person takes the price. Raises `Misuse` where nobody is there to ask."""
     if yes:
         return True

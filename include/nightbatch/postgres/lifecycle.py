@@ -145,3 +145,31 @@ def unanswered(store: Store, batch_id: int) -> list[Unanswered]:
 def reopen(store: Store, batch_id: int, job_ids: Sequence[int]) -> None:
     """Put them back into the queue, and note that a person wanted it."""
     store.run("reopen", {"batch_id": batch_id, "job_ids": list(job_ids)}, file=_FILE)
+
+
+class Ended(NamedTuple):
+    """A job that ended without a usable answer: rejected (without ``batch_id``), or with the result of its last attempt."""
+
+    job_id: int
+    batch_id: int | None
+    reason: str
+    billed: bool
+    batch_cost_usd: Decimal | None
+
+
+def ended(store: Store, job_ids: Sequence[int], run_id: str | None, words: str | None) -> list[Ended]:
+    """Find those that could be asked again, by id, run and words of the reason; what is not given chooses nothing."""
+    values = {"job_ids": list(job_ids), "run_id": run_id, "words": words}
+    return [Ended(*row) for row in store.run("ended", values, file=_FILE)]
+
+
+def reopen_ended(store: Store, found: Sequence[Ended], *, by: str, reason: str, asked: str) -> None:
+    """Put them back into the queue, and note who wanted it. Within a transaction in which nothing is planned."""
+    values = {"by": by, "reason": reason, "asked": asked}
+    (decision,) = store.run("decide_about_jobs", values, file=_FILE).fetchone()  # type: ignore[misc]
+    columns = {
+        "job_ids": [one.job_id for one in found],
+        "batch_ids": [one.batch_id for one in found],
+        "reasons": [one.reason for one in found],
+    }
+    store.run("reopen_ended", {"decision_id": decision, **columns}, file=_FILE)

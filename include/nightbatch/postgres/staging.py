@@ -92,3 +92,9 @@ def _copy(store: Store, name: str, rows: Sequence[Row]) -> int:
             for row in rows:
                 write(row)
     return len(rows)
+
+
+def rejected_of(store: Store, rows: Sequence[Row]) -> list[int]:
+    """Return the jobs that have the dedup key of one of these rows and ended as rejected."""
+    keys = list({row[_KEY] for row in rows if row[_KEY] is not None})
+    return [row[0] for row in store.run("rejected_of_keys", {"keys": keys}, file="intake")] if keys else []

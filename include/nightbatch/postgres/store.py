@@ -465,9 +465,10 @@ class Store:
         row = self._run("embedding_is_vector", file="load").fetchone()
         return (b"[", b"]") if row and row[0] else (b"{", b"}")
 
-    def copy_embeddings(self, batch_id: int, rows: Iterable[bytes]) -> None:
-        """COPY prepared lines into ``embedding``, in place of the vectors of earlier attempts."""
-        self.forget_embeddings(batch_id)
+    def copy_embeddings(self, batch_id: int, rows: Iterable[bytes], *, instead: bool = True) -> None:
+        """COPY prepared lines into ``embedding``, in place of the vectors of other attempts."""
+        if instead:
+            self.forget_embeddings(batch_id)
         self._copy_vectors(rows)
 
     def copy_answers(self, rows: Iterable[bytes]) -> None:
@@ -475,6 +476,39 @@ class Store:
         with _refusals(), self.connection.cursor() as cursor, cursor.copy(queries("load")["copy_answers"]) as copy:
             for row in rows:
                 copy.write(row)
+
+    # -- loading once more
+
+    def want_load(self, batch_id: int) -> bool:
+        """Return False when the batch is none whose results were loaded."""
+        return self._run("want_load", {"batch_id": batch_id}, file="load").fetchone() is not None
+
+    def wanted_loads(self) -> list[int]:
+        """Return the loaded batches that a person wants read once more."""
+        return [row[0] for row in self._run("wanted_loads", file="load")]
+
+    def load_done(self, batch_id: int) -> None:
+        """Forget that a person wanted it read."""
+        self._run("load_done", {"batch_id": batch_id}, file="load")
+
+    def forget_missing(self, batch_id: int) -> dict[int, bool]:
+        """Delete the results that say that a line is missing: the jobs, and whether a later attempt has answered since."""
+        return dict(self._run("forget_missing", {"batch_id": batch_id}, file="load").fetchall())
+
+    def billed_results(self, batch_id: int) -> int:
+        """Count what was read of an attempt and paid for."""
+        return int(self._run("billed_results", {"batch_id": batch_id}, file="load").fetchone()[0])  # type: ignore[index]
+
+    def insert_new_rejects(self, batch_id: int, lines: Sequence[tuple[str, bytes]]) -> None:
+        """Keep raw lines that are not kept already."""
+        values = {"batch_id": batch_id, "reasons": [reason for reason, _ in lines], "raws": [raw for _, raw in lines]}
+        self._run("insert_new_rejects", values, file="load")
+
+    def sum_again(self, batch_id: int, price_source: str | None) -> None:
+        """Make the sums of a loaded attempt anew."""
+        self._run("price_again", {"batch_id": batch_id, "price_source": price_source}, file="load")
+        self._run("forget_rolled_up", {"batch_id": batch_id}, file="load")
+        self._run("roll_up", {"batch_id": batch_id}, file="load")
 
     def forget_embeddings(self, batch_id: int) -> None:
         """Delete the vectors that earlier attempts of the same jobs left."""

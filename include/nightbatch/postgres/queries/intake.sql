@@ -31,6 +31,9 @@ ON CONFLICT DO NOTHING;
 -- known_keys: of these keys, those that some job has already
 SELECT dedup_key FROM nightbatch.jobs_of_keys(%(keys)s);
 
+-- rejected_of_keys: of these keys, the jobs that ended as rejected
+SELECT job_id FROM nightbatch.rejected_of_keys(%(keys)s) ORDER BY job_id;
+
 -- incoming_ids: the jobs of these keys, whoever inserted them
 SELECT dedup_key, job_id FROM nightbatch.jobs_of_keys(ARRAY(SELECT dedup_key FROM incoming WHERE dedup_key IS NOT NULL));
 

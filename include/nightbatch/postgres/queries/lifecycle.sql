@@ -192,3 +192,39 @@ WITH again AS (
     ON CONFLICT DO NOTHING RETURNING job_id
 )
 INSERT INTO nightbatch.retried (batch_id, job_id) SELECT %(batch_id)s, job_id FROM again;
+
+-- ended: jobs that ended without a usable answer, rejected or with their last result, and that could be asked again; by their ids,
+-- the run that they ended in, and words of the reason, as far as these are given. Neither erased ones nor those under way
+WITH rejected AS (
+    SELECT d.job_id, NULL::bigint AS batch_id, d.run_id, d.reason, false AS billed, NULL::numeric AS usd
+    FROM nightbatch.dismissed AS d WHERE d.state = 'rejected' AND (%(job_ids)s::bigint[] = '{}' OR d.job_id = ANY (%(job_ids)s))
+), unusable AS (
+    SELECT r.job_id, r.batch_id, b.run_id, coalesce(r.error, r.outcome) AS reason, r.billed, r.batch_cost_usd AS usd
+    FROM nightbatch.result AS r JOIN nightbatch.batch AS b ON b.id = r.batch_id AND b.state = 'loaded' AND b.duplicate_of IS NULL
+    WHERE r.outcome NOT IN ('succeeded', 'duplicate') AND (%(job_ids)s::bigint[] = '{}' OR r.job_id = ANY (%(job_ids)s))
+        AND NOT EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = r.job_id)
+        AND NOT EXISTS (SELECT FROM nightbatch.result AS later JOIN nightbatch.batch AS l ON l.id = later.batch_id
+            WHERE later.job_id = r.job_id AND later.batch_id > r.batch_id AND l.duplicate_of IS NULL)
+)
+SELECT e.job_id, e.batch_id, e.reason, e.billed, e.usd
+FROM (SELECT * FROM rejected UNION ALL SELECT * FROM unusable) AS e JOIN nightbatch.job AS j ON j.id = e.job_id
+WHERE j.erased_at IS NULL AND NOT EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.job_id = e.job_id)
+    AND (%(run_id)s::text IS NULL OR e.run_id = %(run_id)s)
+    AND (%(words)s::text IS NULL OR position(lower(%(words)s) IN lower(e.reason)) > 0)
+ORDER BY e.job_id;
+
+-- decide_about_jobs: who wanted which jobs asked again, and why
+INSERT INTO nightbatch.decision (choice, decided_by, reason, asked) VALUES ('retry', %(by)s, %(reason)s, %(asked)s) RETURNING id;
+
+-- reopen_ended: they are unfinished again, with all their attempts before them; what stood against them is kept
+WITH mine AS (
+    SELECT * FROM unnest(%(job_ids)s::bigint[], %(batch_ids)s::bigint[], %(reasons)s::text[]) AS m (job_id, batch_id, reason)
+), undone AS (
+    DELETE FROM nightbatch.dismissed AS d USING mine WHERE d.job_id = mine.job_id
+), again AS (
+    INSERT INTO nightbatch.open_job (job_id) SELECT job_id FROM mine ON CONFLICT DO NOTHING RETURNING job_id
+), wanted AS (
+    INSERT INTO nightbatch.retried (batch_id, job_id)
+    SELECT mine.batch_id, job_id FROM again JOIN mine USING (job_id) WHERE mine.batch_id IS NOT NULL ON CONFLICT DO NOTHING
+)
+INSERT INTO nightbatch.reopened (decision_id, job_id, reason) SELECT %(decision_id)s, job_id, reason FROM again JOIN mine USING (job_id);

@@ -113,3 +113,34 @@ FROM nightbatch.price_override ORDER BY valid_from, id;
 
 -- price_factors: all of them; there are few
 SELECT provider, term, valid_from, valid_to, factor FROM nightbatch.price_factor ORDER BY valid_from, id;
+
+-- want_load: a person wants a loaded batch read once more; the first wish counts
+UPDATE nightbatch.batch SET load_wanted_at = coalesce(load_wanted_at, now())
+WHERE id = %(batch_id)s AND state = 'loaded' AND duplicate_of IS NULL AND mode = 'batch' RETURNING id;
+
+-- wanted_loads: oldest wish first
+SELECT id FROM nightbatch.batch WHERE load_wanted_at IS NOT NULL ORDER BY load_wanted_at, id;
+
+-- load_done: whatever came of it
+UPDATE nightbatch.batch SET load_wanted_at = NULL WHERE id = %(batch_id)s;
+
+-- forget_missing: their lines are looked for once more; which they are, and whether a later attempt has answered since
+DELETE FROM nightbatch.result AS r WHERE r.batch_id = %(batch_id)s AND r.outcome = 'missing'
+RETURNING r.job_id, EXISTS (SELECT FROM nightbatch.result AS later WHERE later.job_id = r.job_id AND later.batch_id > r.batch_id);
+
+-- billed_results: how many of an attempt's were paid for, as far as they were read
+SELECT count(*)::integer FROM nightbatch.result WHERE batch_id = %(batch_id)s AND billed AND outcome <> 'missing';
+
+-- forget_rolled_up: the sums of an attempt are made anew
+WITH labels AS (
+    DELETE FROM nightbatch_report.label_rollup WHERE batch_id = %(batch_id)s
+)
+DELETE FROM nightbatch_report.batch_rollup WHERE batch_id = %(batch_id)s;
+
+-- insert_new_rejects: as insert_rejects, without those that are kept already
+INSERT INTO nightbatch.reject (batch_id, reason, raw) SELECT %(batch_id)s, reason, raw
+FROM unnest(%(reasons)s::text[], %(raws)s::bytea[]) AS line (reason, raw)
+WHERE NOT EXISTS (SELECT FROM nightbatch.reject AS k WHERE k.batch_id = %(batch_id)s AND k.raw = line.raw);
+
+-- price_again: where the first load found none of it
+UPDATE nightbatch.batch SET price_source = coalesce(price_source, %(price_source)s) WHERE id = %(batch_id)s;
