@@ -285,12 +285,13 @@ def _fill_in(
     """How many results came, how many are missing still, and whether all that may be billed is read."""
     with store.transaction(), tempfile.TemporaryFile() as vectors, tempfile.TemporaryFile() as beside:
         store.lock_batch(batch.id)
-        gone = store.forget_missing(batch.id)
+        forgotten = store.forget_missing(batch.id)
+        gone = {job_id: moment for job_id, moment, _ in forgotten}
         rates = _rates(store, batch)
         sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors, beside)
         sheet.contexts = _contexts(store, sheet)
         sheet.done = sheet.members.keys() - gone.keys()
-        sheet.answered_later = {job for job, later in gone.items() if later}
+        sheet.answered_later = {job_id for job_id, _, later in forgotten if later}
         sheet.seen, sheet.tokens, sheet.billed = dict.fromkeys(sheet.done, 0), None, store.billed_results(batch.id)
         _read_all(store, provider, sheet, state, copy)
         missing, kept = sheet.missing, not sheet.holds_all_of(state)
@@ -299,6 +300,7 @@ def _fill_in(
                 write(_kept(row) if kept else row)
         if missing:
             store.insert_missing(batch.id, missing, billed=kept, error=_MISSING[kept])
+        store.keep_moments(batch.id, gone)
         store.insert_new_rejects(batch.id, sheet.rejects)
         sheet.beside.seek(0)
         store.copy_answers(sheet.beside)

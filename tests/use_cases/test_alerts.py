@@ -10,11 +10,11 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from threading import Barrier
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from nightbatch import alerts, loading
+from nightbatch import alerts, loading, troubles
 from nightbatch.errors import ConfigurationError, NightbatchError
 from nightbatch.postgres.store import Alert, Store, open_store
 from nightbatch.settings import Settings
@@ -496,6 +496,6 @@ def test_a_setting_that_makes_no_sense_is_named(name: str, value: str) -> None:
 def test_the_docs_tell_of_every_kind_and_of_no_other() -> None:
     root = Path(__file__).parents[2]
     code = "".join(path.read_text() for path in (root / "include" / "nightbatch").rglob("*.py"))
-    raised = set(re.findall(r'raise_alert\(\s*"(\w+)"', code)) | alerts.GOOD_NEWS
+    raised = set(re.findall(r'raise_alert\(\s*"(\w+)"', code)) | alerts.GOOD_NEWS | set(get_args(troubles.Kind))
     told, _, _ = (root / "docs" / "alerts.md").read_text().partition("**To acknowledge**")
     assert set(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE)) == raised

@@ -9,7 +9,7 @@ import orjson
 import psycopg
 import pytest
 
-from nightbatch import decisions, loading
+from nightbatch import decisions, loading, retrying
 from nightbatch.errors import NightbatchError, Transient
 from nightbatch.job_types import job_types
 from nightbatch.ledger import Loaded
@@ -312,6 +312,21 @@ def test_results_that_were_given_up_are_loaded_when_they_come_after_all(world: W
     load_again(world, batch_id)
     assert set(world.states().values()) == {"succeeded"} and alerts(world) == []
     world.judge()
+
+
+@pytest.mark.fault(69)
+def test_what_comes_after_a_retry_is_booked_and_is_not_the_last_word(world: World, provider: ProviderName) -> None:
+    """The person asked again; then the first answer turned up after all. Both are paid, and the later one counts."""
+    batch_id = sent(world, provider, 2)
+    wait_for_end(world, batch_id)
+    load(world, batch_id, lines(lambda came: [b"{garbled", *came[1:]]))
+    retrying.retry(world.store, batch_id, by="ann", reason="needed today")
+    (second,) = world.night("r2")
+    load_again(world, batch_id)
+    assert set(world.states().values()) == {"succeeded"}
+    assert sorted(world.rows("SELECT batch_id FROM nightbatch.job_status")) == [batch_id, second.batch_id]
+    assert world.rows("SELECT count(*) FROM nightbatch.result WHERE billed AND batch_cost_usd IS NOT NULL") == [3]
+    assert len(world.bill()) == 3
 
 
 def test_a_result_that_was_read_cannot_be_deleted(world: World, provider: ProviderName) -> None:

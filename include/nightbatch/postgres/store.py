@@ -491,9 +491,14 @@ class Store:
         """Forget that a person wanted it read."""
         self._run("load_done", {"batch_id": batch_id}, file="load")
 
-    def forget_missing(self, batch_id: int) -> dict[int, bool]:
-        """Delete the results that say that a line is missing: the jobs, and whether a later attempt has answered since."""
-        return dict(self._run("forget_missing", {"batch_id": batch_id}, file="load").fetchall())
+    def forget_missing(self, batch_id: int) -> list[tuple[int, datetime, bool]]:
+        """Delete the results that say that a line is missing: job, moment, and whether a later attempt has answered since."""
+        return self._run("forget_missing", {"batch_id": batch_id}, file="load").fetchall()
+
+    def keep_moments(self, batch_id: int, moments: Mapping[int, datetime]) -> None:
+        """Give results that were filled in the moments of those whose place they take."""
+        values = {"batch_id": batch_id, "job_ids": list(moments), "moments": list(moments.values())}
+        self._run("keep_moments", values, file="load")
 
     def billed_results(self, batch_id: int) -> int:
         """Count what was read of an attempt and paid for."""

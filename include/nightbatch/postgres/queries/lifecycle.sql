@@ -204,7 +204,7 @@ WITH rejected AS (
     WHERE r.outcome NOT IN ('succeeded', 'duplicate') AND (%(job_ids)s::bigint[] = '{}' OR r.job_id = ANY (%(job_ids)s))
         AND NOT EXISTS (SELECT FROM nightbatch.dismissed AS d WHERE d.job_id = r.job_id)
         AND NOT EXISTS (SELECT FROM nightbatch.result AS later JOIN nightbatch.batch AS l ON l.id = later.batch_id
-            WHERE later.job_id = r.job_id AND later.batch_id > r.batch_id AND l.duplicate_of IS NULL)
+            WHERE later.job_id = r.job_id AND later.finished_at > r.finished_at AND l.duplicate_of IS NULL)
 )
 SELECT e.job_id, e.batch_id, e.reason, e.billed, e.usd
 FROM (SELECT * FROM rejected UNION ALL SELECT * FROM unusable) AS e JOIN nightbatch.job AS j ON j.id = e.job_id

@@ -124,9 +124,15 @@ SELECT id FROM nightbatch.batch WHERE load_wanted_at IS NOT NULL ORDER BY load_w
 -- load_done: whatever came of it
 UPDATE nightbatch.batch SET load_wanted_at = NULL WHERE id = %(batch_id)s;
 
--- forget_missing: their lines are looked for once more; which they are, and whether a later attempt has answered since
+-- forget_missing: their lines are looked for once more; which they are, when that was, and whether a later attempt answered since
 DELETE FROM nightbatch.result AS r WHERE r.batch_id = %(batch_id)s AND r.outcome = 'missing'
-RETURNING r.job_id, EXISTS (SELECT FROM nightbatch.result AS later WHERE later.job_id = r.job_id AND later.batch_id > r.batch_id);
+RETURNING r.job_id, r.finished_at,
+    EXISTS (SELECT FROM nightbatch.result AS later WHERE later.job_id = r.job_id AND later.finished_at > r.finished_at);
+
+-- keep_moments: what is filled in is no later word than the one whose place it takes
+UPDATE nightbatch.result AS r SET finished_at = kept.at
+FROM unnest(%(job_ids)s::bigint[], %(moments)s::timestamptz[]) AS kept (job_id, at)
+WHERE r.batch_id = %(batch_id)s AND r.job_id = kept.job_id;
 
 -- billed_results: how many of an attempt's were paid for, as far as they were read
 SELECT count(*)::integer FROM nightbatch.result WHERE batch_id = %(batch_id)s AND billed AND outcome <> 'missing';

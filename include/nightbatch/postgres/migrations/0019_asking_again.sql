@@ -37,5 +37,5 @@ BEGIN
 END
 $$;
 CREATE TRIGGER a_result_stays BEFORE DELETE ON nightbatch.result FOR EACH ROW EXECUTE FUNCTION nightbatch.keep_results();
-GRANT DELETE ON nightbatch.result TO nightbatch_worker;
+GRANT DELETE, UPDATE (finished_at) ON nightbatch.result TO nightbatch_worker;
 GRANT DELETE ON nightbatch_report.batch_rollup, nightbatch_report.label_rollup TO nightbatch_worker;
