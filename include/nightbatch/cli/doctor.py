@@ -31,8 +31,7 @@ def doctor(
     """What needs a person; exit code 1 if anything does.
 
     Submissions in doubt or held, a server that may lose what it kept, job types that are broken or that a provider cannot be
-    asked, open alerts. Of each attempt it
-    says what is known, what happens by itself and when, and what you may decide.
+    asked, open alerts. Of each attempt it says what is known, what happens by itself and when, and what you may decide.
     """
     with told(as_json):
         if live:
