@@ -196,6 +196,18 @@ CREATE FUNCTION nightbatch.jobs_of_keys(keys text[]) RETURNS TABLE(dedup_key tex
     SELECT j.dedup_key, j.id FROM nightbatch.job AS j WHERE j.dedup_key = ANY (keys)
 $$;
 
+CREATE FUNCTION nightbatch.keep_results() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF OLD.outcome = 'missing' AND OLD.output IS NULL AND OLD.batch_cost_usd IS NULL THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION 'the result of job % in batch % was read and stays', OLD.job_id, OLD.batch_id
+        USING ERRCODE = 'restrict_violation';
+END
+$$;
+
 CREATE TABLE nightbatch.installation (
     only_row boolean DEFAULT true NOT NULL,
     id text DEFAULT "left"(replace((gen_random_uuid())::text, '-'::text, ''::text), 8) NOT NULL,
@@ -254,6 +266,14 @@ BEGIN
     RAISE EXCEPTION 'rows of nightbatch.% never change; insert a new job instead', TG_TABLE_NAME
         USING ERRCODE = 'restrict_violation';
 END
+$$;
+
+CREATE FUNCTION nightbatch.rejected_of_keys(keys text[]) RETURNS TABLE(job_id bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT j.id FROM nightbatch.job AS j JOIN nightbatch.dismissed AS d ON d.job_id = j.id
+    WHERE j.dedup_key = ANY (keys) AND d.state = 'rejected'
 $$;
 
 CREATE FUNCTION nightbatch.seen_before() RETURNS xid8
@@ -355,6 +375,7 @@ CREATE TABLE nightbatch.batch (
     estimated_tokens bigint,
     lacked_room boolean DEFAULT false NOT NULL,
     nonce text,
+    load_wanted_at timestamp with time zone,
     CONSTRAINT a_closed_attempt_says_when CHECK (((state = ANY (ARRAY['loaded'::text, 'refused'::text, 'abandoned'::text])) = (closed_at IS NOT NULL))),
     CONSTRAINT a_nonce_comes_with_the_hash CHECK (((nonce IS NULL) OR (payload_sha256 IS NOT NULL))),
     CONSTRAINT a_nonce_has_16_hex_digits CHECK ((nonce ~ '^[0-9a-f]{16}$'::text)),
@@ -604,13 +625,16 @@ CREATE VIEW nightbatch.council AS
 
 CREATE TABLE nightbatch.decision (
     id bigint NOT NULL,
-    batch_id bigint NOT NULL,
+    batch_id bigint,
     choice text NOT NULL,
     provider_batch_id text,
     decided_by text NOT NULL,
     reason text NOT NULL,
     decided_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT decision_choice_check CHECK ((choice = ANY (ARRAY['resend'::text, 'drop'::text, 'adopt'::text, 'cancel'::text, 'retry'::text]))),
+    asked text,
+    CONSTRAINT a_decision_says_about_what CHECK (((batch_id IS NULL) = (asked IS NOT NULL))),
+    CONSTRAINT decision_asked_check CHECK (((length(asked) >= 1) AND (length(asked) <= 2000))),
+    CONSTRAINT decision_choice_check CHECK ((choice = ANY (ARRAY['resend'::text, 'drop'::text, 'adopt'::text, 'cancel'::text, 'retry'::text, 'load'::text]))),
     CONSTRAINT decision_decided_by_check CHECK (((length(decided_by) >= 1) AND (length(decided_by) <= 200))),
     CONSTRAINT decision_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 2000))),
     CONSTRAINT only_an_adoption_names_a_batch CHECK (((choice = 'adopt'::text) = (provider_batch_id IS NOT NULL)))
@@ -758,6 +782,12 @@ ALTER TABLE nightbatch.reject ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+CREATE TABLE nightbatch.reopened (
+    decision_id bigint NOT NULL,
+    job_id bigint NOT NULL,
+    reason text NOT NULL
 );
 
 CREATE VIEW nightbatch.reprocessed AS
@@ -1212,6 +1242,9 @@ ALTER TABLE ONLY nightbatch.price_override
 ALTER TABLE ONLY nightbatch.reject
     ADD CONSTRAINT reject_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY nightbatch.reopened
+    ADD CONSTRAINT reopened_pkey PRIMARY KEY (decision_id, job_id);
+
 ALTER TABLE ONLY nightbatch.reserved
     ADD CONSTRAINT reserved_pkey PRIMARY KEY (batch_id, budget_id);
 
@@ -1234,6 +1267,8 @@ ALTER TABLE ONLY nightbatch_report.cache_rollup
     ADD CONSTRAINT cache_rollup_pkey PRIMARY KEY (run_id, provider, model, job_type);
 
 CREATE UNIQUE INDEX alert_is_raised_once ON nightbatch.alert USING btree (kind, subject) WHERE (resolved_at IS NULL);
+
+CREATE INDEX batch_load_wanted ON nightbatch.batch USING btree (id) WHERE (load_wanted_at IS NOT NULL);
 
 CREATE INDEX batch_loaded ON nightbatch.batch USING btree (closed_at) WHERE (state = 'loaded'::text);
 
@@ -1293,6 +1328,8 @@ CREATE TRIGGER a_known_job_comes_into_a_planned_attempt AFTER UPDATE ON nightbat
 
 CREATE TRIGGER a_new_job_comes_into_a_planned_attempt AFTER INSERT ON nightbatch.open_job REFERENCING NEW TABLE AS coming FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.enforce_coming();
 
+CREATE TRIGGER a_result_stays BEFORE DELETE ON nightbatch.result FOR EACH ROW EXECUTE FUNCTION nightbatch.keep_results();
+
 CREATE TRIGGER an_attempt_begins_as_planned BEFORE INSERT ON nightbatch.batch FOR EACH ROW EXECUTE FUNCTION nightbatch.enforce_new_attempt();
 
 CREATE TRIGGER an_attempt_follows_the_protocol BEFORE UPDATE ON nightbatch.batch FOR EACH ROW EXECUTE FUNCTION nightbatch.enforce_transition();
@@ -1349,6 +1386,9 @@ ALTER TABLE ONLY nightbatch.media_use
 ALTER TABLE ONLY nightbatch.reject
     ADD CONSTRAINT reject_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
 
+ALTER TABLE ONLY nightbatch.reopened
+    ADD CONSTRAINT reopened_decision_id_fkey FOREIGN KEY (decision_id) REFERENCES nightbatch.decision(id);
+
 ALTER TABLE ONLY nightbatch.reserved
     ADD CONSTRAINT reserved_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
 
@@ -1386,6 +1426,11 @@ GRANT ALL ON FUNCTION nightbatch.number_in(output json, name text) TO nightbatch
 REVOKE ALL ON FUNCTION nightbatch.past_job(reference json) FROM PUBLIC;
 GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_owner;
+
+REVOKE ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) TO nightbatch_producer;
+GRANT ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) TO nightbatch_worker;
+GRANT ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) TO nightbatch_owner;
 
 GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_reporter;
@@ -1470,10 +1515,12 @@ GRANT INSERT(fallback) ON TABLE nightbatch.job TO nightbatch_producer;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.open_job TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.open_job TO nightbatch_owner;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.result TO nightbatch_worker;
+GRANT SELECT,INSERT,DELETE ON TABLE nightbatch.result TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.result TO nightbatch_owner;
 
 GRANT UPDATE(output) ON TABLE nightbatch.result TO nightbatch_worker;
+
+GRANT UPDATE(finished_at) ON TABLE nightbatch.result TO nightbatch_worker;
 
 GRANT UPDATE(erased_at) ON TABLE nightbatch.result TO nightbatch_worker;
 
@@ -1516,6 +1563,9 @@ GRANT UPDATE(raw) ON TABLE nightbatch.reject TO nightbatch_worker;
 
 GRANT UPDATE(erased_at) ON TABLE nightbatch.reject TO nightbatch_worker;
 
+GRANT SELECT,INSERT ON TABLE nightbatch.reopened TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.reopened TO nightbatch_owner;
+
 GRANT SELECT ON TABLE nightbatch.reprocessed TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.reprocessed TO nightbatch_owner;
 
@@ -1535,7 +1585,7 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.token_limit TO nightbatch_
 GRANT ALL ON TABLE nightbatch.token_limit TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch_report.batch_rollup TO nightbatch_reporter;
-GRANT SELECT,INSERT ON TABLE nightbatch_report.batch_rollup TO nightbatch_worker;
+GRANT SELECT,INSERT,DELETE ON TABLE nightbatch_report.batch_rollup TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch_report.batch_rollup TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch_report.batch_turnaround TO nightbatch_reporter;
@@ -1546,7 +1596,7 @@ GRANT SELECT,INSERT ON TABLE nightbatch_report.cache_rollup TO nightbatch_worker
 GRANT SELECT ON TABLE nightbatch_report.cache_rollup TO nightbatch_reporter;
 GRANT ALL ON TABLE nightbatch_report.cache_rollup TO nightbatch_owner;
 
-GRANT SELECT,INSERT ON TABLE nightbatch_report.label_rollup TO nightbatch_worker;
+GRANT SELECT,INSERT,DELETE ON TABLE nightbatch_report.label_rollup TO nightbatch_worker;
 GRANT SELECT ON TABLE nightbatch_report.label_rollup TO nightbatch_reporter;
 GRANT ALL ON TABLE nightbatch_report.label_rollup TO nightbatch_owner;
 
