@@ -127,10 +127,10 @@ class Tariff:
         """The price of output tokens; a model that gives vectors has none."""
         return self.prices.get("output_tokens", Rate(_ZERO))
 
-    def cost(self, usage: Usage, factor: Decimal = Decimal(1)) -> Decimal | None:
+    def cost(self, usage: Usage, factor: Decimal | None = None) -> Decimal | None:
         """USD for one request; None where the price of something in it is not known. ``factor`` is for its tokens."""
-        if factor != 1 or not all(name in self._usual for name, _ in usage.units):
-            return self._sum(usage, factor)
+        if factor is not None or (usage.units and not all(name in self._usual for name, _ in usage.units)):
+            return self._sum(usage, factor or Decimal(1))
         if usage.output_tokens and "output_tokens" not in self.prices:
             return None
         total, cached = usage.input_tokens, usage.cached_tokens
@@ -139,15 +139,17 @@ class Tariff:
 
     def _at(self, input_tokens: int) -> tuple[Decimal, Decimal, Decimal]:
         """USD per token in a request with that many input tokens."""
-        rates = (self.input, self.cached_input, self.output)
-        fresh, cached, output = (rate.at(input_tokens) / _MILLION for rate in rates)
-        return fresh, cached, output
+        fresh, cached, output = self._plain
+        return fresh.at(input_tokens) / _MILLION, cached.at(input_tokens) / _MILLION, output.at(input_tokens) / _MILLION
+
+    @cached_property
+    def _plain(self) -> tuple[Rate, Rate, Rate]:
+        return self.input, self.cached_input, self.output
 
     @cached_property
     def _flat(self) -> tuple[Decimal, Decimal, Decimal] | None:
         """The same for every request; None where prices have tiers."""
-        tiered = self.input.tiers or self.cached_input.tiers or self.output.tiers
-        return None if tiered else self._at(0)
+        return None if any(rate.tiers for rate in self._plain) else self._at(0)
 
     @cached_property
     def _usual(self) -> frozenset[str]:
@@ -205,11 +207,11 @@ class Rates:
 
     def cost(self, usage: Usage) -> Cost | None:
         """Both prices of one request, not rounded; None where the price of something in it is not known."""
-        factor = Decimal(1)
+        factor = None
         for term in usage.terms:
             if term not in self.factors:
                 return None
-            factor *= self.factors[term]
+            factor = self.factors[term] * (factor or 1)
         realtime, batch = self.realtime.cost(usage, factor), self.batch.cost(usage, factor)
         return None if realtime is None or batch is None else Cost(realtime, batch)
 
