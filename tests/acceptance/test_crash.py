@@ -116,7 +116,7 @@ def _after_submit(checkpoints: list[str]) -> tuple[int]:
 
 
 def _before_load(checkpoints: list[str]) -> tuple[int]:
-    return (checkpoints.index("before sql lock_batch"),)
+    return (checkpoints.index("before sql date_submission"),)
 
 
 SHOWN_BY: dict[str, Callable[[list[str]], list[Schedule]]] = {

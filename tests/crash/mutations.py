@@ -61,7 +61,12 @@ def with_the_sdks_retries() -> None:
 def without_the_epoch() -> None:
     """Whoever comes may send."""
     _edit("ledger", "record_intent", b" AND state = 'uploaded' AND epoch = %(epoch)s", b"")
-    _edit("ledger", "record_upload", b" AND state IN ('planned', 'uploaded')", b"")
+    _edit(
+        "ledger",
+        "record_upload",
+        b" AND state = %(state)s AND state IN ('planned', 'uploaded') AND epoch = %(epoch)s",
+        b"",
+    )
     _edit("ledger", "record_submission", b" AND provider_batch_id IS NULL", b"")
 
 
@@ -73,7 +78,8 @@ def without_the_loads_key() -> None:
         for table in ("nightbatch.result", "nightbatch_report.batch_rollup"):
             name = table.partition(".")[2]
             self.connection.execute(f"-- unlock:\nALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}_pkey".encode())
-        return replace(lock_batch(self, batch_id), state="submitted")
+        found = lock_batch(self, batch_id)
+        return replace(found, state="submitted") if found.state == "loaded" else found
 
     _set(Store, "lock_batch", unlocked)
     # The first load deletes the provider's files, which would stop the second one by chance.

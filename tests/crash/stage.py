@@ -87,14 +87,17 @@ class Stage:
 
     def play(self, schedule: Schedule) -> Verdict:
         """One schedule in a database and an account of its own."""
-        with self._place(schedule.provider) as place:
+        with self._place(schedule.provider, unguarded=schedule.mutation is not None) as place:
             return self._play(schedule, place)
 
     @contextmanager
-    def _place(self, provider: ProviderName) -> Iterator[Place]:
+    def _place(self, provider: ProviderName, *, unguarded: bool = False) -> Iterator[Place]:
+        """A database and an account of its own; ``unguarded``: without the triggers, which would hold what the code lacks."""
         name, account = f"crash_{uuid.uuid4().hex[:12]}", uuid.uuid4().hex[:12]
         with psycopg.connect(self._server_dsn, autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {name} TEMPLATE {self._template} STRATEGY FILE_COPY")
+            if unguarded:
+                admin.execute(f"ALTER DATABASE {name} SET session_replication_role = replica")
         dsn = f"{self._server_dsn.rpartition('/')[0]}/{name}"
         try:
             with psycopg.connect(dsn, autocommit=True) as connection:

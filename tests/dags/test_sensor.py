@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 
 from nightbatch.airflow.sensor import BatchSensor
 from nightbatch.errors import Transient
+from tests.unguarded import unguarded
 
 
 def resume(event: Any) -> None:
@@ -74,12 +75,13 @@ def attempt(ledger: psycopg.Connection[Any], state: str, provider: str = "openai
         "submitted": SENT if sent else None,
         "closed": SENT if state in ("loaded", "refused") else None,
     }
-    row = ledger.execute(
-        "INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, state, intent_at,"
-        " provider_batch_id, submitted_at, closed_at, error) VALUES ('manual__1', %(provider)s, 'm', 'chat',"
-        " 1, 1, %(state)s, %(intent)s, %(id)s, %(submitted)s, %(closed)s, 'too large') RETURNING id",
-        values,
-    ).fetchone()
+    with unguarded(ledger):
+        row = ledger.execute(
+            "INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, state, intent_at,"
+            " provider_batch_id, submitted_at, closed_at, error) VALUES ('manual__1', %(provider)s, 'm', 'chat',"
+            " 1, 1, %(state)s, %(intent)s, %(id)s, %(submitted)s, %(closed)s, 'too large') RETURNING id",
+            values,
+        ).fetchone()
     assert row is not None
     return int(row[0])
 

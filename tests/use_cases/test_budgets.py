@@ -113,8 +113,9 @@ def test_what_was_never_sent_gives_its_money_back(world: World) -> None:
     world.insert("openai", 4)
     budget(world, most(preview(world)))
     (batch,) = world.plan("r1")
-    world.store.close_attempt(batch, "abandoned", "nobody sent it")
-    world.store.free_members(batch.id, counts_as_attempt=False)
+    with world.store.transaction():
+        world.store.close_attempt(batch, "abandoned", "nobody sent it")
+        world.store.free_members(batch.id, counts_as_attempt=False)
     assert [batch.job_count for batch in world.plan("r2")] == [4]
 
 
@@ -123,8 +124,9 @@ def test_a_successor_inherits_what_was_set_aside(world: World) -> None:
     budget(world, most(preview(world)))
     (batch,) = world.plan("r1")
     (usd,) = world.rows("SELECT usd FROM nightbatch.reserved")
-    world.store.close_attempt(batch, "abandoned", "its requests changed")
-    successor = world.store.insert_successor(batch.id)
+    with world.store.transaction():
+        world.store.close_attempt(batch, "abandoned", "its requests changed")
+        successor = world.store.insert_successor(batch.id)
     assert world.rows("SELECT batch_id, usd FROM nightbatch.reserved") == [(successor.id, usd)]
     assert world.rows("SELECT batch_id FROM nightbatch.batch_estimate") == [successor.id]
     world.insert("openai", 1)

@@ -23,6 +23,7 @@ from nightbatch.models import Limits, Media, Prompt, ProviderName
 from nightbatch.postgres import media as rows
 from nightbatch.postgres.store import open_store
 from tests.samples import broken_mp4, mp4, png
+from tests.unguarded import unguarded
 from tests.use_cases import killed
 from tests.use_cases.conftest import World
 
@@ -437,9 +438,10 @@ def test_a_use_that_is_under_way_keeps_a_file_from_being_taken_for_unused(world:
         insert(world, "gemini", file=name)
     first, second = world.plan()
     world.submit_until_certain(first)
-    world.store.connection.execute(
-        "UPDATE nightbatch.batch SET closed_at = now(), state = 'loaded' WHERE id = %s", (first.id,)
-    )
+    with unguarded(world.store.connection):
+        world.store.connection.execute(
+            "UPDATE nightbatch.batch SET closed_at = now(), state = 'loaded' WHERE id = %s", (first.id,)
+        )
     account = world.provider("gemini").account
     (sha256,) = world.rows("SELECT sha256 FROM nightbatch.media")
     retired: list[list[str]] = []

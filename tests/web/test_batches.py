@@ -7,6 +7,7 @@ import io
 import json
 from decimal import Decimal
 
+from tests.unguarded import unguarded
 from tests.web.conftest import Client, World
 
 
@@ -82,11 +83,12 @@ def test_a_retry_tells_its_price_first(client: Client, world: World) -> None:
 def test_a_held_attempt_is_decided_on_with_its_price(client: Client, world: World) -> None:
     world.insert("anthropic", 2)
     (batch,) = world.plan("r1")
-    world.rows(
-        "UPDATE nightbatch.batch SET state = 'held', intent_at = now(), epoch = 1, uploaded_at = now(),"
-        " payload_sha256 = 'x', account_fingerprint = 'y', error = 'held for a test' WHERE id = %s RETURNING id",
-        batch.id,
-    )
+    with unguarded(world.store.connection):
+        world.rows(
+            "UPDATE nightbatch.batch SET state = 'held', intent_at = now(), epoch = 1, uploaded_at = now(),"
+            " payload_sha256 = 'x', account_fingerprint = 'y', error = 'held for a test' WHERE id = %s RETURNING id",
+            batch.id,
+        )
     attempt = client.get(f"status/{batch.id}").json()["attempt"]
     assert set(attempt["choices"]) == {"adopt", "resend", "drop"}
     asked = client.post(f"batches/{batch.id}/release", json={"choice": "resend", "dry_run": True}).json()

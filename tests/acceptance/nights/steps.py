@@ -62,7 +62,7 @@ def bill(stack: Stack) -> list[dict[str, Any]]:
 
 def times_billed(stack: Stack, jobs: set[int]) -> Counter[int]:
     charged = (
-        re.fullmatch(r"j(\d+)_a\d+", line["custom_id"] or "") for line in bill(stack)
+        re.fullmatch(r"j(\d+)_a\d+(?:_[0-9a-f]{16})?", line["custom_id"] or "") for line in bill(stack)
     )  # a realtime call has none
     return Counter(job for match in charged if match and (job := int(match[1])) in jobs)
 

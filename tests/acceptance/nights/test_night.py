@@ -55,8 +55,8 @@ def test_the_costs_are_the_ones_on_the_providers_bill(stack: Stack, night: tuple
     charged = {line["custom_id"]: line for line in bill(stack)}
     ours = sql(
         stack,
-        "SELECT format('j%%s_a%%s', job_id, batch_id), batch_cost_usd, realtime_cost_usd, input_tokens, output_tokens"
-        " FROM nightbatch.result WHERE job_id = ANY (%s)",
+        "SELECT format('j%%s_a%%s_%%s', r.job_id, r.batch_id, b.nonce), r.batch_cost_usd, r.realtime_cost_usd, r.input_tokens,"
+        " r.output_tokens FROM nightbatch.result AS r JOIN nightbatch.batch AS b ON b.id = r.batch_id WHERE r.job_id = ANY (%s)",
         (list(night[1]),),
     )
     assert len(ours) == len(night[1])
