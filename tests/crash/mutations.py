@@ -82,6 +82,7 @@ def without_the_loads_key() -> None:
         return replace(found, state="submitted") if found.state == "loaded" else found
 
     _set(Store, "lock_batch", unlocked)
+    _edit("load", "date_submission", b" AND state = 'submitted'", b"")
     # The first load deletes the provider's files, which would stop the second one by chance.
     _set(OpenAIBatches, "delete_files", lambda *_: None)
 
