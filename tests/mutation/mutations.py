@@ -54,7 +54,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     # -- loading
     _without(
         "the_price_of_the_load",
-        ("loading.py", "_load"), "at=batch.submitted_at", "at=store.now()",
+        ("loading.py", "_rates"), "at=batch.submitted_at", "at=store.now()",
         "test_faults_of_data.py::test_a_price_that_changed_since_does_not_touch_what_was_sent",
     ),
     _without(
