@@ -11,7 +11,6 @@ from typing import Any
 import psycopg
 import pytest
 from hypothesis import settings
-from psycopg.conninfo import make_conninfo
 from xdist.scheduler import LoadScopeScheduling
 
 from nightbatch.postgres.embedded import EmbeddedPostgres
@@ -66,18 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """A server of this worker's own, on a free port; nothing of it outlasts the session."""
-    with scratch() as folder, surroundings.server(folder / "data") as server:
+    with scratch() as folder, surroundings.server(folder / "data") as server, surroundings.around(server):
         yield server
-
-
-@pytest.fixture(scope="session")
-def _port(postgres_server: EmbeddedPostgres) -> Iterator[int]:
-    """Where the store connects to: the server, or the pooler before it."""
-    if surroundings.SURROUNDING != "pgbouncer":
-        yield postgres_server.port
-        return
-    with surroundings.pooled(postgres_server) as port:
-        yield port
 
 
 @pytest.fixture(scope="session")
@@ -90,10 +79,10 @@ def _migrated(postgres_server: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture
-def dsn(postgres_server: EmbeddedPostgres, _migrated: str, _port: int) -> Iterator[str]:
+def dsn(postgres_server: EmbeddedPostgres, _migrated: str) -> Iterator[str]:
     """A fresh database with the nightbatch schema, dropped after the test."""
     with _database(postgres_server, _migrated) as fresh:
-        yield fresh if _port == postgres_server.port else make_conninfo(fresh, port=_port)
+        yield surroundings.through(fresh)
 
 
 @pytest.fixture

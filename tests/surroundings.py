@@ -51,6 +51,25 @@ def server(folder: Path) -> EmbeddedPostgres:
     return EmbeddedPostgres(folder, fsync=False, die_with_parent=True, bin_dir=bin_dir)
 
 
+_pooler: list[int] = []
+
+
+@contextmanager
+def around(behind: EmbeddedPostgres) -> Iterator[None]:
+    """What the surrounding has before its server; `through` leads through it."""
+    if SURROUNDING != "pgbouncer":
+        yield
+        return
+    with pooled(behind) as port:
+        _pooler.append(port)
+        yield
+
+
+def through(dsn: str) -> str:
+    """The DSN that the store connects with: of the server, or of the pooler before it."""
+    return make_conninfo(dsn, port=_pooler[-1]) if _pooler else dsn
+
+
 @contextmanager
 def pooled(behind: EmbeddedPostgres, *, mode: str = "transaction", size: int = 20) -> Iterator[int]:
     """PgBouncer before a server, for all of its databases and roles; its port."""
