@@ -14,7 +14,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from nightbatch.postgres.embedded import EmbeddedPostgres
-from tests import surroundings
+from tests import surroundings, tags
 from tests.scratch import scratch
 
 settings.register_profile("any machine", deadline=None)  # how long one example takes says how busy it is
@@ -74,7 +74,9 @@ def _migrated(postgres_server: EmbeddedPostgres) -> str:
     """The name of a migrated database that nobody is connected to, to copy from."""
     from nightbatch.postgres.migrate import migrate
 
-    migrate(postgres_server.create_database(_TEMPLATE))
+    template = postgres_server.create_database(_TEMPLATE)
+    migrate(template)
+    tags.known(template)
     return _TEMPLATE
 
 

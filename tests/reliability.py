@@ -30,7 +30,7 @@ FAULTS = {
     17: "Daylight saving changes at 02:00: no night is skipped, none runs twice",
     18: "The clocks of the machines differ: the database's clock decides",
     19: "No job is queued: success, and no provider is called",
-    20: "429: waits as told, then looks before it sends again",
+    20: "429 in the provider's own words: waits as told, and sends again without a look",
     21: "5xx, 408, 409, a timeout or a reset after sending: in doubt, and never sent again by itself",
     22: "400 or 413: the job at fault alone is rejected, the others go",
     23: "401 or 403, a key revoked during the night: nothing more is sent with it, batches under way are kept",
@@ -129,6 +129,9 @@ _LIMITS = """\
   whoever has a held attempt sent again while the first create did arrive, or still does, pays for its jobs twice. That is
   found afterwards, told, and booked as waste; it is not undone. `NIGHTBATCH_RELEASE_ANTHROPIC_AFTER_HOURS` takes that risk
   without a person; it is off unless you set it.
+- **A gateway that lies with care.** What is refused with 4xx in the provider's own error envelope is taken for not done,
+  whoever sent it, and so is a list without a sign of a cache in its headers for what the provider says now. A gateway that
+  writes such an envelope after it forwarded a create, or an old list with a new `Date`, is believed.
 - **A ledger restored from a backup** does not know the attempts that were sent after the backup was made. Their jobs look
   queued, and the next run would send and pay for them again. **What to do before the first run:** pause the Dags, list the
   batches of each provider that were created since the backup, and look for those whose tag (OpenAI: `metadata`, Gemini:

@@ -8,6 +8,7 @@ from typing import Literal
 from nightbatch.errors import (
     Absent,
     AccountRefused,
+    ConfigurationError,
     ProviderError,
     Refused,
     Rejected,
@@ -64,12 +65,20 @@ class Refusal:
 def of(error: BaseException) -> Certainty:
     """Return what is certain after a call that raised ``error``."""
     match error:
-        case Unreachable():
+        case Unreachable() | ConfigurationError():  # an address that may not be called, a key that cannot be written
             return "not_sent"
         case Throttled() | Refused() | AccountRefused():
             return "refused"
         case _:
             return "in_doubt"
+
+
+_TOO_LARGE = "HTTP 413"
+
+
+def is_too_large(reason: str | None) -> bool:
+    """Return whether a create is in doubt for a 413 in the words of somebody else than the provider."""
+    return (reason or "").startswith(_TOO_LARGE)
 
 
 def error_of(answer: Refusal) -> ProviderError:
@@ -99,7 +108,7 @@ def _by_a_stranger(answer: Refusal) -> ProviderError:
 
 def _refusal(answer: Refusal, said: Said) -> ProviderError:
     text, status = said.text, answer.status
-    if said.fault == "absent":
+    if said.fault == "absent" and answer.call in ("create", "ask", "item"):
         return Absent(text, status=404 if status == 403 else status)
     if said.fault == "account" or status in (401, 402, 403):
         return AccountRefused(text, status=status)

@@ -6,9 +6,11 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 
+from nightbatch import certainty
 from nightbatch.errors import Refused, SubmissionInDoubt
 from nightbatch.ledger import Batch
 from nightbatch.models import FoundBatch, ResultLine, parse_custom_id
+from nightbatch.postgres import connections
 from nightbatch.postgres.store import Store
 from nightbatch.provider import BatchProvider
 from nightbatch.settings import Settings
@@ -42,7 +44,24 @@ def resolve_doubt(store: Store, provider: BatchProvider, batch: Batch, settings:
             f"Batch {batch.id}: {batch.provider} does not list it; its input is deleted. One more look follows.",
             look_again_in=remaining,
         )
+    _require_tags(store, provider, taken)
     return give_up(store, taken, "The provider never listed it, and can no longer create it.", resend=resend)
+
+
+def _require_tags(store: Store, provider: BatchProvider, batch: Batch) -> None:
+    """Hold the attempt where nothing shows that its batch would be listed with its tag."""
+    if connections.shows_tags(store, provider):
+        return
+    if provider.shows_tags:
+        connections.record_tags(store, provider)
+        return
+    message = (
+        f"Batch {batch.id} ({batch.job_count} jobs) was being sent to {batch.provider} when the connection or the process"
+        f" broke. It is not listed under its tag, but no batch of this connection ever was: a gateway on the way may drop"
+        " tags. nightbatch goes on looking; look into the provider's console yourself before you release its jobs."
+    )
+    _hold(store, batch, message)
+    raise SubmissionInDoubt(message)
 
 
 def look(store: Store, provider: BatchProvider, batch: Batch) -> Batch | None:
@@ -149,6 +168,17 @@ def give_up(store: Store, batch: Batch, reason: str, *, resend: bool) -> Batch:
         if not store.close_attempt(batch, "abandoned", reason):
             raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
         if resend:
-            return store.insert_successor(batch.id)
+            return _successor(store, batch)
         store.free_members(batch.id, counts_as_attempt=False)
         return store.batch(batch.id)
+
+
+def _successor(store: Store, batch: Batch) -> Batch:
+    """One with half of the jobs, where somebody on the way found the create too large; the job that is alone then ends."""
+    if certainty.is_too_large(batch.error):
+        jobs = sorted(store.members(batch.id))
+        if len(jobs) == 1:
+            store.dismiss_members(batch.id, f"Its request is too large for the way to {batch.provider}: {batch.error}")
+            return store.batch(batch.id)
+        store.free_members(batch.id, jobs[len(jobs) // 2 :], counts_as_attempt=False)
+    return store.insert_successor(batch.id)

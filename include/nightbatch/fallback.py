@@ -76,7 +76,7 @@ def _bring_to_an_end(
     while True:
         try:
             provider = provider_for(turn.attempt.provider)
-            with account_told(store, provider):
+            with account_told(store, provider), troubles.silence_told(store, provider):
                 return _ask(store, provider, types, settings, turn, job)
         except NightbatchError as error:
             if not _nothing_was_done(error):
@@ -115,6 +115,7 @@ def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings
             return _lost(store, intent, str(error) or type(error).__name__)
         turn.attempt = store.record_throttled(intent, str(error)) or intent
         raise
+    troubles.heard(store, provider)
     loaded = loading.load_answer(store, types, intent, answer)
     outcome = "answered" if loaded.succeeded else "answered, but not usably,"
     return f"Job {job.id} could not wait for a batch; {batch.provider} {outcome} at full price."

@@ -32,6 +32,15 @@ class BatchProvider(Protocol):
     name: ProviderName
 
     @property
+    def shows_tags(self) -> bool:
+        """Whether a batch of ours is known to be listed with its tag.
+
+        By the provider's own host, or since an answer carried one: a gateway may drop tags, and then what is not found
+        under its tag may be there. Never for Anthropic, which has none.
+        """
+        ...
+
+    @property
     def account(self) -> str:
         """A fingerprint of who pays; the same for two keys only if the connection's ``account`` extra says so."""
         ...

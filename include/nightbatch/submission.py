@@ -12,16 +12,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO
 
-from nightbatch import budgets, cache, doubt, estimating, governor, media, planning, recovery
+from nightbatch import budgets, cache, certainty, doubt, estimating, governor, media, planning, recovery, troubles
 from nightbatch.errors import (
     Absent,
-    AccountRefused,
     ConfigurationError,
     ReconciliationError,
     Refused,
     Rejected,
     SubmissionInDoubt,
-    Throttled,
 )
 from nightbatch.estimating import Estimate
 from nightbatch.inputfile import InputFile, private_folder
@@ -29,7 +27,7 @@ from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.ledger import Batch, JobRow, Lane, RunParams
 from nightbatch.models import EmbeddingInput, FoundBatch, Request, custom_id
-from nightbatch.postgres import plans
+from nightbatch.postgres import connections, plans
 from nightbatch.postgres.store import Store
 from nightbatch.provider import BatchProvider
 from nightbatch.settings import Settings
@@ -93,9 +91,10 @@ def submit_batch(store: Store, provider: BatchProvider, types: Types, settings: 
     batch: Batch | None = _latest(store, store.batch(batch_id))
     while batch is not None and batch.closed_at is None and batch.state != "submitted":
         _bind(store, provider, batch)
-        with recovery.account_told(store, provider):
+        with recovery.account_told(store, provider), troubles.silence_told(store, provider):
             if batch.state in ("submitting", "held"):
-                batch = doubt.resolve_doubt(store, provider, batch, settings, resend=True)
+                again = not troubles.is_silent(store, provider)
+                batch = doubt.resolve_doubt(store, provider, batch, settings, resend=again)
             else:
                 batch = _send(store, provider, types, settings, batch)
     return batch.id if batch is not None and batch.state in ("submitted", "loaded") else None
@@ -124,8 +123,6 @@ def _send(store: Store, provider: BatchProvider, types: Types, settings: Setting
             ready = _upload(store, provider, batch, rendered.path)
         except Refused as error:
             return _refused(store, batch, error, rendered.job_ids)
-        if ready.epoch and (adopted := doubt.look(store, provider, ready)):
-            return adopted
         return _create(store, provider, ready, rendered)
 
 
@@ -269,24 +266,27 @@ def _create(store: Store, provider: BatchProvider, batch: Batch, rendered: _Rend
         raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
     try:
         provider_batch_id = provider.submit(intent.submission, rendered.path)
-    except (Throttled, AccountRefused) as error:
+    except Exception as error:
+        if certainty.of(error) == "in_doubt":
+            store.record_doubt(intent, str(error))
+            raise SubmissionInDoubt(
+                f"Batch {batch.id}: the create was sent and its outcome is not known ({error})."
+                f" nightbatch looks for it at {batch.provider} and does not send it again by itself.",
+                look_again_in=1,
+            ) from error
+        if isinstance(error, Refused):
+            return _refused(store, intent, error, rendered.job_ids)
+        # Nothing was done: the attempt is as it was before the intent, and nothing has to be looked for.
         unsent = store.record_throttled(intent, str(error))
-        if (
-            governor.learn(store, intent, str(error))
-            and unsent
-            and (smaller := _halved(store, unsent, rendered.job_ids))
-        ):
+        full = governor.learn(store, intent, str(error))
+        if full and unsent and (smaller := _halved(store, unsent, rendered.job_ids)):
             return smaller
         raise
-    except Refused as error:
-        return _refused(store, intent, error, rendered.job_ids)
-    except Exception as error:
-        raise SubmissionInDoubt(
-            f"Batch {batch.id}: the create was sent and its outcome is not known ({error})."
-            f" nightbatch looks for it at {batch.provider} and does not send it again by itself.",
-            look_again_in=1,
-        ) from error
-    return record_id(store, intent, provider_batch_id)
+    submitted = record_id(store, intent, provider_batch_id)
+    troubles.heard(store, provider)
+    if provider.shows_tags:
+        connections.record_tags(store, provider)
+    return submitted
 
 
 def record_id(store: Store, batch: Batch, provider_batch_id: str) -> Batch:

@@ -9,8 +9,11 @@ from datetime import datetime, timedelta
 from traceback import extract_tb
 from typing import Literal
 
+from nightbatch import certainty
 from nightbatch.errors import AccountRefused, NightbatchError, SubmissionInDoubt, Transient
+from nightbatch.postgres import connections
 from nightbatch.postgres.store import Store
+from nightbatch.provider import BatchProvider
 
 Kind = Literal["attempt_stuck", "not_looked_for", "not_walked", "not_erased"]
 
@@ -43,6 +46,49 @@ def kept_apart(store: Store, kind: Kind, subject: str, since: datetime | None) -
             store.raise_alert(kind, subject, f"{_about(kind, subject)}: {in_words(error)}")
     else:
         store.resolve_alert(kind, subject)
+
+
+PATIENT_TRIES = 5
+"""Tries in a row without a sign from a provider, after which a person is told and nothing is resent at once."""
+
+
+@contextmanager
+def silence_told(store: Store, provider: BatchProvider) -> Iterator[None]:
+    """Count what is neither done nor answered in the provider's own words; an alert for its account after some tries."""
+    try:
+        yield
+    except Exception as error:
+        if certainty.of(error) == "refused":
+            heard(store, provider)
+        elif _is_silence(error):
+            tries = connections.count_silent(store, provider)
+            if tries >= PATIENT_TRIES:
+                store.raise_alert("no_sign", provider.account, _no_sign(provider, tries, error))
+        raise
+
+
+def is_silent(store: Store, provider: BatchProvider) -> bool:
+    """Return whether a person was told that the provider gives no sign."""
+    return store.has_open_alert("no_sign", provider.account)
+
+
+def heard(store: Store, provider: BatchProvider) -> None:
+    """Note a sign from the provider, which ends its silence."""
+    if connections.heard(store, provider):
+        store.resolve_alert("no_sign", provider.account)
+
+
+def _is_silence(error: Exception) -> bool:
+    """A create in doubt counts; waiting for one to be settled does not."""
+    return isinstance(error, Transient) or (isinstance(error, SubmissionInDoubt) and error.__cause__ is not None)
+
+
+def _no_sign(provider: BatchProvider, tries: int, error: Exception) -> str:
+    return (
+        f"{provider.name} has given no sign through the connection {provider.name}_default for {tries} tries in a row: "
+        f"{in_words(error)} The jobs are kept, and each run tries again. Is the network up, and does the base URL lead to"
+        f" {provider.name}'s API?"
+    )
 
 
 def in_words(error: Exception) -> str:

@@ -19,6 +19,7 @@ from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.models import PROVIDERS, ProviderName
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
+from tests import tags
 from tests.crash.stage import Schedule
 from tests.scratch import scratch
 
@@ -81,7 +82,9 @@ def theatre(*, stages: int = 3) -> Iterator[Theatre]:
         EmulatorProcess(folder / "emulator", turnaround=0.02) as emulator,
         ExitStack() as running,
     ):
-        migrate(server.create_database("template_crash"))
+        template = server.create_database("template_crash")
+        migrate(template)
+        tags.known(template)
         command = [sys.executable, "-m", "tests.crash.stage", server.dsn(), "template_crash", emulator.url]
         started = [_start(command, running) for _ in range(stages)]
         yield Theatre(server, started)

@@ -471,6 +471,15 @@ CREATE TABLE nightbatch.cached (
     CONSTRAINT cached_realtime_cost_usd_check CHECK ((realtime_cost_usd >= (0)::numeric))
 );
 
+CREATE TABLE nightbatch.connection_seen (
+    provider text NOT NULL,
+    account_fingerprint text NOT NULL,
+    tags_shown_at timestamp with time zone,
+    silent_tries integer DEFAULT 0 NOT NULL,
+    CONSTRAINT connection_seen_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text]))),
+    CONSTRAINT connection_seen_silent_tries_check CHECK ((silent_tries >= 0))
+);
+
 CREATE TABLE nightbatch.dismissed (
     job_id bigint NOT NULL,
     state text NOT NULL,
@@ -1200,6 +1209,9 @@ ALTER TABLE ONLY nightbatch.cache_read
 ALTER TABLE ONLY nightbatch.cached
     ADD CONSTRAINT cached_pkey PRIMARY KEY (job_id);
 
+ALTER TABLE ONLY nightbatch.connection_seen
+    ADD CONSTRAINT connection_seen_pkey PRIMARY KEY (provider, account_fingerprint);
+
 ALTER TABLE ONLY nightbatch.decision
     ADD CONSTRAINT decision_pkey PRIMARY KEY (id);
 
@@ -1476,6 +1488,9 @@ GRANT ALL ON TABLE nightbatch.cache_read TO nightbatch_owner;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.cached TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.cached TO nightbatch_owner;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.connection_seen TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.connection_seen TO nightbatch_owner;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.dismissed TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.dismissed TO nightbatch_owner;

@@ -364,6 +364,10 @@ class Store:
         """The provider did nothing and wants to be asked later. None when another process moved the attempt on."""
         return self._one_batch("record_throttled", batch_id=batch.id, epoch=batch.epoch, error=error)
 
+    def record_doubt(self, batch: Batch, error: str) -> None:
+        """Note why it is not known what became of a create."""
+        self._run("record_doubt", {"batch_id": batch.id, "epoch": batch.epoch, "error": error})
+
     def record_fence(self, batch: Batch) -> Batch | None:
         """The input is deleted; the first time counts."""
         return self._one_batch("record_fence", batch_id=batch.id, epoch=batch.epoch)

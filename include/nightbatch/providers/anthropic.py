@@ -36,11 +36,13 @@ from nightbatch.models import (
 from nightbatch.providers.anthropic_results import read as _read
 from nightbatch.providers.http import checked_key, home_of
 from nightbatch.providers.wire import (
+    HOOKS,
     Download,
     LineWriter,
     PerLoop,
     counted,
     fingerprint,
+    fresh,
     image,
     lines,
     named,
@@ -49,7 +51,6 @@ from nightbatch.providers.wire import (
     require_fit,
     still_kept,
     translated,
-    watch,
     whole,
 )
 
@@ -69,6 +70,7 @@ class AnthropicBatches:
     """One Anthropic workspace."""
 
     name: ProviderName = "anthropic"
+    shows_tags = False
 
     def __init__(
         self,
@@ -82,9 +84,7 @@ class AnthropicBatches:
         self._key = api_key = checked_key(self.name, api_key)
         home = home_of(self.name, base_url, allowed)
         at = str(home.url)
-        self._client = anthropic.Anthropic(
-            api_key=api_key, base_url=at, http_client=home.client(event_hooks={"request": [watch]})
-        )
+        self._client = anthropic.Anthropic(api_key=api_key, base_url=at, http_client=home.client(event_hooks=HOOKS))
         self._downloads = self._client.with_options(http_client=home.client(whole=False))
         self._async = PerLoop(
             lambda: anthropic.AsyncAnthropic(api_key=api_key, base_url=at, http_client=home.async_client())
@@ -119,11 +119,14 @@ class AnthropicBatches:
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
         """Candidates by time and count."""
         since = (submission.intent_at or datetime(1970, 1, 2, tzinfo=UTC)) - _SKEW
-        return [
+        with fresh() as seen:
+            listed = list(self.list_batches(since))
+        found = [
             FoundBatch(batch.provider_batch_id, certain=False, created_at=batch.created_at)
-            for batch in self.list_batches(since)
+            for batch in listed
             if batch.created_at and batch.created_at >= since and batch.requests == submission.job_count
         ]
+        return seen.proven("Anthropic", found)
 
     def list_batches(self, since: datetime) -> Iterator[ListedBatch]:
         """The list is newest first, and a page wholly from before ``since`` ends it; nothing in it says whose a batch is."""

@@ -44,11 +44,14 @@ from nightbatch.providers.gemini_results import is_of_the_account, rpc_error
 from nightbatch.providers.gemini_results import read as _read
 from nightbatch.providers.http import checked_key, home_of, tls
 from nightbatch.providers.wire import (
+    HOOKS,
     MOST_RESUMED,
     Download,
     LineWriter,
     PerLoop,
+    any_of_ours,
     fingerprint,
+    fresh,
     gone_is_fine,
     in_base64,
     lines,
@@ -60,7 +63,6 @@ from nightbatch.providers.wire import (
     still_kept,
     translated,
     wait_for_the_line,
-    watch,
     whole,
 )
 
@@ -119,16 +121,17 @@ class GeminiBatches:
                 base_url=root,
                 api_version=_VERSION,
                 timeout=_SDK_TIMEOUT_MS,
-                httpx_client=home.client(event_hooks={"request": [watch]}),
+                httpx_client=home.client(event_hooks=HOOKS),
                 async_client_args={"verify": tls(), "trust_env": False},  # the SDK makes one, and nobody asks it
                 retry_options=types.HttpRetryOptions(attempts=1),  # the first try included: a create is sent once
             ),
         )
         raw: dict[str, Any] = {"base_url": f"{root}/{_VERSION}/", "headers": {"x-goog-api-key": api_key}}
-        self._http = home.client(event_hooks={"request": [watch]}, **raw)
+        self._http = home.client(event_hooks=HOOKS, **raw)
         self._downloads = home.client(whole=False, **raw)
         self._async = PerLoop(lambda: home.async_client(**raw))
         self._own_host = is_own_host(root)
+        self.shows_tags = self._own_host
         self.account = fingerprint(account, "gemini", root, api_key)
 
     def limits(self, endpoint: Endpoint) -> Limits:
@@ -187,10 +190,18 @@ class GeminiBatches:
                     src=types.BatchJobSource(file_name=name),
                     config=types.CreateBatchJobConfig(display_name=submission.tag),
                 )
+            self._note_tag(job.display_name)
             return named(job.name)
 
+    def _note_tag(self, display_name: Any) -> None:
+        if str(display_name).startswith("nb-"):
+            self.shows_tags = True
+
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
-        return of_tag(self.list_batches(datetime.min.replace(tzinfo=UTC)), submission.tag)
+        with fresh() as seen:
+            listed = list(self.list_batches(datetime.min.replace(tzinfo=UTC)))
+        self.shows_tags = self.shows_tags or any_of_ours(listed)
+        return seen.proven("Gemini", of_tag(listed, submission.tag))
 
     def list_batches(self, since: datetime) -> Iterator[ListedBatch]:
         """Nothing says in which order batches are listed, so the list is read to its end."""

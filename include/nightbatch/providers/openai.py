@@ -36,12 +36,15 @@ from nightbatch.providers.http import checked_key, home_of
 from nightbatch.providers.openai_results import is_of_the_account
 from nightbatch.providers.openai_results import read as _read
 from nightbatch.providers.wire import (
+    HOOKS,
     Download,
     LineWriter,
     PerLoop,
+    any_of_ours,
     brief,
     counted,
     fingerprint,
+    fresh,
     gone_is_fine,
     image,
     lines,
@@ -53,7 +56,6 @@ from nightbatch.providers.wire import (
     still_kept,
     translated,
     usage,
-    watch,
     whole,
 )
 
@@ -96,15 +98,14 @@ class OpenAIBatches:
         self._key = api_key = checked_key(self.name, api_key)
         home = home_of(self.name, base_url, allowed)
         at = str(home.url)
-        self._client = openai.OpenAI(
-            api_key=api_key, base_url=at, http_client=home.client(event_hooks={"request": [watch]})
-        )
+        self._client = openai.OpenAI(api_key=api_key, base_url=at, http_client=home.client(event_hooks=HOOKS))
         # For the create: the SDK's retries must not send it a second time.
         self._once = self._client.with_options(max_retries=0)
         self._downloads = self._client.with_options(http_client=home.client(whole=False))
         self._async = PerLoop(lambda: openai.AsyncOpenAI(api_key=api_key, base_url=at, http_client=home.async_client()))
         who = self._client
         self._own_host = is_own_host(str(who.base_url))
+        self.shows_tags = self._own_host
         self.account = fingerprint(account, "openai", str(who.base_url), api_key, who.organization, who.project)
 
     def limits(self, endpoint: Endpoint) -> Limits:
@@ -133,11 +134,15 @@ class OpenAIBatches:
                 completion_window="24h",
                 metadata={_TAG: submission.tag, "nightbatch_batch": str(submission.batch_id)},
             )
+            self.shows_tags = self.shows_tags or any_of_ours([_listed(batch)])
             return named(batch.id)
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
         since = (submission.intent_at or _LONG_AGO) - timedelta(days=1)
-        return of_tag(self.list_batches(since), submission.tag)
+        with fresh() as seen:
+            listed = list(self.list_batches(since))
+        self.shows_tags = self.shows_tags or any_of_ours(listed)
+        return seen.proven("OpenAI", of_tag(listed, submission.tag))
 
     def list_batches(self, since: datetime) -> Iterator[ListedBatch]:
         """The list has no filters and is newest first: a page wholly from before ``since`` ends it."""

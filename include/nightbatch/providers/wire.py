@@ -142,11 +142,80 @@ class Sending:
 _sending: ContextVar[Sending | None] = ContextVar("_sending", default=None)
 
 
+@dataclass(slots=True)
+class Fresh:
+    """Whether all answers within came from the provider, and none out of a cache on the way."""
+
+    held: str | None = None
+
+    def proven(self, provider: str, found: list[FoundBatch]) -> list[FoundBatch]:
+        """Return what was found. Raise `Transient` where nothing certain was, and a cache has answered.
+
+        What a cache has held since before a create proves nothing about it.
+        """
+        if self.held and not any(batch.certain for batch in found):
+            raise Transient(
+                f"{provider}'s list came out of a cache on the way ({self.held}), or this machine's clock is wrong: what it"
+                " leaves out may be there. Let nothing between nightbatch and the provider keep answers."
+            )
+        return found
+
+
+_fresh: ContextVar[Fresh | None] = ContextVar("_fresh", default=None)
+_OLD = 60.0
+"""Seconds by which an answer's Date may lie behind this machine's clock: less than the settle wait."""
+
+
+@contextmanager
+def fresh() -> Iterator[Fresh]:
+    """Ask for fresh answers within, and note those that are not. The clients need `ask_fresh` and `see_fresh` as hooks."""
+    seen = Fresh()
+    token = _fresh.set(seen)
+    try:
+        yield seen
+    finally:
+        _fresh.reset(token)
+
+
+def ask_fresh(request: httpx.Request | httpx2.Request) -> None:
+    """Ask caches for what the provider says now (RFC 9111, 5.2.1.4); a hook for the requests of a client."""
+    if _fresh.get():
+        request.headers.update({"Cache-Control": "no-cache", "Pragma": "no-cache"})
+
+
+def see_fresh(response: httpx.Response | httpx2.Response) -> None:
+    """Note an answer that a cache has held; a hook for the responses of a client."""
+    seen = _fresh.get()
+    if seen and not seen.held:
+        seen.held = _held_by_a_cache(response.headers)
+
+
+def _held_by_a_cache(headers: Mapping[str, str]) -> str | None:
+    age = headers.get("age", "").strip()
+    if age and age.strip("0"):  # whatever it is: only 0 says that it is new
+        return f"Age: {brief(age)}"
+    for name in ("x-cache", "x-cache-status", "cf-cache-status", "x-proxy-cache", "x-varnish-cache", "cache-status"):
+        if re.search(r"hit|stale|updating", headers.get(name, ""), re.IGNORECASE):
+            return f"{name}: {brief(headers[name])}"
+    if headers.get("warning", "").startswith(("110", "111")):
+        return "Warning: stale"
+    try:
+        told = parsedate_to_datetime(headers.get("date", ""))
+        behind = (datetime.now(UTC) - told).total_seconds()
+    except (ValueError, TypeError):
+        return None
+    return f"Date: {behind:.0f} seconds ago" if behind > _OLD else None
+
+
 def watch(request: httpx.Request | httpx2.Request) -> None:
     """Note that a request is built and goes to the network: a hook of every client that sends creates or asks."""
     if sending := _sending.get():
         sending.handed_over = True
         request.extensions["trace"] = sending.traced
+
+
+HOOKS: Mapping[str, list[Callable[..., Any]]] = {"request": [watch, ask_fresh], "response": [see_fresh]}
+"""Of every client that sends a create, asks, or reads a list."""
 
 
 @contextmanager
@@ -240,6 +309,11 @@ def of_tag(listed: Iterable[ListedBatch], tag: str) -> list[FoundBatch]:
         for batch in listed
         if batch.tag == tag
     ]
+
+
+def any_of_ours(listed: Iterable[ListedBatch]) -> bool:
+    """Return whether one carries a tag of ours: then the connection shows tags."""
+    return any(str(batch.tag).startswith("nb-") for batch in listed)
 
 
 @contextmanager

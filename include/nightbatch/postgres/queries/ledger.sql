@@ -280,9 +280,12 @@ RETURNING *;
 UPDATE nightbatch.batch SET epoch = epoch + 1 WHERE id = %(batch_id)s AND epoch = %(epoch)s AND state = %(state)s
 AND state IN ('submitting', 'held') RETURNING *;
 
--- record_throttled: the provider said that it did nothing; the attempt may be sent again after a look
+-- record_throttled: nothing was sent, or the provider said that it did nothing; the attempt may be sent again
 UPDATE nightbatch.batch SET state = 'uploaded', error = %(error)s
 WHERE id = %(batch_id)s AND state = 'submitting' AND epoch = %(epoch)s RETURNING *;
+
+-- record_doubt: why, for a person to read; the state says the rest
+UPDATE nightbatch.batch SET error = %(error)s WHERE id = %(batch_id)s AND state = 'submitting' AND epoch = %(epoch)s;
 
 -- record_fence: the input is gone; from now on a create under way is refused
 UPDATE nightbatch.batch SET fenced_at = coalesce(fenced_at, now())
