@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 MINUTES ?= 20
+SEEDS ?= 2000
 JOBS ?= 1000000
 export PYTHONUNBUFFERED := 1
 # A package of Debian's, by root and one at a time; elsewhere nothing is installed, and the tests that need it are skipped.
@@ -12,7 +13,7 @@ install = ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || flock Makef
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pgbouncer test-postgres-15 chromium pgbouncer postgres-15 lint up down status crash-test mutation-test soak crash-peers bench bench-airflow bench-api bench-peers lock schema clean
+.PHONY: help demo test test-pgbouncer test-postgres-15 chromium pgbouncer postgres-15 lint up down status crash-test interleave mutation-test soak crash-peers bench bench-airflow bench-api bench-peers lock schema clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -59,6 +60,9 @@ crash-test: .venv/.dev ## kill the process at every step; the emulator's bill is
 
 mutation-test: .venv/.dev ## take each part of the protocol out of a copy: some test has to turn red; ONLY=name chooses
 	$(BIN)/python -m tests.mutation $(ONLY)
+
+interleave: .venv/.dev ## processes side by side, SEEDS=2000 schedules; the emulator's bill is the judge; SEED=N tells one
+	$(BIN)/python -m tests.interleave $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 soak: .venv/.dev ## real Airflow for MINUTES=20 while its processes, Postgres and the providers are killed at random
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)

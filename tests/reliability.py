@@ -112,6 +112,21 @@ the bill to the last cent.
   SDKs' own retries, the same proof turns red (`tests/acceptance/test_crash.py`). A proof that cannot fail proves nothing.
   `make mutation-test` does the same to the code itself: it takes one condition or one write at a time out of a copy of the
   tree (`tests/mutation/mutations.py`), and shows which test turned red. `make test` sees to it that the list fits the code.
+- **Interleavings**, `make interleave SEEDS=2000`: two or three actors, drawn at random (submits of one attempt by workers of
+  different releases, recovery, the realtime fallback, a person, a load, a plan, retention), of which one moves at a time,
+  from checkpoint to checkpoint. A seed draws the state they find, who they are, what the provider does wrong, and who moves;
+  `make interleave SEED=41` tells one step by step. No schedule is written by hand. Before they were mended, at commit
+  530d236, 2,000 seeds found:
+
+  | what | seeds |
+  |---|---|
+  | a job is taken out of a batch that another release has sent: paid twice | 1535 |
+  | the same: a paid answer is lost or goes to quarantine, and the report is below the bill | 592, 1008, 1381, 1480, 1668 |
+  | the same: the ledger has fewer jobs than were sent, or a successor has no jobs and the schema refuses it | 251, 1335 |
+  | after a 429, a release that can render none of its jobs closes the attempt and leaves them under it | 326, 471, 893 |
+
+  Two fallbacks of which one closes the other's live attempt they did not find; `tests/use_cases/test_two_processes.py`
+  holds that.
 - **Any order**, `tests/use_cases/test_any_order.py`: hypothesis draws runs, backfills, clears, kills, faults, releases and
   lags in random order, with the same judge at the end.
 - **The soak**, `make soak`: nights that overlap on real Airflow components, while its worker, triggerer, scheduler,
