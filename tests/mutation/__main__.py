@@ -49,7 +49,7 @@ def _try_all(chosen: Sequence[Mutation], jobs: int, root: Path) -> int:
 
         verdicts = list(pool.map(one, chosen))
         by_chance = _red_anyway(
-            sorted({verdict.red.partition(" ")[0] for verdict in verdicts if verdict.red}), copies.get()
+            sorted({verdict.red.partition(" - ")[0] for verdict in verdicts if verdict.red}), copies.get()
         )
     for name in by_chance:
         print(f"ERROR     {name} is red without a mutation too, so it proves nothing")

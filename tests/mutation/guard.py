@@ -149,4 +149,4 @@ def _pytest(copy: Path, tests: tuple[str, ...], said: Path) -> None:
         os.dup2(file.fileno(), 2)
     import pytest
 
-    sys.exit(pytest.main(["-n", "0", "-x", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", *tests]))
+    sys.exit(pytest.main(["-n", "0", "-x", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider", *tests]))
