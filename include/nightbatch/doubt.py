@@ -100,7 +100,7 @@ def find(store: Store, provider: BatchProvider, batch: Batch) -> list[FoundBatch
 
     A candidate by time and count that has ended is either proven by its ``custom_id``s or left out.
     """
-    found = provider.find_submission(batch.submission)
+    found = provider.find_submission(replace(batch.submission, asked_at=store.now()))
     known = store.known_provider_ids(batch.provider, [candidate.provider_batch_id for candidate in found])
     new = [candidate for candidate in found if candidate.provider_batch_id not in known]
     return [proven for candidate in new if (proven := _proven(provider, batch, candidate))]

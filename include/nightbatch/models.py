@@ -223,7 +223,8 @@ class Submission:
     """All that is needed to send an attempt, or to find it again.
 
     ``tag`` is unique to the attempt; OpenAI and Gemini carry it, Anthropic cannot. ``input_file`` is the provider's id of
-    the uploaded input (None for Anthropic). ``intent_at`` is when the create was about to be sent, by the database's clock.
+    the uploaded input (None for Anthropic). ``intent_at`` is when the create was about to be sent, and ``asked_at``
+    when a list is asked for it, both by the database's clock.
     """
 
     batch_id: int
@@ -233,6 +234,7 @@ class Submission:
     job_count: int
     input_file: str | None = None
     intent_at: datetime | None = None
+    asked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

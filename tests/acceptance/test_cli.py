@@ -78,7 +78,7 @@ def test_the_same_as_json(run: CliRunner, tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     path.write_text(GOOD)
     done = run.invoke(app, ["enqueue", str(path), "--json"])
-    assert (done.exit_code, json.loads(done.stdout)) == (0, {"new": 1, "known": 0, "bad": []})
+    assert (done.exit_code, json.loads(done.stdout)) == (0, {"new": 1, "known": 0, "rejected": [], "bad": []})
 
 
 def test_status_shows_the_queue(run: CliRunner, dsn: str) -> None:

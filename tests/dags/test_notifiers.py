@@ -628,9 +628,15 @@ def test_a_night_that_is_through_is_not_late(
 
 @pytest.mark.fault(54)
 @pytest.mark.parametrize("name", ["openai", "anthropic", "gemini"])
-def test_a_providers_base_url_into_the_own_network_is_refused(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "http://169.254.169.254/latest"
-    refused = pytest.raises(ConfigurationError, match=r"'169\.254\.169\.254' leads to a private or local address")
+@pytest.mark.parametrize(
+    ("scheme", "why"),
+    [("https", r"'169\.254\.169\.254' leads to a private or local address"), ("http", "must begin with https://")],
+)
+def test_a_providers_base_url_into_the_own_network_is_refused(
+    name: Any, scheme: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{scheme}://169.254.169.254/latest"
+    refused = pytest.raises(ConfigurationError, match=why)
     connect(monkeypatch, f"{name}_default", host=url, password="k")
     with refused:
         provider_for(name)

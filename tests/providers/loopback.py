@@ -142,7 +142,8 @@ class Wire:
         path = self.folder / "input.jsonl"
         path.write_bytes(b'{"custom_id":"j1_a7"}\n')
         uploaded = {"openai": "file-1", "gemini": "files/nb-1-a", "anthropic": None}[self.name]
-        return Submission(7, "nb-1-a", MODELS[self.name], "chat", 1, uploaded, datetime.now(UTC)), path
+        now = datetime.now(UTC)
+        return Submission(7, "nb-1-a", MODELS[self.name], "chat", 1, uploaded, intent_at=now, asked_at=now), path
 
     def submit(self, reply: Reply) -> ProviderError:
         """What one `submit` raises for an answer; proves that it was one POST."""

@@ -119,7 +119,7 @@ class AnthropicBatches:
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
         """Candidates by time and count."""
         since = (submission.intent_at or datetime(1970, 1, 2, tzinfo=UTC)) - _SKEW
-        with fresh() as seen:
+        with fresh(submission.asked_at) as seen:
             listed = list(self.list_batches(since))
         found = [
             FoundBatch(batch.provider_batch_id, certain=False, created_at=batch.created_at)

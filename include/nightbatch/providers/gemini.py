@@ -198,7 +198,7 @@ class GeminiBatches:
             self.shows_tags = True
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
-        with fresh() as seen:
+        with fresh(submission.asked_at) as seen:
             listed = list(self.list_batches(datetime.min.replace(tzinfo=UTC)))
         self.shows_tags = self.shows_tags or any_of_ours(listed)
         return seen.proven("Gemini", of_tag(listed, submission.tag))

@@ -139,7 +139,7 @@ class OpenAIBatches:
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
         since = (submission.intent_at or _LONG_AGO) - timedelta(days=1)
-        with fresh() as seen:
+        with fresh(submission.asked_at) as seen:
             listed = list(self.list_batches(since))
         self.shows_tags = self.shows_tags or any_of_ours(listed)
         return seen.proven("OpenAI", of_tag(listed, submission.tag))

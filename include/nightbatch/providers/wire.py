@@ -146,6 +146,7 @@ _sending: ContextVar[Sending | None] = ContextVar("_sending", default=None)
 class Fresh:
     """Whether all answers within came from the provider, and none out of a cache on the way."""
 
+    asked_at: datetime | None
     held: str | None = None
 
     def proven(self, provider: str, found: list[FoundBatch]) -> list[FoundBatch]:
@@ -155,21 +156,24 @@ class Fresh:
         """
         if self.held and not any(batch.certain for batch in found):
             raise Transient(
-                f"{provider}'s list came out of a cache on the way ({self.held}), or this machine's clock is wrong: what it"
-                " leaves out may be there. Let nothing between nightbatch and the provider keep answers."
+                f"{provider}'s list came out of a cache on the way ({self.held}), or the database's clock is wrong: what"
+                " it leaves out may be there. Let nothing between nightbatch and the provider keep answers."
             )
         return found
 
 
 _fresh: ContextVar[Fresh | None] = ContextVar("_fresh", default=None)
 _OLD = 60.0
-"""Seconds by which an answer's Date may lie behind this machine's clock: less than the settle wait."""
+"""Seconds by which an answer's Date may lie behind the moment of asking: less than the settle wait."""
 
 
 @contextmanager
-def fresh() -> Iterator[Fresh]:
-    """Ask for fresh answers within, and note those that are not. The clients need `ask_fresh` and `see_fresh` as hooks."""
-    seen = Fresh()
+def fresh(asked_at: datetime | None) -> Iterator[Fresh]:
+    """Ask for fresh answers within, and note those that are not. The clients need `ask_fresh` and `see_fresh` as hooks.
+
+    ``asked_at`` is now by the database's clock: a machine's own may be days off. None: the Date of an answer tells nothing.
+    """
+    seen = Fresh(asked_at)
     token = _fresh.set(seen)
     try:
         yield seen
@@ -187,10 +191,10 @@ def see_fresh(response: httpx.Response | httpx2.Response) -> None:
     """Note an answer that a cache has held; a hook for the responses of a client."""
     seen = _fresh.get()
     if seen and not seen.held:
-        seen.held = _held_by_a_cache(response.headers)
+        seen.held = _held_by_a_cache(response.headers, seen.asked_at)
 
 
-def _held_by_a_cache(headers: Mapping[str, str]) -> str | None:
+def _held_by_a_cache(headers: Mapping[str, str], asked_at: datetime | None) -> str | None:
     age = headers.get("age", "").strip()
     if age and age.strip("0"):  # whatever it is: only 0 says that it is new
         return f"Age: {brief(age)}"
@@ -199,9 +203,11 @@ def _held_by_a_cache(headers: Mapping[str, str]) -> str | None:
             return f"{name}: {brief(headers[name])}"
     if headers.get("warning", "").startswith(("110", "111")):
         return "Warning: stale"
+    if asked_at is None:
+        return None
     try:
         told = parsedate_to_datetime(headers.get("date", ""))
-        behind = (datetime.now(UTC) - told).total_seconds()
+        behind = (asked_at - told).total_seconds()
     except (ValueError, TypeError):
         return None
     return f"Date: {behind:.0f} seconds ago" if behind > _OLD else None
