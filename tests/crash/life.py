@@ -25,8 +25,9 @@ from nightbatch.providers import build
 from nightbatch.settings import Settings
 
 DIED = 42
-# The emulator's lists lag by at most 0.8 s in the proof, and a settle wait has to be longer than the lag.
-SETTINGS = Settings(settle_seconds=1.2, create_seconds=0.01)
+SETTINGS = Settings(settle_seconds=0.05, create_seconds=0.01)
+_LOOKS = 200  # as often as a submit that is in doubt is tried again; another process may be settling it
+_PATIENCE = 300.0  # seconds for a batch to end, on a machine that is busy with other things
 
 
 def settle_for(seconds: float) -> None:
@@ -118,7 +119,7 @@ def _night(store: _Store, provider: Any, run_id: str) -> bool:
 
 
 def _submit(store: _Store, provider: Any, batch_id: int) -> int | None:
-    for _ in range(10):
+    for _ in range(_LOOKS):
         try:
             return submission.submit_batch(store, provider, job_types(), SETTINGS, batch_id)
         except SubmissionInDoubt as doubt:
@@ -129,7 +130,7 @@ def _submit(store: _Store, provider: Any, batch_id: int) -> int | None:
 
 
 def _wait(provider: Any, provider_batch_id: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + _PATIENCE
     while asyncio.run(provider.get_state(provider_batch_id)).phase == "running":
         if time.monotonic() > deadline:
             raise NightbatchError("the batch does not end")

@@ -20,13 +20,13 @@ from nightbatch.models import PROVIDERS, ProviderName
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
 from tests import tags
-from tests.crash.stage import Schedule
+from tests.crash.stage import AT_ONCE, Schedule
 from tests.scratch import scratch
 
 Verdict = dict[str, Any]
 
-LATE = 3.0  # longer than the settle wait: only the fence stops what is delivered then
-LAG = 0.8  # shorter than the settle wait, as NIGHTBATCH_SETTLE_SECONDS has to be chosen
+LATE = 3600.0  # it arrives when the stage says so, after the settle wait: only the fence stops it then
+LAG = 0.8  # shorter than the settle wait of a lagging list, as NIGHTBATCH_SETTLE_SECONDS has to be chosen
 FAULTS: tuple[dict[str, Any], ...] = (
     *({"operation": operation, "fault": fault}
       for operation in ("file_upload", "batch_create", "batch_get", "batch_list", "file_download", "file_delete")
@@ -106,14 +106,18 @@ def singles(provider: ProviderName, checkpoints: list[str]) -> list[Schedule]:
 
 def faults(provider: ProviderName) -> list[Schedule]:
     """Everything that a provider can do wrong, once each."""
-    return [Schedule(provider, fault=fault) for fault in FAULTS]
+    return [Schedule(provider, fault=fault, settle_seconds=_settles_in(fault)) for fault in FAULTS]
+
+
+def _settles_in(fault: dict[str, Any]) -> float:
+    return 1.5 * LAG if fault["fault"] == "list_lag" else AT_ONCE
 
 
 def deaths_with_a_lagging_list(provider: ProviderName, checkpoints: list[str]) -> list[Schedule]:
     """A death around the create, while the list does not show the newest batches."""
     lag = {"operation": "batch_list", "fault": "list_lag", "delay_seconds": LAG, "times": None}
     around = [place for place, name in enumerate(checkpoints) if name in AROUND_THE_CREATE]
-    return [Schedule(provider, (place,), fault=lag) for place in around]
+    return [Schedule(provider, (place,), fault=lag, settle_seconds=_settles_in(lag)) for place in around]
 
 
 AROUND_THE_CREATE = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -12,7 +11,7 @@ import openai
 import pytest
 from google.genai import errors
 
-from tests.emulator.support import CHAT, Account, chat_line, claude_request, gemini_line, wait_for
+from tests.emulator.support import CHAT, Account, chat_line, claude_request, gemini_line
 
 
 def create(account: Account, file_id: str) -> str:
@@ -45,20 +44,21 @@ def test_a_faulty_create_is_done_or_not(account: Account, fault: str, error: typ
 
 def test_a_late_create_arrives_after_its_sender_has_given_up(account: Account) -> None:
     file_id = account.upload([chat_line("a")])
-    account.fault("openai", "batch_create", "deliver_late", delay_seconds=0.3)
+    account.fault("openai", "batch_create", "deliver_late", delay_seconds=3600)
     with pytest.raises(openai.APIConnectionError):
         create(account, file_id)
     assert listed(account) == []
-    wait_for(lambda: listed(account), lambda found: len(found) == 1)
+    assert account.emulator.let_the_late_arrive(account.name) == 1
+    assert len(listed(account)) == 1
 
 
 def test_a_late_create_meets_the_fence_of_a_deleted_input(account: Account) -> None:
     file_id = account.upload([chat_line("a")])
-    account.fault("openai", "batch_create", "deliver_late", delay_seconds=0.3)
+    account.fault("openai", "batch_create", "deliver_late", delay_seconds=3600)
     with pytest.raises(openai.APIConnectionError):
         create(account, file_id)
     account.openai.files.delete(file_id)
-    time.sleep(0.5)
+    assert account.emulator.let_the_late_arrive(account.name) == 1
     assert listed(account) == []
     late = [seen for seen in account.emulator.log() if seen["account"] == account.name and seen["fault"]]
     assert [(seen["operation"], seen["status"]) for seen in late] == [("batch_create", None)]

@@ -139,7 +139,6 @@ class Play:
     trouble: list[str] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
-    quiet_at: float = 0.0
 
     def __post_init__(self) -> None:
         self._provider = cache(self._build)
@@ -263,8 +262,6 @@ class Play:
     def end_faults(self, *kinds: str) -> None:
         """Of these kinds."""
         rules = self._rules()
-        if any(rule["fault"] == "deliver_late" and rule["hits"] for rule in rules):
-            self.quiet_at = time.monotonic() + LATE + 0.2
         self.http.delete("/control/faults").raise_for_status()
         for rule in rules:
             if rule["fault"] not in kinds and _is_left(rule):
@@ -277,7 +274,7 @@ class Play:
     def let_the_late_arrive(self) -> None:
         """Until nothing is on its way any more that was sent before."""
         self.end_faults()
-        time.sleep(max(self.quiet_at - time.monotonic(), 0.0))
+        self.http.post("/control/late", json={"account": self.account}).raise_for_status()
 
     def turnaround(self, seconds: float) -> None:
         """How long the providers take from now on, also for what they have."""

@@ -286,10 +286,10 @@ def test_a_create_that_never_arrived_is_sent_again_by_a_successor(world: World, 
 def test_a_create_delivered_after_the_fence_is_refused_by_the_provider(world: World, name: ProviderName) -> None:
     world.insert(name)
     (batch,) = world.plan()
-    world.emulator.fault(name, "batch_create", "deliver_late", times=1, delay_seconds=3.0)
-    world.settings = replace(world.settings, settle_seconds=3.5)  # a busy machine may take seconds to fence
-    successor = world.submit_until_certain(batch, tries=20)
+    world.emulator.fault(name, "batch_create", "deliver_late", times=1, delay_seconds=3600)
+    successor = world.submit_until_certain(batch)
     assert successor not in (None, batch.id)
+    assert world.emulator.let_the_late_arrive(world.account) == 1
     assert world.load(successor or 0).succeeded == 3
     world.judge()
 

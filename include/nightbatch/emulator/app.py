@@ -92,6 +92,8 @@ def _server(app: Faults) -> uvicorn.Server:
         access_log=False,
         proxy_headers=False,
         lifespan="off",
+        # A busy machine pauses for longer than uvicorn's 5 seconds, and a request on a closing connection is in doubt.
+        timeout_keep_alive=3600,
         timeout_graceful_shutdown=2,
     )
     return uvicorn.Server(config)

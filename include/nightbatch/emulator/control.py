@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, fields
+from inspect import isawaitable
 from typing import Any
 
 import orjson
@@ -91,6 +92,11 @@ def clear_faults(emulator: Emulator, faults: Faults, body: dict[str, Any], reque
     return []
 
 
+async def deliver_late(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
+    """`{"account"?}`: what `deliver_late` holds up arrives now, and is done when this is answered."""
+    return {"arrived": await faults.let_the_late_arrive(body.get("account"))}
+
+
 def revoke_key(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
     """`{"key"}`: answered with 401 from now on."""
     revoke(emulator.state, body["key"])
@@ -126,6 +132,7 @@ _CONTROLS: tuple[tuple[str, str, Control], ...] = (
     ("POST", "/control/faults", add_fault),
     ("GET", "/control/faults", show_faults),
     ("DELETE", "/control/faults", clear_faults),
+    ("POST", "/control/late", deliver_late),
     ("POST", "/control/keys/revoke", revoke_key),
     ("POST", "/control/limits", set_limit),
     ("GET", "/control/log", show_log),
@@ -142,7 +149,8 @@ def _endpoint(control: Control, faults: Callable[[], Faults]) -> Callable[[Reque
     async def serve(request: Request) -> Response:
         try:
             raw = await request.body()
-            return json_response(control(request.app.state.emulator, faults(), orjson.loads(raw or b"{}"), request))
+            told = control(request.app.state.emulator, faults(), orjson.loads(raw or b"{}"), request)
+            return json_response(await told if isawaitable(told) else told)
         except (ValueError, TypeError, KeyError) as error:
             return json_response({"error": f"{type(error).__name__}: {error}"}, 400)
 

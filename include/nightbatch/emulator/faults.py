@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -27,7 +28,7 @@ Fault = Literal[
     "error_after",  # done, then 500
     "delay",  # done after `delay_seconds`
     "delay_after",  # done, answered after `delay_seconds`
-    "deliver_late",  # dropped at once, done `delay_seconds` later: a request held up in the network
+    "deliver_late",  # dropped at once, done `delay_seconds` later or when a test says so: held up in the network
     "truncate",  # half the body, with the length of the whole
     "corrupt",
     "duplicate_line",
@@ -95,6 +96,14 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """A request that is held up in the network."""
+
+    account: str | None
+    may_arrive: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """A provider request as the log tells it: no key and no body. `status` None means no answer was given."""
 
@@ -125,7 +134,7 @@ class Faults:
     def __init__(self, app: Starlette, now: Callable[[], float]) -> None:
         self._app = app
         self._now = now
-        self._late: set[asyncio.Task[None]] = set()
+        self._late: dict[asyncio.Task[None], Late] = {}
         self.rules: list[Rule] = []
         self.log: deque[Seen] = deque(maxlen=_LOG_LENGTH)
 
@@ -204,13 +213,24 @@ class Faults:
         body = await read_all(exchange.receive)
         drop(exchange.send, reset=False)
 
+        late = Late(_account(exchange.provider, exchange.scope), asyncio.Event())
+
         async def later() -> None:
-            await asyncio.sleep(seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(late.may_arrive.wait(), seconds)
             await self._done(exchange.scope, replay(body))
 
         task = asyncio.create_task(later())
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
+        self._late[task] = late
+        task.add_done_callback(self._late.pop)
+
+    async def let_the_late_arrive(self, account: str | None) -> int:
+        """Do now what was to be delivered late, of one account or of all. Return how many requests that were."""
+        late = {task: one for task, one in self._late.items() if account in (None, one.account)}
+        for task, one in late.items():  # in the order in which they were sent
+            one.may_arrive.set()
+            await asyncio.wait([task])
+        return len(late)
 
 
 def _account(provider: Provider, scope: Scope) -> str | None:

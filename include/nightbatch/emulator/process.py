@@ -110,6 +110,10 @@ class EmulatorProcess:
         """Adds a rule, see `nightbatch.emulator.faults.Rule`."""
         self.control("POST", "faults", {"provider": provider, "operation": operation, "fault": fault, **details})
 
+    def let_the_late_arrive(self, account: str | None = None) -> int:
+        """Deliver what the fault `deliver_late` holds up; returns how many requests that were, when they are done."""
+        return int(self.control("POST", "late", {"account": account})["arrived"])
+
     def _ask(self, method: str, path: str, **how: Any) -> httpx.Response:
         """No TLS, so no certificates: to read them takes ten times as long as to ask."""
         return httpx.request(method, f"{self.url}{path}", trust_env=False, verify=False, **how)
