@@ -1,0 +1,21 @@
+"""A sample of `make interleave`: the first seeds, in processes of their own, since every process there has checkpoints."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SEEDS = 200
+
+
+def test_no_schedule_of_the_first_seeds_pays_twice_or_loses_anything() -> None:
+    played = subprocess.run(
+        [sys.executable, "-m", "tests.interleave", "--seeds", str(SEEDS), "--processes", "2"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert played.returncode == 0, played.stdout + played.stderr[-4000:]
+    assert f"{SEEDS} seeds," in played.stdout
+    assert "0 find something" in played.stdout
