@@ -193,18 +193,15 @@ def test_the_settle_wait_begins_with_the_fence(world: World) -> None:
 
 
 def test_a_batch_of_ours_is_no_candidate_for_another_attempt(world: World) -> None:
-    """At Anthropic it has the right size and came after the 429; but it is in the ledger, so the other one is sent."""
+    """At Anthropic it has the right size and time; but the ledger has it, so the create in doubt is not found, and held."""
     world.insert("anthropic")
-    (waiting,) = world.plan("r1")
-    world.emulator.fault("anthropic", "batch_create", "rate_limit", times=1)
-    with pytest.raises(Throttled):
-        world.submit(waiting)
-    world.insert("anthropic")
-    (other,) = world.plan("r2")
+    (known,) = world.plan("r0")
     with running(world):
-        assert world.submit(other) == other.id
-        assert world.submit(waiting) == waiting.id
-    assert len({at_provider(world, batch.id) for batch in (waiting, other)}) == 2
+        world.submit(known)
+        batch = in_doubt(world, "anthropic", "reset")
+        with pytest.raises(SubmissionInDoubt, match="does not list it"):
+            world.submit_until_certain(batch)
+    assert world.store.batch(batch.id).state == "held"
 
 
 def test_looking_back_books_nothing_on_suspicion(world: World, tmp_path: Any) -> None:
