@@ -204,7 +204,7 @@ def test_an_upload_that_arrives_after_the_fence_does_not_lift_it(world: World) -
     submit_somehow(world, batch.id)
     time.sleep(0.4)
     submit_somehow(world, batch.id)
-    assert world.emulator.let_the_late_arrive() == 2
+    assert world.emulator.let_the_late_arrive() == 2  # of all accounts: an upload names none
     recover(world)
     world.judge()
 

@@ -12,11 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from nightbatch import decisions, loading, recovery, retrying, submission
+from nightbatch import decisions, doubt, loading, recovery, retrying, submission
 from nightbatch.errors import NightbatchError, ReconciliationError, Rejected, SubmissionInDoubt, Throttled
 from nightbatch.job_types import job_types
 from nightbatch.ledger import Batch
-from nightbatch.models import ProviderName
+from nightbatch.models import FoundBatch, ProviderName, Submission
 from nightbatch.postgres.store import Store, open_store
 from nightbatch.provider import BatchProvider
 from tests.use_cases.conftest import World
@@ -202,6 +202,25 @@ def test_a_batch_of_ours_is_no_candidate_for_another_attempt(world: World) -> No
         with pytest.raises(SubmissionInDoubt, match="does not list it"):
             world.submit_until_certain(batch)
     assert world.store.batch(batch.id).state == "held"
+
+
+def test_a_look_tells_an_old_list_by_the_databases_clock(
+    world: World, monkeypatch: pytest.MonkeyPatch, provider: ProviderName
+) -> None:
+    """Without the moment of asking, the Date of an answer out of a cache would tell nothing."""
+    batch, client = in_doubt(world, provider, "reset"), world.provider(provider)
+    asked: list[Submission] = []
+    look = client.find_submission
+
+    def noted(wanted: Submission) -> list[FoundBatch]:
+        asked.append(wanted)
+        return look(wanted)
+
+    monkeypatch.setattr(client, "find_submission", noted)
+    before = world.store.now()
+    assert doubt.find(world.store, client, batch) == []
+    assert asked[0].asked_at is not None
+    assert before <= asked[0].asked_at <= world.store.now()
 
 
 def test_looking_back_books_nothing_on_suspicion(world: World, tmp_path: Any) -> None:

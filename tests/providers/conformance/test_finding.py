@@ -91,7 +91,7 @@ def test_a_fence_refuses_a_create_that_arrives_late(lab: Lab) -> None:
         assert lab.provider.fence(fenced) == (lab.name != "anthropic")
     with pytest.raises(Transient):
         lab.provider.submit(free, free_path)
-    assert lab.emulator.let_the_late_arrive() == 2
+    assert lab.emulator.let_the_late_arrive(lab.account) == 2
     assert [found.certain for found in lab.provider.find_submission(free)] == [lab.name != "anthropic"]
     assert len(lab.provider.find_submission(fenced)) == (lab.name == "anthropic")
 
