@@ -147,12 +147,11 @@ _LIMITS = """\
 - **A gateway that lies with care.** What is refused with 4xx in the provider's own error envelope is taken for not done,
   whoever sent it, and so is a list without a sign of a cache in its headers for what the provider says now. A gateway that
   writes such an envelope after it forwarded a create, or an old list with a new `Date`, is believed.
-- **A ledger restored from a backup** does not know the attempts that were sent after the backup was made. Their jobs look
-  queued, and the next run would send and pay for them again. **What to do before the first run:** pause the Dags, list the
-  batches of each provider that were created since the backup, and look for those whose tag (OpenAI: `metadata`, Gemini:
-  `display_name`) or, at Anthropic, whose results' `custom_id`s (`j<job id>_a<attempt id>`) are not in the ledger. Wait for
-  them to end, or cancel them, and keep the jobs they name out of the queue. The way out of this is replication: a ledger
-  that loses no commit needs none of it.
+- **A ledger restored from a backup** does not know what was sent since. It is recognised, and nothing is sent, until a person
+  has said so and the providers' lists were read ([operations.md](operations.md#a-database-that-was-moved-restored-or-copied)).
+  What is in no list stays unknown: realtime answers since the backup, and jobs inserted after it. Where OpenAI's results are
+  deleted already, nobody can tell which jobs they answered, so all that may be among them end as cancelled. A server that tells
+  nothing of itself, whose list was emptied by hand, is believed.
 - **A provider that bills what it says it did not do.** A create that is refused, and a request for which no line and no
   count comes back, are taken for free, as the providers document. If one is billed all the same, the job is sent again and
   paid for twice, and only the provider's invoice shows it. Where the provider *counts* a success whose line does not come

@@ -1,4 +1,4 @@
-"""A database that knows the emulator to show tags, as it would after its first batch."""
+"""A database to copy from: it knows the emulator to show tags, as after its first batch, and nothing of where it is at home."""
 
 from __future__ import annotations
 
@@ -12,4 +12,5 @@ def known(dsn: str) -> str:
             "INSERT INTO nightbatch.connection_seen (provider, account_fingerprint, tags_shown_at)"
             " VALUES ('openai', '', now()), ('gemini', '', now())"
         )
+        connection.execute("UPDATE nightbatch.installation SET known_at = NULL")
     return dsn

@@ -22,8 +22,11 @@ GOOD_NEWS = frozenset({"savings_milestone"})
 """Kinds that nobody has to do anything about."""
 
 OVER_ONCE_SEEN = GOOD_NEWS | {
-    "lost_results", "missing_results", "usage_differs", "duplicate_batch", "unknown_to_ledger",
-}  # fmt: skip
+    "lost_results",
+    "missing_results",
+    "usage_differs",
+    "duplicate_batch",
+}
 """Kinds whose cause never goes away: money came or went. To acknowledge one resolves it."""
 
 ENOUGH_JOBS = 20

@@ -11,6 +11,10 @@ class ConfigurationError(NightbatchError):
     """A setting, connection or file is missing or wrong; a person has to mend it."""
 
 
+class Displaced(ConfigurationError):
+    """The database is not known to be the one that the ledger was kept in: nothing is sent until a person says what happened."""
+
+
 class DatabaseUnreachable(ConfigurationError):
     """No server takes the connection, or only a standby does: it may be starting, or taking over."""
 

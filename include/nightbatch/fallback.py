@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from nightbatch import budgets, cache, certainty, doubt, estimating, loading, media, planning, troubles
-from nightbatch.errors import NightbatchError, Rejected, SubmissionInDoubt
+from nightbatch import budgets, cache, certainty, doubt, estimating, home, loading, media, planning, troubles, walk
+from nightbatch.errors import Displaced, NightbatchError, Rejected, SubmissionInDoubt
 from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.ledger import Batch, JobRow, RunParams
@@ -27,6 +27,10 @@ from nightbatch.submission import Types, request_of
 
 def answer_urgent(store: Store, provider_for: ProviderFor, types: Types, settings: Settings) -> list[str]:
     """Answer every job that may go to the realtime API and cannot wait for a batch; sentences about what was done."""
+    try:
+        home.require(store)
+    except Displaced as error:
+        return [str(error)]
     now = store.now()
     _plan(store, types, settings, now)
     told = []
@@ -97,6 +101,8 @@ class _Turn:
 def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings, turn: _Turn, job: JobRow) -> str:
     """The one call of an intent. When nothing was done, ``turn`` holds the attempt as it was put back."""
     batch = turn.attempt
+    walk.before_first_create(store, provider, batch.run_id)
+    home.require(store)
     name = custom_id(job.id, batch.id, batch.fresh_nonce)
     try:
         asked = request_of(lambda job_type, version: types[job_type].at_version(version), job)

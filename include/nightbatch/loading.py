@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import orjson
 
-from nightbatch import governor, media
+from nightbatch import governor, home, media
 from nightbatch.errors import Absent, NightbatchError, NotNamed, ReconciliationError, Transient
 from nightbatch.job_types.base import JobType, Misfit
 from nightbatch.ledger import Batch, Loaded
@@ -50,6 +50,7 @@ def load_batch(store: Store, provider: BatchProvider, types: Types, batch_id: in
     Raises `ReconciliationError` while the batch is still running, or when it turns out to be another attempt's, and the
     provider's errors when its results cannot be read.
     """
+    home.require(store)
     batch = store.batch(batch_id)
     if batch.state != "submitted" or batch.provider_batch_id is None:
         return _figures(store, batch_id)
@@ -429,11 +430,6 @@ class _Sheet:
     tokens: list[int] | None = field(default_factory=lambda: [0, 0])
     """Input and output of what was billed; None when a line does not tell."""
     owner: RequestId | None = None
-    mine: tuple[int, str | None] = field(init=False)
-    """What stands behind the job in the ids of this attempt's requests."""
-
-    def __post_init__(self) -> None:
-        self.mine = (self.batch.duplicate_of or self.batch.id, self.batch.nonce)
 
     @property
     def missing(self) -> list[int]:
@@ -478,7 +474,7 @@ class _Sheet:
             self.rejects.append((line.reason, line.raw))
             return None
         ids = parse_custom_id(line.custom_id)
-        if ids is None or ids.job_id not in self.members or ids[1:] != self.mine:
+        if ids is None or ids.job_id not in self.members or not self._is_mine(ids):
             self.foreign += 1
             self.owner = self.owner or ids
             self.rejects.append(("no job of this batch has its custom_id", line.raw))
@@ -501,6 +497,12 @@ class _Sheet:
             self.account_trouble = self.account_trouble or line.error or ""
             self.again_unbilled[job_id] = None  # it used none of the job's attempts up
         return None
+
+    def _is_mine(self, ids: RequestId) -> bool:
+        """Whether a request is of this attempt. The nonce says so alone: an attempt that was adopted has another number."""
+        if self.batch.nonce is not None:
+            return ids.nonce == self.batch.nonce
+        return ids[1:] == (self.batch.duplicate_of or self.batch.id, None)
 
     def _count(self, job_id: int, line: ResultLine) -> None:
         """A billed line counts before any other of its job."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from nightbatch import doubt, loading, retention, troubles, walk
+from nightbatch import doubt, home, loading, retention, troubles, walk
 from nightbatch.decisions import release as release  # temporary
-from nightbatch.errors import Absent, AccountRefused, ConfigurationError, NightbatchError, Transient
+from nightbatch.errors import Absent, AccountRefused, ConfigurationError, Displaced, NightbatchError, Transient
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch
 from nightbatch.models import ProviderName
@@ -54,7 +54,10 @@ def recover(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType
     One provider's trouble does not keep the others from being settled.
     """
     now = store.now()
-    told = []
+    try:
+        told = home.come_home(store, provider_for, types, settings)
+    except Displaced as error:
+        return [str(error)]
     for batch in store.open_attempts():
         sentence = None
         with troubles.kept_apart(store, "attempt_stuck", str(batch.id), batch.planned_at) as kept:

@@ -12,7 +12,20 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO
 
-from nightbatch import budgets, cache, certainty, doubt, estimating, governor, media, planning, recovery, troubles
+from nightbatch import (
+    budgets,
+    cache,
+    certainty,
+    doubt,
+    estimating,
+    governor,
+    home,
+    media,
+    planning,
+    recovery,
+    troubles,
+    walk,
+)
 from nightbatch.errors import (
     Absent,
     ConfigurationError,
@@ -42,6 +55,7 @@ def plan_run(
 
     A run planned before gets the same attempts again. A dry run claims nothing: see `preview`.
     """
+    home.require(store)
     lanes = _lanes(store, types, settings)
     with store.transaction():
         if not store.start_run(run_id, queued_before, params):
@@ -88,6 +102,7 @@ def submit_batch(store: Store, provider: BatchProvider, types: Types, settings: 
     That may be a successor of ``batch_id``. None: nothing of it is, or ever will be, with the provider. Raises
     `SubmissionInDoubt` when it has to be called again later, `Throttled` and `AccountRefused` when nothing was sent.
     """
+    home.require(store)
     batch: Batch | None = _latest(store, store.batch(batch_id))
     while batch is not None and batch.closed_at is None and batch.state != "submitted":
         _bind(store, provider, batch)
@@ -116,6 +131,8 @@ def _bind(store: Store, provider: BatchProvider, batch: Batch) -> None:
 
 def _send(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch) -> Batch | None:
     governor.require_room(store, batch)  # before minutes go into rendering and an upload that would wait all the same
+    walk.before_first_create(store, provider, batch.run_id)
+    home.require(store)
     with _rendered(store, provider, types, settings, batch) as rendered:
         if not _freeze(store, batch, rendered):
             return _latest(store, store.batch(batch.id))

@@ -1,4 +1,7 @@
-"""What an account's list has that the ledger does not: read once after each night, since something on the way may send twice."""
+"""What an account's list has that the ledger does not: read before the first create of a night, and once after it.
+
+Something on the way may send a create twice, and a ledger that was put back to an earlier moment knows less than its providers.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,47 @@ from nightbatch import doubt, troubles
 from nightbatch.errors import Refused
 from nightbatch.ledger import Batch
 from nightbatch.models import FoundBatch, ListedBatch, ProviderName, RequestId, ResultLine, parse_custom_id
-from nightbatch.postgres import walks
+from nightbatch.postgres import homes, walks
 from nightbatch.postgres.store import Store
 from nightbatch.provider import BatchProvider
 
 _SKEW = timedelta(minutes=2)  # between the database's clock and the provider's
+
+
+def before_first_create(store: Store, provider: BatchProvider, run_id: str) -> None:
+    """Doubt the ledger where the account's list has batches of ours that it does not know; once in a run.
+
+    Raises the provider's errors when the list cannot be read: nothing is sent then.
+    """
+    since = walks.not_looked_since(store, provider, run_id)
+    if since is None:
+        return
+    found = unknown(store, provider, since)
+    for batch in found:
+        _tell_unknown(store, provider, batch)
+    if not found:
+        walks.looked(store, provider)
+
+
+def unknown(
+    store: Store, provider: BatchProvider, since: datetime, *, running_until: datetime | None = None
+) -> list[ListedBatch]:
+    """Return the batches of this installation in an account's list that the ledger does not know.
+
+    On Anthropic only results tell whose a batch is. With ``running_until`` those without any that were created until then, and
+    so may be ours, are among them.
+    """
+    return [
+        batch
+        for batch in _beside_the_ledger(store, provider, since)
+        if _attempt_of(store, provider, batch) == "unknown" or _may_be_ours(batch, running_until)
+    ]
+
+
+def _may_be_ours(batch: ListedBatch, until: datetime | None) -> bool:
+    if until is None or batch.tag is not None or batch.ended:
+        return False
+    return batch.created_at is None or batch.created_at <= until
 
 
 def walk_after_nights(store: Store, provider_for: Callable[[ProviderName], BatchProvider]) -> list[str]:
@@ -33,11 +72,7 @@ def walk_after_nights(store: Store, provider_for: Callable[[ProviderName], Batch
 def _walk(store: Store, provider: BatchProvider, since: datetime) -> list[str]:
     """Book what stands beside the ledger's own. A list with untagged batches that still run is walked again."""
     began, told, undecided = store.now(), [], False
-    listed = list(provider.list_batches(since - _SKEW))
-    known = store.known_provider_ids(provider.name, [batch.provider_batch_id for batch in listed])
-    for batch in listed:
-        if batch.provider_batch_id in known:
-            continue
+    for batch in _beside_the_ledger(store, provider, since):
         attempt = _attempt_of(store, provider, batch)
         if attempt == "undecided":
             undecided = True
@@ -48,6 +83,12 @@ def _walk(store: Store, provider: BatchProvider, since: datetime) -> list[str]:
     if not undecided:
         walks.walked(store, provider, began)
     return told
+
+
+def _beside_the_ledger(store: Store, provider: BatchProvider, since: datetime) -> list[ListedBatch]:
+    listed = list(provider.list_batches(since - _SKEW))
+    known = store.known_provider_ids(provider.name, [batch.provider_batch_id for batch in listed])
+    return [batch for batch in listed if batch.provider_batch_id not in known]
 
 
 def _found(batch: ListedBatch) -> FoundBatch:
@@ -67,12 +108,16 @@ def _attempt_of(
             return found
         return "unknown" if found is not None or walks.is_ours(store, batch.tag) else None
     candidates = walks.of_size(store, provider, batch)
-    if not candidates:
-        return None
     if not batch.ended:
-        return "undecided"
+        return "undecided" if candidates else None
     request = _first_request(provider, batch)
-    return next((one for one in candidates if request and (one.id, one.nonce) == request[1:]), None)
+    if request is None:
+        return None
+    attempt = next((one for one in candidates if (one.id, one.nonce) == request[1:]), None)
+    if attempt is not None or request.nonce is None:
+        return attempt
+    ours = walks.is_ours(store, f"nb-{request.nonce[:8]}-")
+    return "unknown" if ours and not walks.has_nonce(store, request.nonce) else None
 
 
 def _first_request(provider: BatchProvider, batch: ListedBatch) -> RequestId | None:
@@ -85,9 +130,7 @@ def _first_request(provider: BatchProvider, batch: ListedBatch) -> RequestId | N
 
 def _tell_unknown(store: Store, provider: BatchProvider, batch: ListedBatch) -> str:
     message = (
-        f"{provider.name} has {batch.provider_batch_id}, sent by this installation, and the ledger does not know it. Was the"
-        " database restored from a backup, or copied? Its jobs may look queued here, and would be paid for again: look at it"
-        " in the provider's console before the next night."
+        f"{provider.name} has {batch.provider_batch_id}, sent by this installation, and the ledger does not know it"
     )
-    store.raise_alert("unknown_to_ledger", batch.provider_batch_id, message)
-    return message
+    homes.doubt(store, message)
+    return f"{message}."

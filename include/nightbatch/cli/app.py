@@ -51,6 +51,7 @@ app = typer.Typer(
 
 for command in (
     setup.migrate,
+    setup.identify,
     jobs.enqueue,
     money.estimate,
     steer.run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,12 +48,15 @@ def doctor(
 
 
 def _findings() -> tuple[list[Attempt], list[str]]:
-    from nightbatch import insights, rehearsal
+    from nightbatch import home, insights, rehearsal
+    from nightbatch.errors import Displaced
     from nightbatch.job_types import broken_job_types, job_types
     from nightbatch.postgres import session
     from nightbatch.settings import Settings
 
     with opened() as store:
+        with suppress(Displaced):  # the alert that it raises tells
+            home.require(store)
         attempts = insights.attempts(store, Settings.from_env())
         alerts = insights.other_alerts(store)
         server = session.not_kept(store.connection)

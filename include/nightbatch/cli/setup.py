@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nightbatch.cli.options import AsJson
-from nightbatch.cli.output import print_json, say, told
+from nightbatch.cli.options import AsJson, By, Why, login
+from nightbatch.cli.output import Misuse, asked, opened, print_json, say, told
+
+if TYPE_CHECKING:
+    from nightbatch.postgres.homes import Said
 
 
 def migrate(as_json: AsJson = False) -> None:
@@ -27,6 +30,43 @@ def migrate(as_json: AsJson = False) -> None:
         return
     for name in applied or ["nothing to do"]:
         say(name)
+
+
+def identify(
+    moved: Annotated[
+        bool, typer.Option("--moved", help="It was moved as it stood, and nothing ran meanwhile.")
+    ] = False,
+    restored: Annotated[
+        bool, typer.Option("--restored", help="It is older than it was: a backup, a snapshot, a standby.")
+    ] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="It is a copy, and the original goes on.")] = False,
+    reason: Why = "",
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say what happened to a database that is not where it was: moved, restored, or a copy.
+
+    Until then nothing is sent from it: its jobs may have been sent since. Without an option it says how it stands, with exit code
+    1 if a person has to say something.
+    """
+    from nightbatch import home
+
+    with told(as_json):
+        options: dict[Said, bool] = {"moved": moved, "restored": restored, "copy": copy}
+        chosen = [what for what, given in options.items() if given]
+        if len(chosen) > 1:
+            raise Misuse("Choose one of --moved, --restored and --copy.")
+        with opened() as store:
+            if not chosen:
+                home.require(store)
+                done = "This database is where it was."
+            else:
+                why = asked(reason, "Why", "--reason")
+                done = home.say(store, chosen[0], by=by or login(), reason=why)
+    if as_json:
+        print_json({"said": chosen[0] if chosen else None, "told": done})
+    else:
+        say(done)
 
 
 def emulator(

@@ -55,6 +55,19 @@ CREATE FUNCTION nightbatch.cache_key(job_type text, provider text, model text, p
     RETURN sha256(convert_to((((json_build_array(job_type, provider, model, prompt_version))::text || '
 '::text) || (input)::text), 'UTF8'::name));
 
+CREATE FUNCTION nightbatch.displaced() RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT nullif(concat_ws('; ',
+        CASE WHEN i.known_at IS NULL THEN NULL
+            WHEN m.system_identifier IS DISTINCT FROM i.system_identifier THEN 'it is on another server than before'
+            WHEN m.database_oid IS DISTINCT FROM i.database_oid THEN 'it is another database of its server than before'
+            WHEN m.timeline IS DISTINCT FROM i.timeline THEN 'its server was restored from a backup, or a standby took over'
+        END, i.doubted_because), '')
+    FROM nightbatch.installation AS i, nightbatch.server_marks() AS m
+$$;
+
 CREATE FUNCTION nightbatch.enforce_closing() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog'
@@ -88,6 +101,21 @@ BEGIN
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION nightbatch.enforce_home() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    why text := nightbatch.displaced();
+BEGIN
+    IF why IS NOT NULL THEN
+        RAISE EXCEPTION 'attempt %: nothing is sent from this database: %', NEW.id, why
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
 END
 $$;
 
@@ -215,8 +243,12 @@ CREATE TABLE nightbatch.installation (
     timeline bigint,
     database_oid oid,
     known_at timestamp with time zone,
+    doubted_because text,
+    said text,
+    said_at timestamp with time zone,
     CONSTRAINT an_id_has_8_hex_digits CHECK ((id ~ '^[0-9a-f]{8}$'::text)),
-    CONSTRAINT installation_only_row_check CHECK (only_row)
+    CONSTRAINT installation_only_row_check CHECK (only_row),
+    CONSTRAINT installation_said_check CHECK ((said = ANY (ARRAY['moved'::text, 'restored'::text])))
 );
 
 CREATE FUNCTION nightbatch.new_tag() RETURNS text
@@ -284,6 +316,26 @@ CREATE FUNCTION nightbatch.seen_before() RETURNS xid8
     FROM nightbatch.gathered AS g
 $$;
 
+CREATE FUNCTION nightbatch.server_marks(OUT system_identifier bigint, OUT timeline bigint, OUT database_oid oid) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    SELECT d.oid INTO database_oid FROM pg_database AS d WHERE d.datname = current_database();
+    BEGIN
+        SELECT s.system_identifier INTO system_identifier FROM pg_control_system() AS s;
+    EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
+        system_identifier := NULL;
+    END;
+    BEGIN
+        -- Not pg_control_checkpoint: it tells the old timeline until the first checkpoint after a promotion.
+        timeline := ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint;
+    EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
+        timeline := NULL;
+    END;
+END
+$$;
+
 CREATE FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer DEFAULT 10) RETURNS TABLE(of_job bigint, of_position integer, job_id bigint, "position" integer, similarity double precision)
     LANGUAGE sql STABLE
     AS $$
@@ -306,7 +358,8 @@ CREATE FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer DEFAULT 1
 CREATE TABLE nightbatch.account_walk (
     provider text NOT NULL,
     account_fingerprint text NOT NULL,
-    walked_at timestamp with time zone NOT NULL,
+    walked_at timestamp with time zone,
+    looked_at timestamp with time zone,
     CONSTRAINT account_walk_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text])))
 );
 
@@ -643,7 +696,7 @@ CREATE TABLE nightbatch.decision (
     asked text,
     CONSTRAINT a_decision_says_about_what CHECK (((batch_id IS NULL) = (asked IS NOT NULL))),
     CONSTRAINT decision_asked_check CHECK (((length(asked) >= 1) AND (length(asked) <= 2000))),
-    CONSTRAINT decision_choice_check CHECK ((choice = ANY (ARRAY['resend'::text, 'drop'::text, 'adopt'::text, 'cancel'::text, 'retry'::text, 'load'::text]))),
+    CONSTRAINT decision_choice_check CHECK ((choice = ANY (ARRAY['resend'::text, 'drop'::text, 'adopt'::text, 'cancel'::text, 'retry'::text, 'load'::text, 'moved'::text, 'restored'::text, 'copy'::text]))),
     CONSTRAINT decision_decided_by_check CHECK (((length(decided_by) >= 1) AND (length(decided_by) <= 200))),
     CONSTRAINT decision_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 2000))),
     CONSTRAINT only_an_adoption_names_a_batch CHECK (((choice = 'adopt'::text) = (provider_batch_id IS NOT NULL)))
@@ -1346,6 +1399,8 @@ CREATE TRIGGER an_attempt_begins_as_planned BEFORE INSERT ON nightbatch.batch FO
 
 CREATE TRIGGER an_attempt_follows_the_protocol BEFORE UPDATE ON nightbatch.batch FOR EACH ROW EXECUTE FUNCTION nightbatch.enforce_transition();
 
+CREATE TRIGGER an_attempt_is_sent_from_home BEFORE UPDATE ON nightbatch.batch FOR EACH ROW WHEN (((new.state = 'submitting'::text) AND (old.state <> 'submitting'::text))) EXECUTE FUNCTION nightbatch.enforce_home();
+
 CREATE TRIGGER job_is_immutable BEFORE UPDATE ON nightbatch.job FOR EACH ROW EXECUTE FUNCTION nightbatch.allow_erasure();
 
 CREATE TRIGGER job_is_not_deleted BEFORE DELETE ON nightbatch.job FOR EACH STATEMENT EXECUTE FUNCTION nightbatch.refuse_change();
@@ -1419,6 +1474,9 @@ GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_reporter;
 GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_worker;
 GRANT ALL ON SCHEMA nightbatch_report TO nightbatch_owner;
 
+GRANT ALL ON FUNCTION nightbatch.displaced() TO nightbatch_worker;
+GRANT ALL ON FUNCTION nightbatch.displaced() TO nightbatch_owner;
+
 GRANT ALL ON FUNCTION nightbatch.has_label(labels jsonb, label text) TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.has_label(labels jsonb, label text) TO nightbatch_owner;
 
@@ -1447,6 +1505,9 @@ GRANT ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) TO nightbatch_own
 GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_reporter;
 GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_owner;
+
+GRANT ALL ON FUNCTION nightbatch.server_marks(OUT system_identifier bigint, OUT timeline bigint, OUT database_oid oid) TO nightbatch_worker;
+GRANT ALL ON FUNCTION nightbatch.server_marks(OUT system_identifier bigint, OUT timeline bigint, OUT database_oid oid) TO nightbatch_owner;
 
 GRANT ALL ON FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer) TO nightbatch_worker;
 

@@ -40,3 +40,20 @@ def of_size(store: Store, provider: BatchProvider, batch: ListedBatch) -> list[B
         "of_size", file=_FILE, provider=provider.name, account=provider.account, requests=batch.requests,
         created_at=batch.created_at,
     )  # fmt: skip
+
+
+def has_nonce(store: Store, nonce: str) -> bool:
+    """Whether the ledger knows an attempt that sent requests with this nonce."""
+    return bool(store.run("has_nonce", {"nonce": nonce}, file=_FILE).fetchone()[0])  # type: ignore[index]
+
+
+def not_looked_since(store: Store, provider: BatchProvider, run_id: str) -> datetime | None:
+    """Return since when an account's list may hold something unknown; None where it was looked at in this run."""
+    values = {"provider": provider.name, "account": provider.account, "run_id": run_id}
+    row = store.run("not_looked_since", values, file=_FILE).fetchone()
+    return row[0] if row else None
+
+
+def looked(store: Store, provider: BatchProvider) -> None:
+    """Write down that an account's list was looked at before something was sent."""
+    store.run("looked", {"provider": provider.name, "account": provider.account}, file=_FILE)

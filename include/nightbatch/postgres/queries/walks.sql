@@ -25,3 +25,16 @@ SELECT * FROM nightbatch.batch
 WHERE provider = %(provider)s AND account_fingerprint = %(account)s AND mode = 'batch' AND duplicate_of IS NULL
     AND job_count = %(requests)s AND intent_at <= %(created_at)s::timestamptz + interval '2 minutes'
     AND intent_at > %(created_at)s::timestamptz - interval '2 days';
+
+-- has_nonce: whether an attempt that was sent has rendered its requests with this nonce
+SELECT EXISTS (SELECT FROM nightbatch.batch WHERE nonce = %(nonce)s AND intent_at IS NOT NULL);
+
+-- not_looked_since: since when a list may hold what the ledger does not know; no row where it was looked at in this run
+SELECT greatest(coalesce(w.walked_at, now() - interval '3 days'), now() - interval '31 days')
+FROM nightbatch.run AS r
+LEFT JOIN nightbatch.account_walk AS w ON w.provider = %(provider)s AND w.account_fingerprint = %(account)s
+WHERE r.id = %(run_id)s AND NOT coalesce(w.looked_at >= r.planned_at, false);
+
+-- looked: nothing unknown was listed
+INSERT INTO nightbatch.account_walk (provider, account_fingerprint, looked_at) VALUES (%(provider)s, %(account)s, now())
+ON CONFLICT (provider, account_fingerprint) DO UPDATE SET looked_at = now();
