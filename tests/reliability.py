@@ -89,7 +89,7 @@ FAULTS = {
     76: "An adopted batch is priced, dated and measured by its creation",
 }
 
-NOT_HELD_YET = {74}
+NOT_HELD_YET: set[int] = set()
 """Faults that no test holds so far; the page says so."""
 
 _INTRO = """\
@@ -138,7 +138,7 @@ _LIMITS = """\
 ## What cannot be guaranteed, and why
 
 - **Anthropic has no tag and no file to fence.** A create whose answer was lost can neither be found with certainty while it
-  runs, nor be kept from arriving late. So at most one create per account is in doubt at a time. Exactly one unknown batch
+  runs, nor be kept from arriving late. So at most one create per account is under way at a time. Exactly one unknown batch
   of the right time and size is adopted, and proven by the `custom_id`s in its results; if there is none, the attempt is
   *held*: its jobs wait until a person looks into Anthropic's console and decides (`nightbatch release`). **The risk:**
   whoever has a held attempt sent again while the first create did arrive, or still does, pays for its jobs twice. That is

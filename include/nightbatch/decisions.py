@@ -25,6 +25,12 @@ MEANINGS: Mapping[str, str] = {
 }
 """What each choice does with a held attempt, as a person reads it before deciding."""
 
+UNSEEN = (
+    "The connection's key is another account's, so what may have been created cannot be looked for. Its jobs go with the next"
+    " run; if it was created after all, they are paid for twice, and that is seen only if the key is put back within three days."
+)
+"""What ``resend`` does while the key is gone that the attempt was sent with."""
+
 GIVE_UP_RESULTS = (
     "The provider accepted it, so it may have been billed: its jobs end as failed, without a result, and are never sent"
     " again. Insert them as new jobs if you want them paid for again."
@@ -38,11 +44,14 @@ CANCEL = (
 """What cancelling a batch does."""
 
 
-def choices(batch: Batch) -> Mapping[str, str]:
-    """What a person may decide about an attempt as it stands, each in words; empty when nothing is to be decided."""
+def choices(batch: Batch, *, key_gone: bool = False) -> Mapping[str, str]:
+    """What a person may decide about an attempt as it stands, each in words; empty when nothing is to be decided.
+
+    ``key_gone``: it cannot be looked for through the key that the connection has now.
+    """
     match batch.state:
         case "held":
-            return MEANINGS
+            return {**MEANINGS, "resend": UNSEEN} if key_gone else MEANINGS
         case "submitted":
             return {"drop": GIVE_UP_RESULTS}
         case _:
@@ -95,8 +104,10 @@ def _carry_out(store: Store, batch: Batch, choice: Choice, why: str, provider_ba
         case "adopt":
             return _adopt(store, taken, provider_batch_id or "")
         case "resend":
+            told = f"Batch {batch.id} is released: its {batch.job_count} jobs go with the next run."
+            unseen = f" {UNSEEN}" if store.has_open_alert("other_account", str(batch.id)) else ""
             doubt.give_up(store, taken, f"Released by {why}", resend=False)
-            return f"Batch {batch.id} is released: its {batch.job_count} jobs go with the next run."
+            return told + unseen
         case "drop":
             if not store.close_attempt(taken, "abandoned", f"Dropped by {why}"):
                 raise NightbatchError(f"Batch {batch.id} was moved on by nightbatch itself meanwhile: look again.")

@@ -11,7 +11,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from nightbatch import budgets, cache, certainty, doubt, estimating, home, loading, media, planning, troubles, walk
+from nightbatch import (
+    accounts,
+    budgets,
+    cache,
+    certainty,
+    doubt,
+    estimating,
+    home,
+    loading,
+    media,
+    planning,
+    troubles,
+    walk,
+)
 from nightbatch.errors import Displaced, NightbatchError, Rejected, SubmissionInDoubt
 from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType, costs_the_job
@@ -135,7 +148,7 @@ def _nothing_was_done(error: Exception) -> bool:
 def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes) -> Batch:
     """Raises `SubmissionInDoubt` when the attempt was moved on, or given up: then its job is queued again."""
     digest = hashlib.sha256(line).hexdigest()
-    if not (store.bind_account(batch.id, provider.account) and store.record_hash(batch, digest)):
+    if not (store.bind_account(batch.id, accounts.of(store, provider)) and store.record_hash(batch, digest)):
         # Nothing of it was sent, so another prompt or another account may begin anew.
         doubt.give_up(store, batch, "Its request or its account changed before it was sent.", resend=False)
     else:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from nightbatch import planning, walk
+from nightbatch import accounts, planning, walk
 from nightbatch.errors import ConfigurationError, Displaced, Refused
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch, Lane
@@ -116,8 +116,8 @@ def come_home(store: Store, provider_for: ProviderFor, types: Mapping[str, JobTy
             _free_the_unsent(store, {batch.tag for _, batch, _ in lost})
         run_id = f"restored__{now:%Y-%m-%dT%H:%M:%S}"
         told = [_take_back(store, run_id, provider, batch, requests, lanes) for provider, batch, requests in lost]
-        for provider in found.read:
-            walks.walked(store, provider, now)
+        for name, account in found.read:
+            walks.walked(store, name, account, now)
         store.resolve_alert("displaced", "ledger")
     return [f"This database is at home here from now on, as {said}.", *told]
 
@@ -126,32 +126,32 @@ def come_home(store: Store, provider_for: ProviderFor, types: Mapping[str, JobTy
 class _Lists:
     """What the providers' lists hold beside the ledger, and what kept them from being read."""
 
-    read: list[BatchProvider] = field(default_factory=list)
+    read: list[tuple[ProviderName, str]] = field(default_factory=list)
     unknown: list[tuple[BatchProvider, ListedBatch]] = field(default_factory=list)
     hindered: list[str] = field(default_factory=list)
 
 
 def _read_lists(store: Store, provider_for: ProviderFor, said_at: datetime) -> _Lists:
     found = _Lists()
-    accounts = {(name, account): since for name, account, since in homes.accounts(store)}
-    last = max(accounts.values(), default=store.now() - timedelta(days=31))
+    used = {(name, account): since for name, account, since in homes.accounts(store)}
+    last = max(used.values(), default=store.now() - timedelta(days=31))
     for name in PROVIDERS:
-        theirs = {account for other, account in accounts if other == name}
+        theirs = {account for other, account in used if other == name}
         try:
             provider = provider_for(name)
         except ConfigurationError as error:
             if theirs:
                 found.hindered.append(f"The list of {name} cannot be read: {error}")
             continue
-        if gone := theirs - {provider.account}:
+        gone = [account for account in theirs if not accounts.reaches(store, provider, account)]
+        if gone:
             found.hindered.append(
-                f"{len(gone)} accounts of {name} have no key any more, and their lists cannot be read: put the key back, or name"
-                " the account in the connection's extra if only the key was rotated."
+                f"{len(gone)} accounts of {name} have no key any more, and their lists cannot be read: put the key back."
             )
-        since = accounts.get((name, provider.account), last)
-        unknown = walk.unknown(store, provider, since, running_until=said_at)
+        mine = accounts.of(store, provider)
+        unknown = walk.unknown(store, provider, mine, used.get((name, mine), last), running_until=said_at)
         found.unknown += [(provider, batch) for batch in unknown]
-        found.read.append(provider)
+        found.read.append((name, mine))
     return found
 
 
@@ -199,7 +199,7 @@ def _take_back(
         attempt = homes.make_attempt(store, run_id, batch.tag, provider.name, model, lane.endpoint, ids)
     if attempt.payload_sha256 is None:
         digest = hashlib.sha256(name.encode()).hexdigest()
-        homes.fix(store, attempt.id, digest, requests[0].nonce, provider.account)
+        homes.fix(store, attempt.id, digest, requests[0].nonce, accounts.of(store, provider))
         attempt = store.record_upload(store.batch(attempt.id), None) or attempt
     if homes.adopt(store, attempt.id, created_at):
         store.record_submission(attempt.id, name, created_at)

@@ -42,7 +42,10 @@ class BatchProvider(Protocol):
 
     @property
     def account(self) -> str:
-        """A fingerprint of who pays; the same for two keys only if the connection's ``account`` extra says so."""
+        """A fingerprint of who pays; the same for two keys only if the connection's ``account`` extra says so.
+
+        Which of two keys are one account's, `nightbatch.accounts` finds out.
+        """
         ...
 
     def limits(self, endpoint: Endpoint) -> Limits:

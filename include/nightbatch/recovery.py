@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
-from nightbatch import doubt, home, loading, retention, troubles, walk
+from nightbatch import accounts, doubt, home, loading, retention, troubles, walk
 from nightbatch.decisions import release as release  # temporary
 from nightbatch.errors import Absent, AccountRefused, ConfigurationError, Displaced, NightbatchError, Transient
 from nightbatch.job_types.base import JobType
@@ -69,12 +69,10 @@ def recover(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType
             told.append(sentence)
     told += _load_again(store, provider_for, types)
     store.resolve_settled_alerts()
-    return (
-        told
-        + _look_back(store, provider_for)
-        + walk.walk_after_nights(store, provider_for)
-        + _erase(store, types, settings)
-    )
+    told += _look_back(store, provider_for) + walk.walk_after_nights(store, provider_for)
+    with suppress(Displaced):  # what the walk found is told by an alert
+        home.require(store)
+    return told + _erase(store, types, settings)
 
 
 def _load_again(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType]) -> list[str]:
@@ -171,12 +169,14 @@ def _recover_submitted(
 def _of_the_same_account(store: Store, provider_for: ProviderFor, batch: Batch) -> BatchProvider:
     """The provider, if it is the account that the attempt is bound to. Raises `ConfigurationError` for another one."""
     provider = provider_for(batch.provider)
-    if batch.account_fingerprint == provider.account:
+    with account_told(store, provider):
+        same = batch.account_fingerprint is not None and accounts.reaches(store, provider, batch.account_fingerprint)
+    if same:
         store.resolve_alert("other_account", str(batch.id))
         return provider
     message = (
         f"It belongs to another {batch.provider} account than the connection's key; nothing is sent again. Put the key"
-        " back, or name the account in the connection's extra if only the key was rotated."
+        " back. One that was only rotated is taken over when it sees a batch of the account; this one sees none."
     )
     if batch.state == "submitting" and (taken := store.take_over(batch)):
         store.record_held(taken, message)
@@ -222,9 +222,13 @@ def _look_back(store: Store, provider_for: ProviderFor) -> list[str]:
     for batch in store.released_attempts():
         with troubles.kept_apart(store, "not_looked_for", str(batch.id), batch.closed_at) as kept:
             provider = provider_for(batch.provider)
-            if provider.account == batch.account_fingerprint:
-                found = [late for late in doubt.find(store, provider, batch) if late.certain]
-                told += [doubt.record_duplicate(store, batch, late) for late in found]
+            if not accounts.reaches(store, provider, batch.account_fingerprint or ""):
+                raise ConfigurationError(
+                    f"its {batch.provider} account has no key any more. If it was created after all, it is paid for and nobody"
+                    " sees it: put the key back for three days, or look into the provider's console."
+                )
+            found = [late for late in doubt.find(store, provider, batch) if late.certain]
+            told += [doubt.record_duplicate(store, batch, late) for late in found]
         if kept.error is not None:
             why = troubles.in_words(kept.error)
             told.append(f"Batch {batch.id}, which was released, could not be looked for again: {why}")

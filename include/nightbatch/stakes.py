@@ -53,7 +53,8 @@ def of_releasing(store: Store, types: Types, batch_id: int, choice: Choice) -> t
             cost = f"Nothing more is paid; if it was created, {_about(price)} is lost."
         case _:
             assert_never(choice)
-    return f"{decisions.choices(batch)[choice]} {cost}", price
+    gone = store.has_open_alert("other_account", str(batch_id))
+    return f"{decisions.choices(batch, key_gone=gone)[choice]} {cost}", price
 
 
 def of_retrying(store: Store, batch_id: int) -> tuple[str, Decimal | None]:

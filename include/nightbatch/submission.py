@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from nightbatch import (
+    accounts,
     budgets,
     cache,
     certainty,
@@ -105,8 +106,8 @@ def submit_batch(store: Store, provider: BatchProvider, types: Types, settings: 
     home.require(store)
     batch: Batch | None = _latest(store, store.batch(batch_id))
     while batch is not None and batch.closed_at is None and batch.state != "submitted":
-        _bind(store, provider, batch)
         with recovery.account_told(store, provider), troubles.silence_told(store, provider):
+            _bind(store, provider, batch)
             if batch.state in ("submitting", "held"):
                 again = not troubles.is_silent(store, provider)
                 batch = doubt.resolve_doubt(store, provider, batch, settings, resend=again)
@@ -122,11 +123,17 @@ def _latest(store: Store, batch: Batch) -> Batch:
 
 
 def _bind(store: Store, provider: BatchProvider, batch: Batch) -> None:
-    if not store.bind_account(batch.id, provider.account):
+    if not store.bind_account(batch.id, accounts.of(store, provider)) and not _rotated(store, provider, batch):
         raise ConfigurationError(
             f"Batch {batch.id} belongs to another {batch.provider} account than the connection's key. It is never sent"
-            " through this one: put the key back, or name the account in the connection's extra if only the key was rotated."
+            " through this one: put the key back. One that was only rotated is taken over when it sees a batch of the account;"
+            " this one sees none."
         )
+
+
+def _rotated(store: Store, provider: BatchProvider, batch: Batch) -> bool:
+    account = store.batch(batch.id).account_fingerprint
+    return account is not None and accounts.reaches(store, provider, account)
 
 
 def _send(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch) -> Batch | None:

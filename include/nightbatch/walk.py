@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 
-from nightbatch import doubt, troubles
-from nightbatch.errors import Refused
+from nightbatch import accounts, doubt, troubles
+from nightbatch.errors import ConfigurationError, Refused
 from nightbatch.ledger import Batch
 from nightbatch.models import FoundBatch, ListedBatch, ProviderName, RequestId, ResultLine, parse_custom_id
 from nightbatch.postgres import homes, walks
@@ -25,18 +25,19 @@ def before_first_create(store: Store, provider: BatchProvider, run_id: str) -> N
 
     Raises the provider's errors when the list cannot be read: nothing is sent then.
     """
-    since = walks.not_looked_since(store, provider, run_id)
+    account = accounts.of(store, provider)
+    since = walks.not_looked_since(store, provider.name, account, run_id)
     if since is None:
         return
-    found = unknown(store, provider, since)
+    found = unknown(store, provider, account, since)
     for batch in found:
         _tell_unknown(store, provider, batch)
     if not found:
-        walks.looked(store, provider)
+        walks.looked(store, provider.name, account)
 
 
 def unknown(
-    store: Store, provider: BatchProvider, since: datetime, *, running_until: datetime | None = None
+    store: Store, provider: BatchProvider, account: str, since: datetime, *, running_until: datetime | None = None
 ) -> list[ListedBatch]:
     """Return the batches of this installation in an account's list that the ledger does not know.
 
@@ -46,7 +47,7 @@ def unknown(
     return [
         batch
         for batch in _beside_the_ledger(store, provider, since)
-        if _attempt_of(store, provider, batch) == "unknown" or _may_be_ours(batch, running_until)
+        if _attempt_of(store, provider, account, batch) == "unknown" or _may_be_ours(batch, running_until)
     ]
 
 
@@ -62,18 +63,22 @@ def walk_after_nights(store: Store, provider_for: Callable[[ProviderName], Batch
     for provider_name, account, since in walks.due(store):
         with troubles.kept_apart(store, "not_walked", account, since) as kept:
             provider = provider_for(provider_name)
-            if provider.account == account:
-                told += _walk(store, provider, since)
+            if not accounts.reaches(store, provider, account):
+                raise ConfigurationError(
+                    f"it is {provider_name}'s, and has no key any more. A batch that was sent twice by something on the way stays"
+                    " unseen: put the key back, or look into the provider's console."
+                )
+            told += _walk(store, provider, account, since)
         if kept.error is not None:
             told.append(f"The list of {provider_name}'s batches was not read: {troubles.in_words(kept.error)}")
     return told
 
 
-def _walk(store: Store, provider: BatchProvider, since: datetime) -> list[str]:
+def _walk(store: Store, provider: BatchProvider, account: str, since: datetime) -> list[str]:
     """Book what stands beside the ledger's own. A list with untagged batches that still run is walked again."""
     began, told, undecided = store.now(), [], False
     for batch in _beside_the_ledger(store, provider, since):
-        attempt = _attempt_of(store, provider, batch)
+        attempt = _attempt_of(store, provider, account, batch)
         if attempt == "undecided":
             undecided = True
         elif attempt == "unknown":
@@ -81,7 +86,7 @@ def _walk(store: Store, provider: BatchProvider, since: datetime) -> list[str]:
         elif attempt is not None and attempt.state not in ("submitting", "held"):  # those are still looked for
             told.append(doubt.record_duplicate(store, attempt, _found(batch)))
     if not undecided:
-        walks.walked(store, provider, began)
+        walks.walked(store, provider.name, account, began)
     return told
 
 
@@ -96,7 +101,7 @@ def _found(batch: ListedBatch) -> FoundBatch:
 
 
 def _attempt_of(
-    store: Store, provider: BatchProvider, batch: ListedBatch
+    store: Store, provider: BatchProvider, account: str, batch: ListedBatch
 ) -> Batch | Literal["unknown", "undecided"] | None:
     """Return whose it is: an attempt, None for somebody else, ``unknown`` for ours that the ledger never heard of.
 
@@ -107,7 +112,7 @@ def _attempt_of(
         if found is not None and found.intent_at is not None:
             return found
         return "unknown" if found is not None or walks.is_ours(store, batch.tag) else None
-    candidates = walks.of_size(store, provider, batch)
+    candidates = walks.of_size(store, provider.name, account, batch)
     if not batch.ended:
         return "undecided" if candidates else None
     request = _first_request(provider, batch)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nightbatch import doubt, loading, recovery, submission
+from nightbatch import decisions, doubt, loading, recovery, submission
 from nightbatch.errors import (
     Absent,
     AccountRefused,
@@ -232,6 +232,32 @@ def test_a_throttled_attempt_does_not_take_the_batch_of_one_in_doubt(world: Worl
             submit_somehow(world, batch_id)
     world.judge()
     assert set(world.states().values()) == {"succeeded"}
+
+
+def test_a_held_anthropic_attempt_keeps_nobody_from_sending(world: World) -> None:
+    held = in_doubt(world, "anthropic", "reset")
+    with pytest.raises(SubmissionInDoubt):
+        world.submit_until_certain(held)
+    assert world.store.batch(held.id).state == "held"
+    world.insert("anthropic", 2)
+    world.night("r2")
+    world.insert("anthropic", 3)
+    (lost,) = world.plan("r3")
+    world.emulator.fault("anthropic", "batch_create", "lose_answer", times=1)
+    with pytest.raises(SubmissionInDoubt):
+        world.submit(lost)
+    deadline = time.monotonic() + 30
+    while (
+        world.store.batch(lost.id).state != "loaded"
+    ):  # as many requests as the held one has: the results tell whose they are
+        recover(world)
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert world.store.batch(held.id).state == "held"
+    decisions.release(world.store, held.id, choice="resend", by="ann", reason="looked")
+    world.night("r4")
+    assert set(world.states().values()) == {"succeeded"}
+    world.judge()
 
 
 # -- accounts

@@ -105,7 +105,7 @@ def test_a_batch_of_this_installation_that_the_ledger_does_not_know_is_told(worl
         world.store.connection.execute("UPDATE nightbatch.batch SET tag = nightbatch.new_tag()")
     recover(world)
     (alert,) = world.store.open_alerts()
-    assert (alert.kind, alert.subject) == ("unknown_to_ledger", lost)
+    assert alert.kind == "displaced" and lost in alert.message
     assert world.rows("SELECT count(*) FROM nightbatch.batch") == [1]
 
 

@@ -75,7 +75,7 @@ def _attempt(batch: Batch, alert: Alert | None, settings: Settings, now: datetim
 
 def _choices(batch: Batch, alert: Alert | None) -> Mapping[str, str]:
     if batch.state != "submitted":
-        return decisions.choices(batch)
+        return decisions.choices(batch, key_gone=alert is not None and alert.kind == "other_account")
     if alert is not None and alert.kind == "overdue":
         return {"cancel": decisions.CANCEL}
     return decisions.choices(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nightbatch.models import ProviderName
 from nightbatch.postgres.store import Store
 from nightbatch.provider import BatchProvider
 
@@ -27,6 +28,34 @@ def count_silent(store: Store, provider: BatchProvider) -> int:
 def heard(store: Store, provider: BatchProvider) -> bool:
     """Note a sign from the provider. Return whether it had been silent."""
     return store.run("heard", _key(provider), file="connections").fetchone() is not None
+
+
+def account_of(store: Store, provider: ProviderName, account: str) -> str:
+    """Return the account that a key is of, as far as it was found out."""
+    row = store.run("account_of", {"provider": provider, "account": account}, file="connections").fetchone()
+    assert row is not None  # one expression
+    return str(row[0])
+
+
+def is_known(store: Store, provider: BatchProvider) -> bool:
+    """Return whether something was sent through the connection, or its key was found to be another's successor."""
+    return store.run("is_known", _key(provider), file="connections").fetchone() == (True,)
+
+
+def lately_used(store: Store, provider: BatchProvider) -> list[str]:
+    """Return the provider's accounts of the last month, the newest first."""
+    return [account for (account,) in store.run("lately_used", _key(provider), file="connections")]
+
+
+def sent_through(store: Store, provider: ProviderName, account: str) -> list[str]:
+    """Return the newest batches of an account, by the provider's ids."""
+    values = {"provider": provider, "account": account}
+    return [provider_batch_id for (provider_batch_id,) in store.run("sent_through", values, file="connections")]
+
+
+def record_same(store: Store, provider: BatchProvider, account: str) -> None:
+    """Note that the connection's key is of this account."""
+    store.run("record_same", _key(provider) | {"same_as": account}, file="connections")
 
 
 def _key(provider: BatchProvider) -> dict[str, str]:

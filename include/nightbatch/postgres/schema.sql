@@ -529,6 +529,7 @@ CREATE TABLE nightbatch.connection_seen (
     account_fingerprint text NOT NULL,
     tags_shown_at timestamp with time zone,
     silent_tries integer DEFAULT 0 NOT NULL,
+    same_as text,
     CONSTRAINT connection_seen_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text]))),
     CONSTRAINT connection_seen_silent_tries_check CHECK ((silent_tries >= 0))
 );
@@ -1333,6 +1334,8 @@ ALTER TABLE ONLY nightbatch_report.cache_rollup
 
 CREATE UNIQUE INDEX alert_is_raised_once ON nightbatch.alert USING btree (kind, subject) WHERE (resolved_at IS NULL);
 
+CREATE INDEX batch_account ON nightbatch.batch USING btree (provider, account_fingerprint, submitted_at);
+
 CREATE INDEX batch_load_wanted ON nightbatch.batch USING btree (id) WHERE (load_wanted_at IS NOT NULL);
 
 CREATE INDEX batch_loaded ON nightbatch.batch USING btree (closed_at) WHERE (state = 'loaded'::text);
@@ -1365,7 +1368,7 @@ CREATE INDEX job_reprocessing ON nightbatch.job USING btree (id) WHERE (job_type
 
 CREATE INDEX media_content ON nightbatch.media USING btree (provider, account_fingerprint, sha256) WHERE (deleted_at IS NULL);
 
-CREATE UNIQUE INDEX one_create_in_doubt_per_anthropic_workspace ON nightbatch.batch USING btree (account_fingerprint) WHERE ((provider = 'anthropic'::text) AND (mode = 'batch'::text) AND (state = ANY (ARRAY['submitting'::text, 'held'::text])));
+CREATE UNIQUE INDEX one_create_under_way_per_anthropic_workspace ON nightbatch.batch USING btree (account_fingerprint) WHERE ((provider = 'anthropic'::text) AND (mode = 'batch'::text) AND (state = 'submitting'::text));
 
 CREATE INDEX reserved_budget ON nightbatch.reserved USING btree (budget_id);
 

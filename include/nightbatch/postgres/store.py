@@ -332,13 +332,13 @@ class Store:
     def record_intent(self, batch: Batch) -> Batch | None:
         """From here on a create may have been sent. None when another process moved the attempt on.
 
-        Raises `SubmissionInDoubt` while another create is in doubt on the same Anthropic workspace.
+        Raises `SubmissionInDoubt` while another create is under way on the same Anthropic workspace.
         """
         try:
             return self._one_batch("record_intent", batch_id=batch.id, epoch=batch.epoch)
         except psycopg.errors.UniqueViolation:
             raise SubmissionInDoubt(
-                f"Batch {batch.id} waits: another create on this Anthropic workspace is under way or in doubt.",
+                f"Batch {batch.id} waits: another create on this Anthropic workspace is under way.",
                 look_again_in=30,
             ) from None
 
@@ -583,8 +583,7 @@ class Store:
     def disown(self, batch: Batch, owner: int | None, error: str) -> None:
         """Take a wrongly adopted provider batch away from an attempt, which is held until its own is found.
 
-        ``owner`` is the attempt that the batch's lines name; it gets the batch if it is still looking for it. Raises
-        `SubmissionInDoubt`, and changes nothing, while yet another create is in doubt on the same Anthropic account.
+        ``owner`` is the attempt that the batch's lines name; it gets the batch if it is still looking for it.
         """
         assert batch.provider_batch_id is not None
         with self.transaction():
@@ -592,13 +591,7 @@ class Store:
                 return
             if owner is not None:
                 self.record_submission(owner, batch.provider_batch_id)
-            try:
-                self._run("hold_disowned", {"batch_id": batch.id}, file="load")
-            except psycopg.errors.UniqueViolation:
-                raise SubmissionInDoubt(
-                    f"{error} Another create is in doubt on this account, which has to be settled first.",
-                    look_again_in=600,
-                ) from None
+            self._run("hold_disowned", {"batch_id": batch.id}, file="load")
 
     def loaded_figures(self, batch_id: int) -> tuple[int, int, int, int, int]:
         """``(jobs, succeeded, failed, requeued, quarantined)`` of a loaded attempt."""

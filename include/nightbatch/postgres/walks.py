@@ -7,7 +7,6 @@ from datetime import datetime
 from nightbatch.ledger import Batch
 from nightbatch.models import ListedBatch, ProviderName
 from nightbatch.postgres.store import Store
-from nightbatch.provider import BatchProvider
 
 _FILE = "walks"
 
@@ -17,9 +16,9 @@ def due(store: Store) -> list[tuple[ProviderName, str, datetime]]:
     return store.run("due", file=_FILE).fetchall()
 
 
-def walked(store: Store, provider: BatchProvider, at: datetime) -> None:
+def walked(store: Store, provider: ProviderName, account: str, at: datetime) -> None:
     """Write down that an account's list was read to its end; ``at`` is before it was asked for."""
-    values = {"provider": provider.name, "account": provider.account, "walked_at": at}
+    values = {"provider": provider, "account": account, "walked_at": at}
     store.run("walked", values, file=_FILE)
 
 
@@ -34,10 +33,10 @@ def is_ours(store: Store, tag: str) -> bool:
     return bool(store.run("is_ours", {"tag": tag}, file=_FILE).fetchone()[0])  # type: ignore[index]
 
 
-def of_size(store: Store, provider: BatchProvider, batch: ListedBatch) -> list[Batch]:
+def of_size(store: Store, provider: ProviderName, account: str, batch: ListedBatch) -> list[Batch]:
     """Return the attempts that an untagged batch of this size and time may be."""
     return store.batches_of(
-        "of_size", file=_FILE, provider=provider.name, account=provider.account, requests=batch.requests,
+        "of_size", file=_FILE, provider=provider, account=account, requests=batch.requests,
         created_at=batch.created_at,
     )  # fmt: skip
 
@@ -47,13 +46,13 @@ def has_nonce(store: Store, nonce: str) -> bool:
     return bool(store.run("has_nonce", {"nonce": nonce}, file=_FILE).fetchone()[0])  # type: ignore[index]
 
 
-def not_looked_since(store: Store, provider: BatchProvider, run_id: str) -> datetime | None:
+def not_looked_since(store: Store, provider: ProviderName, account: str, run_id: str) -> datetime | None:
     """Return since when an account's list may hold something unknown; None where it was looked at in this run."""
-    values = {"provider": provider.name, "account": provider.account, "run_id": run_id}
+    values = {"provider": provider, "account": account, "run_id": run_id}
     row = store.run("not_looked_since", values, file=_FILE).fetchone()
     return row[0] if row else None
 
 
-def looked(store: Store, provider: BatchProvider) -> None:
+def looked(store: Store, provider: ProviderName, account: str) -> None:
     """Write down that an account's list was looked at before something was sent."""
-    store.run("looked", {"provider": provider.name, "account": provider.account}, file=_FILE)
+    store.run("looked", {"provider": provider, "account": account}, file=_FILE)

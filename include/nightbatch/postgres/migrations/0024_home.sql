@@ -65,3 +65,13 @@ CREATE TRIGGER an_attempt_is_sent_from_home BEFORE UPDATE ON nightbatch.batch
 
 UPDATE nightbatch.installation AS i SET (system_identifier, timeline, database_oid, known_at)
     = (SELECT m.system_identifier, m.timeline, m.database_oid, now() FROM nightbatch.server_marks() AS m);
+
+-- A key that was rotated: the account of the key before it, proven by a batch that both can see.
+ALTER TABLE nightbatch.connection_seen ADD COLUMN same_as text;
+CREATE INDEX batch_account ON nightbatch.batch (provider, account_fingerprint, submitted_at);
+
+-- A held attempt no longer stops its account's others: requests carry a nonce, so whose batch it is shows at the latest in its results,
+-- and while two attempts may own an unknown one nobody adopts it before.
+DROP INDEX nightbatch.one_create_in_doubt_per_anthropic_workspace;
+CREATE UNIQUE INDEX one_create_under_way_per_anthropic_workspace ON nightbatch.batch (account_fingerprint)
+WHERE provider = 'anthropic' AND mode = 'batch' AND state = 'submitting';
