@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -43,6 +44,23 @@ def test_neither_import_nor_help_imports_airflow_an_sdk_or_a_database_driver() -
         code = f"import sys; {asked}; print([name for name in {HEAVY} if name in sys.modules])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]", asked
+
+
+def test_what_happened_to_a_database_is_said_by_a_person(run: CliRunner, dsn: str) -> None:
+    assert run.invoke(app, ["identify"]).stdout == "This database is where it was.\n"
+    refused = run.invoke(app, ["identify", "--moved", "--reason", "a larger server"])
+    assert (refused.exit_code, "nothing to say of it" in refused.stderr) == (1, True)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("UPDATE nightbatch.installation SET system_identifier = 1")
+    told = run.invoke(app, ["identify"])
+    assert (told.exit_code, "it is on another server than before" in told.stderr) == (1, True)
+    assert "nightbatch identify" in run.invoke(app, ["doctor"]).stdout
+    both = run.invoke(app, ["identify", "--moved", "--copy"])
+    assert (both.exit_code, "Choose one" in both.stderr) == (2, True)
+    said = json.loads(run.invoke(app, ["identify", "--copy", "--reason", "staging", "--json"]).stdout)
+    assert said["said"] == "copy" and "an installation of its own" in said["told"]
+    assert run.invoke(app, ["identify"]).exit_code == 0
+    assert run.invoke(app, ["doctor"]).exit_code == 0
 
 
 def test_the_queue_is_priced_before_anything_is_sent(run: CliRunner, tmp_path: Path) -> None:

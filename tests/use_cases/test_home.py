@@ -18,6 +18,7 @@ from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.store import open_store
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, recover, sent, until_all_succeed
+from tests.use_cases.test_roles import login
 
 Backup = Callable[[World], World]
 
@@ -235,6 +236,20 @@ def test_a_move_that_was_none_is_told_and_sends_nothing(world: World, backup: Ba
     assert "It was no mere move" in told
     with pytest.raises(Displaced):
         moved.plan()
+
+
+def test_the_worker_role_suffices_to_take_back_what_was_sent(world: World, backup: Backup) -> None:
+    world.insert("openai", 2)
+    restored = backup(world)
+    (batch,) = world.plan()
+    world.submit(batch)
+    world.wait_for_the_end(batch.id)
+    with login(restored.dsn, "nightbatch_worker") as dsn, open_store(dsn) as store:
+        theirs = replace(restored, store=store)
+        home.say(store, "restored", by="ada", reason="the disk died")
+        recover(theirs)
+        until_all_succeed(theirs)
+    restored.judge()
 
 
 def test_of_a_database_at_home_there_is_nothing_to_say(world: World) -> None:
