@@ -196,7 +196,9 @@ def _take_back(
             return f"{name}: none of its {len(job_ids)} jobs waits here. Its results stay at {provider.name}."
         model = jobs[0].model or lane.default_model
         ids = [job.id for job in jobs]
-        attempt = homes.make_attempt(store, run_id, batch.tag, provider.name, model, lane.endpoint, ids)
+        attempt = homes.make_attempt(
+            store, run_id, requests[0].batch_id, batch.tag, provider.name, model, lane.endpoint, ids
+        )
     if attempt.payload_sha256 is None:
         digest = hashlib.sha256(name.encode()).hexdigest()
         homes.fix(store, attempt.id, digest, requests[0].nonce, accounts.of(store, provider))

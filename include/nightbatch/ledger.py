@@ -38,6 +38,8 @@ class Batch:
     cancel_wanted_at: datetime | None
     mode: Literal["batch", "realtime"] = "batch"
     lacked_room: bool = False
+    sent_as: int | None = None
+    """The number that its requests carry, where it was adopted from before a restore and could not keep it."""
     nonce: str | None = None
     """What the custom_ids of its rendered requests end with; None before that, and for those of an earlier release."""
 

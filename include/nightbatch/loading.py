@@ -430,6 +430,11 @@ class _Sheet:
     tokens: list[int] | None = field(default_factory=lambda: [0, 0])
     """Input and output of what was billed; None when a line does not tell."""
     owner: RequestId | None = None
+    mine: tuple[int, str | None] = field(init=False)
+    """What stands behind the job in the ids of this attempt's requests."""
+
+    def __post_init__(self) -> None:
+        self.mine = (self.batch.sent_as or self.batch.duplicate_of or self.batch.id, self.batch.nonce)
 
     @property
     def missing(self) -> list[int]:
@@ -474,7 +479,7 @@ class _Sheet:
             self.rejects.append((line.reason, line.raw))
             return None
         ids = parse_custom_id(line.custom_id)
-        if ids is None or ids.job_id not in self.members or not self._is_mine(ids):
+        if ids is None or ids.job_id not in self.members or ids[1:] != self.mine:
             self.foreign += 1
             self.owner = self.owner or ids
             self.rejects.append(("no job of this batch has its custom_id", line.raw))
@@ -497,12 +502,6 @@ class _Sheet:
             self.account_trouble = self.account_trouble or line.error or ""
             self.again_unbilled[job_id] = None  # it used none of the job's attempts up
         return None
-
-    def _is_mine(self, ids: RequestId) -> bool:
-        """Whether a request is of this attempt. The nonce says so alone: an attempt that was adopted has another number."""
-        if self.batch.nonce is not None:
-            return ids.nonce == self.batch.nonce
-        return ids[1:] == (self.batch.duplicate_of or self.batch.id, None)
 
     def _count(self, job_id: int, line: ResultLine) -> None:
         """A billed line counts before any other of its job."""

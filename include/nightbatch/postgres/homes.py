@@ -82,26 +82,15 @@ def waiting(store: Store, provider: ProviderName, job_ids: Sequence[int], create
 
 
 def make_attempt(
-    store: Store,
-    run_id: str,
-    tag: str | None,
-    provider: ProviderName,
-    model: str,
-    endpoint: Endpoint,
+    store: Store, run_id: str, sent_as: int, tag: str | None, provider: ProviderName, model: str, endpoint: Endpoint,
     job_ids: Sequence[int],
-) -> Batch:
-    """Insert an attempt that a provider has and the ledger lost, planned, with its jobs."""
+) -> Batch:  # fmt: skip
+    """Insert an attempt that a provider has and the ledger lost, planned, with its jobs. Its requests carry ``sent_as``."""
     store.run("make_run", {"run_id": run_id}, file=_FILE)
     (made,) = store.batches_of(
-        "make_attempt",
-        file=_FILE,
-        run_id=run_id,
-        provider=provider,
-        model=model,
-        endpoint=endpoint,
-        jobs=len(job_ids),
-        tag=tag,
-    )
+        "make_attempt", file=_FILE, run_id=run_id, sent_as=sent_as, provider=provider, model=model, endpoint=endpoint,
+        jobs=len(job_ids), tag=tag,
+    )  # fmt: skip
     store.run("take_in", {"batch_id": made.id, "job_ids": list(job_ids)}, file=_FILE)
     return made
 

@@ -429,6 +429,7 @@ CREATE TABLE nightbatch.batch (
     lacked_room boolean DEFAULT false NOT NULL,
     nonce text,
     load_wanted_at timestamp with time zone,
+    sent_as bigint,
     CONSTRAINT a_closed_attempt_says_when CHECK (((state = ANY (ARRAY['loaded'::text, 'refused'::text, 'abandoned'::text])) = (closed_at IS NOT NULL))),
     CONSTRAINT a_nonce_comes_with_the_hash CHECK (((nonce IS NULL) OR (payload_sha256 IS NOT NULL))),
     CONSTRAINT a_nonce_has_16_hex_digits CHECK ((nonce ~ '^[0-9a-f]{16}$'::text)),

@@ -17,6 +17,9 @@ ALTER TABLE nightbatch.decision DROP CONSTRAINT decision_choice_check,
 -- A list is also read before the first create of a night, and once in a night is enough.
 ALTER TABLE nightbatch.account_walk ALTER COLUMN walked_at DROP NOT NULL, ADD COLUMN looked_at timestamptz;
 
+-- The number in the custom_ids of an attempt that a restored ledger adopted: it may have been given again since the backup.
+ALTER TABLE nightbatch.batch ADD COLUMN sent_as bigint;
+
 -- What cannot be read, since a managed server forbids it or is no Postgres inside, is empty, and stays so.
 CREATE FUNCTION nightbatch.server_marks(OUT system_identifier bigint, OUT timeline bigint, OUT database_oid oid)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$

@@ -78,8 +78,8 @@ SELECT * FROM nightbatch.batch WHERE state IN ('planned', 'uploaded') AND intent
 INSERT INTO nightbatch.run (id) VALUES (%(run_id)s) ON CONFLICT DO NOTHING;
 
 -- make_attempt: with a number of its own, since the one that its requests carry may have been given again
-INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, tag)
-SELECT %(run_id)s, %(provider)s, %(model)s, %(endpoint)s,
+INSERT INTO nightbatch.batch (sent_as, run_id, provider, model, endpoint, part, job_count, tag)
+SELECT %(sent_as)s, %(run_id)s, %(provider)s, %(model)s, %(endpoint)s,
     1 + (SELECT count(*)::integer FROM nightbatch.batch WHERE run_id = %(run_id)s), %(jobs)s, coalesce(%(tag)s, nightbatch.new_tag())
 RETURNING *;
 

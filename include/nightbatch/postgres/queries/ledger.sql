@@ -347,8 +347,8 @@ SELECT * FROM nightbatch.batch WHERE run_id = %(run_id)s AND state IN ('planned'
 -- insert_duplicate: a provider batch besides the one that an attempt uses, with the same jobs; a known one stays as it is
 WITH made AS (
     INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, job_count, duplicate_of, state,
-        account_fingerprint, payload_sha256, nonce, intent_at, submitted_at, provider_batch_id)
-    SELECT run_id, provider, model, endpoint, part, job_count, id, 'submitted', account_fingerprint, payload_sha256, nonce,
+        account_fingerprint, payload_sha256, nonce, sent_as, intent_at, submitted_at, provider_batch_id)
+    SELECT run_id, provider, model, endpoint, part, job_count, id, 'submitted', account_fingerprint, payload_sha256, nonce, sent_as,
         intent_at, greatest(intent_at, least(%(created_at)s, now())), %(provider_batch_id)s
     FROM nightbatch.batch WHERE id = %(batch_id)s
     ON CONFLICT (provider, provider_batch_id) DO NOTHING
