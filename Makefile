@@ -55,8 +55,8 @@ down: .venv/.runtime ## stop what `make up` started
 status: .venv/.runtime ## what of `make up` is running
 	@$(BIN)/python -m nightbatch.stack status
 
-crash-test: .venv/.dev ## kill the process at every step; the emulator's bill is the judge
-	$(BIN)/python -m tests.crash.proof
+crash-test: .venv/.dev pgbouncer ## kill the process at every step, in several surroundings; the emulator's bill is the judge
+	$(BIN)/python -m tests.crash.proof --every $(or $(EVERY),3)
 
 mutation-test: .venv/.dev ## take each part of the protocol out of a copy: some test has to turn red; ONLY=name chooses
 	$(BIN)/python -m tests.mutation $(ONLY)

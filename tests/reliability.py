@@ -106,8 +106,11 @@ the bill to the last cent.
 
 - **The crash proof**, `make crash-test`: a real process against a real Postgres and the emulator dies by `os._exit` before
   and after every statement, commit and HTTP call of submit, recover and load; is started again, and runs to rest; then
-  pairs of deaths, every fault of a provider, lists that lag, and three processes at the same work. `make test` plays a
-  part of it.
+  pairs of deaths, every fault of a provider, lists that lag, and three processes at the same work; and the same in worlds
+  that are not ours: through PgBouncer, in a database whose settings are all others, beside another installation on the same
+  accounts, in a ledger that is put back to the evening before, and behind a gateway that forwards a create and answers by
+  itself. All single deaths are played in the plain world, and one in three of all else (`make crash-test EVERY=1`: all).
+  `make test` plays a part of it.
 - **The mutation guard**: without the intent, the fence, the settle wait, the epoch check or the load's lock, or with the
   SDKs' own retries, the same proof turns red (`tests/acceptance/test_crash.py`). A proof that cannot fail proves nothing.
   `make mutation-test` does the same to the code itself: it takes one condition or one write at a time out of a copy of the

@@ -20,6 +20,7 @@ from nightbatch.errors import NightbatchError, SubmissionInDoubt
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
 from nightbatch.models import ProviderName
+from nightbatch.postgres.session import SessionCursor
 from nightbatch.postgres.store import Store
 from nightbatch.providers import build
 from nightbatch.settings import Settings
@@ -91,7 +92,9 @@ def lead(place: Place, *, die_at: int | None = None) -> tuple[list[str], int]:
     """
     watch = _Watch(die_at)
     _WATCHED[:] = [watch]
-    with psycopg.connect(place.dsn, autocommit=True, application_name="life") as connection:
+    with psycopg.connect(
+        place.dsn, autocommit=True, application_name="life", client_encoding="utf8", prepare_threshold=None
+    ) as connection:
         _watch_statements(connection, watch.reach)
         store = _Store(connection, watch.reach)
         provider = _Provider(build(place.provider, api_key=f"emu-{place.account}", base_url=place.base_url), watch)
@@ -140,7 +143,7 @@ def _wait(provider: Any, provider_batch_id: str) -> None:
 def _watch_statements(connection: psycopg.Connection[Any], reach: Reach) -> None:
     """Every statement of this connection passes two checkpoints, whoever sends it."""
 
-    class Cursor(psycopg.Cursor[Any]):
+    class Cursor(SessionCursor[Any]):
         def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
             with _around(reach, f"sql {_name(query)}"):
                 return super().execute(query, *args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -20,8 +21,10 @@ from nightbatch.models import PROVIDERS, ProviderName
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
 from tests import tags
+from tests.crash import surroundings
 from tests.crash.stage import AT_ONCE, Schedule
 from tests.scratch import scratch
+from tests.surroundings import pooled
 
 Verdict = dict[str, Any]
 
@@ -74,8 +77,8 @@ class Theatre:
 
 
 @contextmanager
-def theatre(*, stages: int = 3) -> Iterator[Theatre]:
-    """Postgres, the emulator and the stages, gone at the end."""
+def theatre(*, stages: int = 3, pooler: bool = False) -> Iterator[Theatre]:
+    """Postgres, the emulator and the stages, gone at the end; ``pooler``: and PgBouncer, for the lives that go through it."""
     with (
         scratch() as folder,
         EmbeddedPostgres(folder / "data", fsync=False, die_with_parent=True) as server,
@@ -85,7 +88,9 @@ def theatre(*, stages: int = 3) -> Iterator[Theatre]:
         template = server.create_database("template_crash")
         migrate(template)
         tags.known(template)
-        command = [sys.executable, "-m", "tests.crash.stage", server.dsn(), "template_crash", emulator.url]
+        port = running.enter_context(pooled(server)) if pooler else None
+        through = server.dsn().replace(f":{server.port}/", f":{port}/") if port else ""
+        command = [sys.executable, "-m", "tests.crash.stage", server.dsn(), "template_crash", emulator.url, through]
         started = [_start(command, running) for _ in range(stages)]
         yield Theatre(server, started)
 
@@ -102,6 +107,19 @@ def _start(command: list[str], running: ExitStack) -> subprocess.Popen[str]:
 def singles(provider: ProviderName, checkpoints: list[str]) -> list[Schedule]:
     """A death at each checkpoint; in one process's life they lie before and after every statement and call."""
     return [Schedule(provider, (place,)) for place in range(len(checkpoints))]
+
+
+def elsewhere(surrounding: str, provider: ProviderName, checkpoints: list[str]) -> list[Schedule]:
+    """Whole lives, a death at each checkpoint, and the provider's faults, in a surrounding that is not ours."""
+    alone = [Schedule(provider), *singles(provider, checkpoints)]
+    if surrounding == "gateway":
+        alone = [
+            replace(one, fault=surroundings.gateways()[place % len(surroundings.gateways())])
+            for place, one in enumerate(alone)
+        ]
+    elif surrounding != "restored":  # there it is not the provider that forgets
+        alone += faults(provider) + deaths_with_a_lagging_list(provider, checkpoints)
+    return [replace(one, surrounding=surrounding) for one in alone]
 
 
 def faults(provider: ProviderName) -> list[Schedule]:
@@ -125,13 +143,13 @@ AROUND_THE_CREATE = {
 }  # fmt: skip
 
 
-def pairs(provider: ProviderName, singles_played: list[Verdict]) -> list[Schedule]:
+def pairs(provider: ProviderName, singles_played: list[Verdict], *, every: int = 1) -> list[Schedule]:
     """A second death at each checkpoint of the life after a first one; first deaths with the same remains count once."""
     first_of = {verdict["state"]: verdict for verdict in reversed(singles_played)}
     return [
         Schedule(provider, (verdict["schedule"]["die_at"][0], place))
-        for verdict in first_of.values()
-        for place in range(len(verdict["checkpoints"]))
+        for number, verdict in enumerate(first_of.values())
+        for place in range(number % every, len(verdict["checkpoints"]), every)
     ]
 
 
@@ -155,37 +173,58 @@ def step_of(verdict: Verdict, checkpoints: list[str]) -> str:
     return step if len(schedule["die_at"]) == 1 else f"{step}, then again"
 
 
-def main() -> int:
-    """Play everything, print the table, and exit with 1 if a promise was broken."""
+def main(every: int) -> int:
+    """Play everything, print the table, and exit with 1 if a promise was broken.
+
+    All single deaths are played; of the pairs, and in other surroundings than the plain one, one in ``every``.
+    """
     began = time.monotonic()
     verdicts: list[Verdict] = []
-    table: Counter[tuple[str, str, str]] = Counter()
-    with theatre(stages=6) as stages:  # most of a schedule's time is waiting
+    table: Counter[tuple[str, str, str, str]] = Counter()
+    with theatre(stages=6, pooler=True) as stages:  # most of a schedule's time is waiting
         for provider in PROVIDERS:
-            began_provider = time.monotonic()
             checkpoints = stages.play(Schedule(provider))["checkpoints"]
-            played = stages.play_all(singles(provider, checkpoints))
-            played += stages.play_all(faults(provider) + deaths_with_a_lagging_list(provider, checkpoints))
-            played += stages.play_all([Schedule(provider, together=3)] * 5)
-            played += stages.play_all(pairs(provider, played[: len(checkpoints)]))
-            for verdict in played:
-                table[provider, step_of(verdict, checkpoints), verdict["outcome"]] += 1
-            verdicts += played
-            print(f"{provider}: {len(played):,} schedules, {time.monotonic() - began_provider:.0f} s", flush=True)
-    print(f"\n{'provider':10} {'step':26} {'outcome':26} {'schedules':>9}")
-    for (name, step, outcome), count in sorted(table.items()):
-        print(f"{name:10} {step:26} {outcome:26} {count:9,}")
+            for surrounding in surroundings.MEANINGS:
+                began_there = time.monotonic()
+                played = stages.play_all(_schedules(surrounding, provider, checkpoints, every))
+                if surrounding == surroundings.PLAIN:
+                    played += stages.play_all(pairs(provider, played[: len(checkpoints)], every=every))
+                for verdict in played:
+                    table[surrounding, provider, step_of(verdict, checkpoints), verdict["outcome"]] += 1
+                verdicts += played
+                wrong = sum(bool(verdict["wrong"]) for verdict in played)
+                took = time.monotonic() - began_there
+                print(f"{provider}, {surrounding}: {len(played):,} schedules, {took:.0f} s, {wrong} wrong", flush=True)
+    print(f"\n{'surrounding':20} {'provider':10} {'step':26} {'outcome':26} {'schedules':>9}")
+    for (surrounding, name, step, outcome), count in sorted(table.items()):
+        print(f"{surrounding:20} {name:10} {step:26} {outcome:26} {count:9,}")
+    return _tell(verdicts, time.monotonic() - began)
+
+
+def _schedules(surrounding: str, provider: ProviderName, checkpoints: list[str], every: int) -> list[Schedule]:
+    if surrounding != surroundings.PLAIN:
+        return elsewhere(surrounding, provider, checkpoints)[PROVIDERS.index(provider) % every :: every]
+    played = singles(provider, checkpoints) + faults(provider) + deaths_with_a_lagging_list(provider, checkpoints)
+    return played + [Schedule(provider, together=3)] * 5
+
+
+def _tell(verdicts: list[Verdict], seconds: float) -> int:
+    """Print what was wrong, and the sums by surrounding; 1 if anything was."""
     wrong = [verdict for verdict in verdicts if verdict["wrong"]]
     for verdict in wrong[:20]:
         print(f"WRONG {verdict['schedule']}: {'; '.join(verdict['wrong'])}")
-    twice = sum("times" in sentence for verdict in wrong for sentence in verdict["wrong"])
-    lost = sum("lost" in sentence for verdict in wrong for sentence in verdict["wrong"])
-    print(
-        f"\n{len(verdicts):,} schedules in {time.monotonic() - began:.0f} s; paid twice: {twice}, lost: {lost}", end=""
-    )
-    print(f", otherwise wrong: {len(wrong)}" if wrong else "")
+    print(f"\n{'surrounding':20} {'schedules':>9} {'paid twice':>10} {'lost':>6} {'otherwise wrong':>15}")
+    for surrounding, meaning in surroundings.MEANINGS.items():
+        there = [verdict for verdict in verdicts if verdict["schedule"]["surrounding"] == surrounding]
+        sentences = ["; ".join(verdict["wrong"]) for verdict in there if verdict["wrong"]]
+        twice, lost = (sum(word in sentence for sentence in sentences) for word in ("times", "lost"))
+        other = len(sentences) - sum("times" in sentence or "lost" in sentence for sentence in sentences)
+        print(f"{surrounding:20} {len(there):9,} {twice:10} {lost:6} {other:15}   {meaning}")
+    print(f"\n{len(verdicts):,} schedules in {seconds:.0f} s; wrong: {len(wrong)}")
     return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=3, help="of the pairs, and elsewhere, one in so many")
+    sys.exit(main(parser.parse_args().every))

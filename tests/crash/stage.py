@@ -15,7 +15,7 @@ import traceback
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -27,7 +27,7 @@ from nightbatch import decisions
 from nightbatch.models import PROVIDERS, ProviderName
 from nightbatch.postgres.store import open_store
 from nightbatch.providers import build
-from tests.crash import life
+from tests.crash import life, surroundings
 from tests.crash.life import DIED, Place, lead
 from tests.crash.mutations import MUTATIONS
 
@@ -44,7 +44,8 @@ class Schedule:
     """What happens to a night: at which checkpoint each of its first lives ends, and what the provider does wrong.
 
     After those, ``together`` lives are led at the same time, as by a task and its zombie. With a ``mutation`` of
-    `tests.crash.mutations`, every life is led without that part of the protocol.
+    `tests.crash.mutations`, every life is led without that part of the protocol. ``surrounding`` is one of
+    `tests.crash.surroundings`.
     """
 
     provider: ProviderName
@@ -53,6 +54,7 @@ class Schedule:
     together: int = 1
     settle_seconds: float = AT_ONCE
     mutation: str | None = None
+    surrounding: str = surroundings.PLAIN
 
 
 @dataclass(slots=True)
@@ -74,8 +76,9 @@ class Verdict:
 class Stage:
     """A server, a migrated template database on it, and an emulator."""
 
-    def __init__(self, server_dsn: str, template: str, emulator_url: str) -> None:
+    def __init__(self, server_dsn: str, template: str, emulator_url: str, pooled_dsn: str) -> None:
         self._server_dsn, self._template, self._emulator_url = server_dsn, template, emulator_url
+        self._pooled_dsn = pooled_dsn
         self._http = httpx.Client(base_url=emulator_url, trust_env=False, timeout=60)
 
     def warm_up(self) -> None:
@@ -89,11 +92,59 @@ class Stage:
 
     def play(self, schedule: Schedule) -> Verdict:
         """One schedule in a database and an account of its own."""
-        with self._place(schedule.provider, unguarded=schedule.mutation is not None) as place:
+        with ExitStack() as kept:
+            place = kept.enter_context(self._place(schedule.provider, unguarded=schedule.mutation is not None))
+            match schedule.surrounding:
+                case "pgbouncer":
+                    base = self._pooled_dsn.rpartition("/")[0]
+                    place = replace(place, dsn=f"{base}/{place.dsn.rpartition('/')[2]}")
+                case "hostile settings":
+                    with self._admin() as admin:
+                        surroundings.make_hostile(admin, place.dsn.rpartition("/")[2])
+                case "second installation":
+                    neighbour = kept.enter_context(self._place(schedule.provider, headline="Theirs"))
+                    neighbour = replace(neighbour, account=place.account)
+                    surroundings.make_installation(neighbour.dsn)
+                    surroundings.make_installation(place.dsn)
+                    return self._play_beside(schedule, place, neighbour)
+                case "restored":
+                    admin = kept.enter_context(self._admin())
+                    return self._play_restored(
+                        schedule, place, kept.enter_context(surroundings.backup(admin, place.dsn))
+                    )
             return self._play(schedule, place)
 
+    def _admin(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self._server_dsn, autocommit=True)
+
+    def _play_beside(self, schedule: Schedule, place: Place, neighbour: Place) -> Verdict:
+        """Another installation does its night meanwhile."""
+        theirs = _start(neighbour, None, None)
+        verdict = self._play(schedule, place)
+        led = _end(*theirs)
+        beside = Verdict(asdict(schedule))
+        if led.error:
+            self._to_rest(neighbour, beside)
+        if _release_held(neighbour):
+            self._to_rest(replace(neighbour, nights="released"), beside)
+        self._judge(neighbour, beside)
+        verdict.wrong += [f"the neighbour: {sentence}" for sentence in beside.wrong]
+        return verdict
+
+    def _play_restored(self, schedule: Schedule, place: Place, backup: str) -> Verdict:
+        """The first life knows what the ledger of the others does not."""
+        verdict = Verdict(asdict(schedule))
+        life.settle_for(schedule.settle_seconds)
+        verdict.lives += 1
+        _live(place, schedule.die_at[0] if schedule.die_at else None, None)
+        restored = replace(place, dsn=backup, nights="restored")
+        surroundings.come_home(restored)
+        self._to_rest(restored, verdict)
+        self._judge(restored, verdict, lost_with_the_disk=True)
+        return verdict
+
     @contextmanager
-    def _place(self, provider: ProviderName, *, unguarded: bool = False) -> Iterator[Place]:
+    def _place(self, provider: ProviderName, *, unguarded: bool = False, headline: str = "Creative") -> Iterator[Place]:
         """A database and an account of its own; ``unguarded``: without the triggers, which would hold what the code lacks."""
         name, account = f"crash_{uuid.uuid4().hex[:12]}", uuid.uuid4().hex[:12]
         with psycopg.connect(self._server_dsn, autocommit=True) as admin:
@@ -106,7 +157,7 @@ class Stage:
                 for number in range(JOBS):
                     connection.execute(
                         "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('creative_scoring', %s, %s)",
-                        (provider, json.dumps({"headline": f"Creative {number}"})),
+                        (provider, json.dumps({"headline": f"{headline} {number}"})),
                     )
             yield Place(dsn, self._emulator_url + _PATHS[provider], provider, account)
         finally:
@@ -125,7 +176,7 @@ class Stage:
             if not led.died and led.error:
                 verdict.wrong.append(f"the life that was to die at {die_at} ended with {led.error}")
         if schedule.die_at:
-            verdict.state = _fingerprint(place, self._creates(place))
+            verdict.state = self._fingerprint(place)
         if schedule.together > 1:
             for child in [_start(place, None, schedule.mutation) for _ in range(schedule.together)]:
                 _end(*child)
@@ -161,9 +212,27 @@ class Stage:
     def _creates(self, place: Place) -> int:
         return sum(entry["operation"] == "batch_create" for entry in self._log(place))
 
-    def _judge(self, place: Place, verdict: Verdict) -> None:
+    def _look_at(self, place: Place) -> psycopg.Connection[Any]:
+        """The stage's own connection to a life's database, which no setting of the surrounding and no pooler is meant for."""
+        dsn = f"{self._server_dsn.rpartition('/')[0]}/{place.dsn.rpartition('/')[2]}"
+        return psycopg.connect(dsn, autocommit=True, options=surroundings.CALM)
+
+    def _fingerprint(self, place: Place) -> str:
+        """What a death left behind, ids and times aside: two deaths with the same remains need no separate second death."""
+        with self._look_at(place) as connection:
+            found = connection.execute(
+                "SELECT (SELECT count(*) FROM nightbatch.run), (SELECT count(*) FROM nightbatch.open_job),"
+                " (SELECT count(*) FROM nightbatch.result), (SELECT count(*) FROM nightbatch_report.batch_rollup),"
+                " (SELECT coalesce(string_agg(concat_ws(',', state, epoch, account_fingerprint IS NULL, payload_sha256 IS NULL,"
+                " input_file IS NULL, provider_batch_id IS NULL, fenced_at IS NULL), ';' ORDER BY id), '')"
+                " FROM nightbatch.batch)"
+            ).fetchone()
+        return f"{self._creates(place)} {found}"
+
+    def _judge(self, place: Place, verdict: Verdict, *, lost_with_the_disk: bool = False) -> None:
+        """``lost_with_the_disk``: a job whose answer the lost ledger had loaded may end as cancelled, and is not paid again."""
         bill = self._http.get("/control/billing", params={"account": place.account}).json()
-        with psycopg.connect(place.dsn, autocommit=True) as connection:
+        with self._look_at(place) as connection:
 
             def rows(query: str) -> list[Any]:
                 return connection.execute(query).fetchall()
@@ -172,12 +241,24 @@ class Stage:
             kept = {
                 name
                 for (name,) in rows(
-                    "SELECT 'j' || r.job_id || '_a' || r.batch_id || coalesce('_' || b.nonce, '') FROM nightbatch.result AS r"
+                    "SELECT 'j' || r.job_id || '_a' || coalesce(b.sent_as, r.batch_id) || coalesce('_' || b.nonce, '')"
+                    " FROM nightbatch.result AS r"
                     " JOIN nightbatch.batch AS b ON b.id = r.batch_id WHERE billed"
                 )
             }
             ((booked,),) = rows("SELECT coalesce(sum(batch_cost_usd), 0) FROM nightbatch_report.savings_daily")
             attempts = [state for (state,) in rows("SELECT state FROM nightbatch.batch ORDER BY id")]
+            ((installation,),) = rows("SELECT id FROM nightbatch.installation")
+            cancelled = {
+                f"j{job}" for (job,) in rows("SELECT job_id FROM nightbatch.job_status WHERE state = 'cancelled'")
+            }
+        bill = [line for line in bill if f"_{installation}" in line["custom_id"]]
+        if lost_with_the_disk:
+            states["succeeded"] += states.pop("cancelled", 0)
+            gone = [line for line in bill if line["custom_id"].partition("_")[0] in cancelled]
+            bill = [line for line in bill if line not in gone]
+            if len(gone) != len(cancelled):
+                verdict.wrong.append(f"{len(cancelled)} jobs are cancelled, and {len(gone)} of them were paid")
         times = Counter(line["custom_id"].partition("_")[0] for line in bill)
         charged = sum((Decimal(line["cost_usd"]) for line in bill), Decimal(0))
         verdict.wrong += [f"{job} was paid {count} times" for job, count in times.items() if count > 1]
@@ -261,22 +342,10 @@ def _mutate(name: str) -> None:
         os._exit(_UNFIT)
 
 
-def _fingerprint(place: Place, creates: int) -> str:
-    """What a death left behind, ids and times aside: two deaths with the same remains need no separate second death."""
-    with psycopg.connect(place.dsn, autocommit=True) as connection:
-        found = connection.execute(
-            "SELECT (SELECT count(*) FROM nightbatch.run), (SELECT count(*) FROM nightbatch.open_job),"
-            " (SELECT count(*) FROM nightbatch.result), (SELECT count(*) FROM nightbatch_report.batch_rollup),"
-            " (SELECT coalesce(string_agg(concat_ws(',', state, epoch, account_fingerprint IS NULL, payload_sha256 IS NULL,"
-            " input_file IS NULL, provider_batch_id IS NULL, fenced_at IS NULL), ';' ORDER BY id), '') FROM nightbatch.batch)"
-        ).fetchone()
-    return f"{creates} {found}"
-
-
 def main() -> None:
     """Serve schedules from standard input.
 
-    Arguments: the server's DSN, the template's name and the emulator's URL.
+    Arguments: the server's DSN, the template's name, the emulator's URL, and the DSN of the pooler before the server, or ''.
     """
     stage = Stage(*sys.argv[1:])
     stage.warm_up()

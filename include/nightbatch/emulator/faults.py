@@ -26,6 +26,7 @@ Fault = Literal[
     "reset",  # the connection is reset before it is done
     "lose_answer",  # done, then the connection is dropped
     "error_after",  # done, then 500
+    "gateway_after",  # done, then a page of whoever stands in between, with `status`
     "delay",  # done after `delay_seconds`
     "delay_after",  # done, answered after `delay_seconds`
     "deliver_late",  # dropped at once, done `delay_seconds` later or when a test says so: held up in the network
@@ -188,6 +189,8 @@ class Faults:
             drop(exchange.send, reset=False)
         elif rule.fault == "error_after":
             await _refuse(exchange, ApiError(500, "The server had an error while processing your request."))
+        elif rule.fault == "gateway_after":
+            await _page(exchange, rule.status)
         elif rule.fault == "delay_after":
             await asyncio.sleep(rule.delay_seconds)
             await answer.give(exchange.send)
@@ -250,4 +253,11 @@ async def _refuse(exchange: Exchange, error: ApiError) -> None:
     answer.headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
     answer.headers.append((b"content-type", b"application/json"))
     answer.parts = [orjson.dumps(error_body(exchange.provider, error))]
+    await answer.give(exchange.send)
+
+
+async def _page(exchange: Exchange, status: int) -> None:
+    answer = Answer()
+    answer.status, answer.headers = status, [(b"content-type", b"text/html")]
+    answer.parts = [b"<html><body><h1>Upstream trouble</h1></body></html>"]
     await answer.give(exchange.send)
