@@ -61,8 +61,8 @@ crash-test: .venv/.dev pgbouncer ## kill the process at every step, in several s
 mutation-test: .venv/.dev ## take each part of the protocol out of a copy: some test has to turn red; ONLY=name chooses
 	$(BIN)/python -m tests.mutation $(ONLY)
 
-interleave: .venv/.dev ## processes side by side, SEEDS=2000 schedules; the emulator's bill is the judge; SEED=N tells one
-	$(BIN)/python -m tests.interleave $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+interleave: .venv/.dev ## processes side by side, SEEDS=2000 schedules; the bill is the judge; SEED=N tells one, HOSTILE=1: with other settings
+	$(BIN)/python -m tests.interleave $(if $(HOSTILE),--hostile) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 soak: .venv/.dev ## real Airflow for MINUTES=20 while its processes, Postgres and the providers are killed at random
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)

@@ -24,25 +24,27 @@ def main() -> int:
     asked.add_argument("--first", type=int, default=0, help="the first of them")
     asked.add_argument("--seed", type=int, help="this one only, step by step")
     asked.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    asked.add_argument("--hostile", action="store_true", help="in databases whose settings are all others")
     given = asked.parse_args()
     with scratch() as folder, EmbeddedPostgres(folder / "data", fsync=False, die_with_parent=True) as server:
         if given.seed is not None:
-            return _tell(server, given.seed)
-        return _play_all(server, range(given.first, given.first + given.seeds), given.processes)
+            return _tell(server, given.seed, hostile=given.hostile)
+        seeds = range(given.first, given.first + given.seeds)
+        return _play_all(server, seeds, given.processes, hostile=given.hostile)
 
 
-def _tell(server: EmbeddedPostgres, seed: int) -> int:
-    with House(server.dsn()) as house:
+def _tell(server: EmbeddedPostgres, seed: int, *, hostile: bool) -> int:
+    with House(server.dsn(), hostile=hostile) as house:
         verdict = house.play(seed)
     print(*verdict.story, "", *(verdict.wrong or ["The promise was kept."]), sep="\n")
     return 1 if verdict.wrong else 0
 
 
-def _play_all(server: EmbeddedPostgres, seeds: range, processes: int) -> int:
+def _play_all(server: EmbeddedPostgres, seeds: range, processes: int, *, hostile: bool) -> int:
     began, found, steps = time.monotonic(), [], 0
     pieces = [seeds[at : at + _PIECE] for at in range(0, len(seeds), _PIECE)]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(play, server.dsn(), piece) for piece in pieces]):
+        for done in as_completed([pool.submit(play, server.dsn(), piece, hostile=hostile) for piece in pieces]):
             for verdict in done.result():
                 steps += verdict.steps
                 if verdict.wrong:

@@ -16,7 +16,9 @@ import psycopg
 
 from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.postgres.migrate import migrate
+from tests import tags
 from tests.crash.mutations import MUTATIONS
+from tests.crash.surroundings import CALM, make_hostile
 from tests.interleave.night import Night, watch_everything
 from tests.interleave.story import Story, Verdict
 from tests.scratch import scratch
@@ -28,8 +30,8 @@ _watched: list[bool] = []
 class House:
     """Plays seeds one after another, in the process that it is opened in."""
 
-    def __init__(self, server_dsn: str) -> None:
-        self._server = server_dsn
+    def __init__(self, server_dsn: str, *, hostile: bool = False) -> None:
+        self._server, self._hostile = server_dsn, hostile
         self._template = f"interleave_{uuid.uuid4().hex[:10]}"
         self._open = ExitStack()
 
@@ -48,6 +50,8 @@ class House:
         self._admin = self._open.enter_context(psycopg.connect(self._server, autocommit=True))
         self._admin.execute(f"CREATE DATABASE {self._template}")
         migrate(self._dsn(self._template))
+        with psycopg.connect(self._dsn(self._template), autocommit=True) as connection:
+            tags.nowhere(connection)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -60,8 +64,10 @@ class House:
         """A seed, in a database and an account of its own."""
         name = f"seed_{uuid.uuid4().hex[:10]}"
         self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {self._template} STRATEGY FILE_COPY")
+        if self._hostile:
+            make_hostile(self._admin, name)
         try:
-            with psycopg.connect(self._dsn(name), autocommit=True) as alone:
+            with psycopg.connect(self._dsn(name), autocommit=True, options=CALM) as alone:
                 night = Night(
                     self._dsn(name), self._emulator, self._http, self._state, self._admin, uuid.uuid4().hex[:10]
                 )
@@ -75,11 +81,11 @@ class House:
 _here: list[House] = []
 
 
-def play(server_dsn: str, seeds: Sequence[int], mutation: str | None = None) -> list[Verdict]:
+def play(server_dsn: str, seeds: Sequence[int], mutation: str | None = None, *, hostile: bool = False) -> list[Verdict]:
     """In a process of a pool, which keeps its house; a ``mutation`` of `tests.crash.mutations` stays in force there."""
     if not _here:
         if mutation:
             MUTATIONS[mutation]()
-        _here.append(House(server_dsn).__enter__())
+        _here.append(House(server_dsn, hostile=hostile).__enter__())
         Finalize(None, _here[0].__exit__, args=(None, None, None), exitpriority=1)
     return [_here[0].play(seed) for seed in seeds]

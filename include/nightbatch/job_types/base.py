@@ -27,6 +27,11 @@ ERASED = b"null"
 _FLOAT4 = 3.4e38  # what a vector's column can hold
 
 
+def _place(loc: tuple[int | str, ...]) -> str:
+    """Return where a fault lies; a name that the data brings along may be of any length."""
+    return ".".join(str(part)[:100] for part in loc)[:300]
+
+
 class MediaFolderMissing(ConfigurationError):
     """This worker has no media folder where the setting says: its fault, not the job's."""
 
@@ -133,7 +138,7 @@ class JobType(ABC):
             return self.Input.model_validate_json(raw)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"])) or "input"
+            where = _place(first["loc"]) or "input"
             raise Rejected(f"{where}: {first['msg']}") from None
 
     def render_request(self, raw: bytes) -> Request:
@@ -153,7 +158,7 @@ class JobType(ABC):
             return Read(self.Output.model_validate_json(text).model_dump_json().encode())
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"])) or "answer"
+            where = _place(first["loc"]) or "answer"
             raise Misfit(f"the answer does not fit: {where}: {first['msg']}") from None
         except UnicodeEncodeError:
             raise Misfit("the answer does not fit: it holds half a character") from None
