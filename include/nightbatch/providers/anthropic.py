@@ -297,9 +297,8 @@ def _total(batch: MessageBatch) -> int:
 
 
 def _listed(batch: MessageBatch) -> ListedBatch:
-    if not isinstance(
-        batch.created_at, datetime
-    ):  # the SDK checks nothing, and a batch without a time is not one that is absent
+    # The SDK checks nothing, and a batch without a moment is not one that is absent.
+    if not isinstance(batch.created_at, datetime) or batch.created_at.tzinfo is None:
         raise Transient("Anthropic's list has a batch without a time: it could not be read.")
     ended = batch.processing_status == "ended"
     return ListedBatch(named(batch.id), None, batch.created_at, requests=_total(batch), ended=ended)
