@@ -26,6 +26,7 @@ from nightbatch import (
     walk,
 )
 from nightbatch.errors import Displaced, NightbatchError, Rejected, SubmissionInDoubt
+from nightbatch.inputfile import line_hash
 from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.ledger import Batch, JobRow, RunParams
@@ -148,7 +149,7 @@ def _nothing_was_done(error: Exception) -> bool:
 def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes) -> Batch:
     """Raises `SubmissionInDoubt` when the attempt was moved on, or given up: then its job is queued again."""
     digest = hashlib.sha256(line).hexdigest()
-    if not (store.bind_account(batch.id, accounts.of(store, provider)) and store.record_hash(batch, digest)):
+    if not (store.bind_account(batch.id, accounts.of(store, provider)) and store.record_hash(batch, digest, line_hash(line))):
         # Nothing of it was sent, so another prompt or another account may begin anew.
         doubt.give_up(store, batch, "Its request or its account changed before it was sent.", resend=False)
     else:

@@ -10,7 +10,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Self
 
+from xxhash import xxh3_64_digest as line_hash
+
 from nightbatch.errors import ConfigurationError
+
+__all__ = ["InputFile", "line_hash", "private_folder"]
 
 # Bytes. The thread waits up to 5 ms for its turn: a smaller chunk would be full again before the last one is written.
 _CHUNK = 1 << 21
@@ -42,12 +46,14 @@ def _not_private(path: Path, why: str) -> ConfigurationError:
 class InputFile:
     """Lines of one file, from its beginning. A thread hashes and writes a chunk while the next one fills.
 
-    ``size`` counts the bytes of all lines; ``sha256`` is there, and the file whole, once the context has ended well.
+    ``size`` counts the bytes of all lines, and ``hashes`` holds eight bytes of each; ``sha256`` is there, and the file whole,
+    once the context has ended well.
     Whatever the thread raises, as for a full disk, is raised by `add` or at the end.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self.size = 0
+        self.hashes = bytearray()
         self.sha256 = ""
         self._file = file
         self._digest = hashlib.sha256()
@@ -72,6 +78,7 @@ class InputFile:
         """A line without its line break."""
         self._filling.write(line)
         self._filling.write(b"\n")
+        self.hashes += line_hash(line)
         self.size += len(line) + 1
         if self._filling.tell() > _CHUNK:
             self._hand_over()

@@ -154,6 +154,8 @@ def _send(store: Store, provider: BatchProvider, types: Types, settings: Setting
 class _Rendered:
     path: Path
     sha256: str = ""
+    hashes: bytes = b""
+    """Of the single requests, in the order of ``job_ids``."""
     bad: dict[int, str] = field(default_factory=dict)
     too_many: list[int] = field(default_factory=list)
     job_ids: list[int] = field(default_factory=list)
@@ -212,7 +214,7 @@ def _render(
                 continue
             written.add(line)
             rendered.job_ids.append(job.id)
-    rendered.sha256 = written.sha256
+    rendered.sha256, rendered.hashes = written.sha256, bytes(written.hashes)
     return rendered
 
 
@@ -249,7 +251,7 @@ def _freeze(store: Store, batch: Batch, rendered: _Rendered) -> bool:
             raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
         if current.payload_sha256 is None:
             return _fix(store, current, rendered)
-        if rendered.job_ids and store.record_hash(current, rendered.sha256):
+        if rendered.job_ids and store.record_hash(current, rendered.sha256, rendered.hashes):
             return True
         # The prompt, schema or adapter changed between the upload and the intent: the new words get a new attempt.
         if store.close_attempt(current, "abandoned", "Its requests changed before it was sent."):
@@ -268,7 +270,7 @@ def _fix(store: Store, batch: Batch, rendered: _Rendered) -> bool:
     if not rendered.job_ids:
         store.close_attempt(batch, "abandoned", "None of its jobs could be sent.")
         return False
-    store.record_hash(batch, rendered.sha256)
+    store.record_hash(batch, rendered.sha256, rendered.hashes)
     store.record_prompts(batch.id, rendered.prompts)
     return True
 

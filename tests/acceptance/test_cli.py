@@ -143,7 +143,7 @@ def held(dsn: str) -> int:
             store, job_types(), Settings(), run_id="r1", queued_before=None, params=RunParams()
         )
         store.bind_account(batch.id, "an account")
-        store.record_hash(batch, "a hash")
+        store.record_hash(batch, "a hash", b"8 bytes.")
         uploaded = store.record_upload(store.batch(batch.id), None)
         assert uploaded is not None
         intent = store.record_intent(uploaded)
@@ -214,3 +214,16 @@ def test_an_unreachable_database_is_told_without_a_traceback_and_without_the_pas
 def test_wrong_usage_exits_with_2(run: CliRunner) -> None:
     assert run.invoke(app, ["enqueue", "no-such-file.jsonl"]).exit_code == 2
     assert run.invoke(app, ["results", "--limit", "0"]).exit_code == 2
+
+
+def test_a_request_is_shown_with_what_is_known_of_the_one_that_was_sent(run: CliRunner, held: int) -> None:
+    shown = run.invoke(app, ["request", "1"])
+    assert shown.exit_code == 1, "its hash is none of this request"
+    assert '"custom_id":"j1_a1_' in shown.stdout
+    assert shown.stderr == (
+        "Job 1 in batch 1: Not as it was sent: its job type, its media or the adapter have changed since.\n"
+    )
+    told = json.loads(run.invoke(app, ["request", "1", "--batch", str(held), "--json"]).stdout)
+    assert (told["job_id"], told["batch_id"], told["as_sent"]) == (1, 1, False)
+    assert json.loads(told["line"])["params"]["messages"]
+    assert "is in no batch 7" in run.invoke(app, ["request", "1", "--batch", "7"]).stderr

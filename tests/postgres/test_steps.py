@@ -16,6 +16,7 @@ from tests.unguarded import unguarded
 
 STATES: tuple[BatchState, ...] = get_args(BatchState)
 _CLOSED = ("loaded", "refused", "abandoned")
+HASHES = bytes(range(16))  # of two requests
 
 
 @pytest.fixture
@@ -161,12 +162,14 @@ def test_an_attempt_is_bound_to_one_account(store: Store) -> None:
 
 def test_the_requests_of_an_attempt_are_fixed_once(store: Store) -> None:
     mine, theirs = attempt(store, "planned"), attempt(store, "planned", part=2)
-    assert store.record_hash(mine, "one")
+    assert store.record_hash(mine, "one", HASHES)
     first = store.batch(mine.id)
-    assert store.record_hash(first, "one")
-    assert not store.record_hash(first, "two")
+    assert store.record_hash(first, "one", HASHES)
+    assert not store.record_hash(first, "two", HASHES)
     assert store.batch(mine.id) == first
     assert store.batch(theirs.id).payload_sha256 is None
+    kept = store.connection.execute("SELECT batch_id, hashes FROM nightbatch.request_hash").fetchall()
+    assert kept == [(mine.id, HASHES)]
 
 
 # -- which attempts are looked at

@@ -9,7 +9,7 @@ from typing import IO, cast
 import pytest
 
 from nightbatch import inputfile
-from nightbatch.inputfile import InputFile
+from nightbatch.inputfile import InputFile, line_hash
 
 
 @pytest.mark.parametrize("chunk", [1, 50, 1 << 20])
@@ -25,6 +25,7 @@ def test_the_file_holds_every_line_and_its_hash(tmp_path: Path, monkeypatch: pyt
                     written.add(line)
             assert path.read_bytes() == wanted
             assert (written.size, written.sha256) == (len(wanted), hashlib.sha256(wanted).hexdigest())
+            assert written.hashes == b"".join(map(line_hash, lines)) and len(written.hashes) == 8 * len(lines)
 
 
 def test_no_lines_are_an_empty_file(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ for command in (
     steer.run,
     status.status,
     results.results,
+    jobs.request,
     jobs.similar,
     report.report,
     money.calculate,

@@ -110,6 +110,35 @@ def _cancel_jobs(jobs: list[int], by: str, reason: str, as_json: bool) -> None:
     raise typer.Exit(NEEDS_A_PERSON if done.under_way or done.unknown else 0)
 
 
+def request(
+    job: Annotated[int, typer.Argument(metavar="JOB", min=1, max=2**63 - 1, help="A job that was sent.")],
+    batch: Annotated[
+        int | None, typer.Option(min=1, max=2**63 - 1, help="As it was in this batch; in the last one if not given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A job's request, rendered again, and whether it is as it was sent.
+
+    Eight bytes of every request that was sent are kept, and compared. Sends nothing and needs no key. Exit code 1
+    where it is not as it was sent, or nobody can tell.
+    """
+    from nightbatch.as_sent import render_again
+    from nightbatch.job_types import job_types
+    from nightbatch.settings import Settings
+
+    with told(as_json), opened() as store:
+        found = render_again(store, job_types(), Settings.from_env(), job, batch)
+    line = found.line.decode() if found.line is not None else None
+    if as_json:
+        ids = {"job_id": found.job_id, "batch_id": found.batch_id}
+        print_json({**ids, "as_sent": found.as_sent, "reason": found.reason, "line": line})
+    else:
+        if line is not None:
+            say(line)
+        say(f"Job {found.job_id} in batch {found.batch_id}: {found.reason}", error=True)
+    raise typer.Exit(0 if found.as_sent else NEEDS_A_PERSON)
+
+
 def similar(
     job: Annotated[
         int, typer.Argument(metavar="JOB", min=1, max=2**63 - 1, help="A job of type embedding_generation.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from nightbatch.ledger import JobRow
 from nightbatch.models import JobState, ProviderName
 from nightbatch.postgres.figures import ResultRow
 from nightbatch.postgres.store import Store
@@ -61,6 +62,25 @@ def job(store: Store, job_id: int) -> Job | None:
 def job_results(store: Store, job_id: int) -> list[ResultRow]:
     """Every answer that it ever had, the newest first."""
     return [ResultRow(*row) for row in store.run("job_results", {"job_id": job_id}, file="browsing")]
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """What a request of the attempt ``batch_id`` was rendered from, for the attempt ``rendered_for`` if that is its duplicate.
+
+    ``hash`` is that of its bytes; None for an attempt that was not rendered yet, or by an earlier release.
+    """
+
+    batch_id: int
+    rendered_for: int
+    job: JobRow
+    hash: bytes | None
+
+
+def sent_request(store: Store, job_id: int, batch_id: int | None) -> SentRequest | None:
+    """Without a ``batch_id`` that of the last attempt; None when the job was in none, or not in this one."""
+    row = store.run("sent_request", {"job_id": job_id, "batch_id": batch_id}, file="browsing").fetchone()
+    return SentRequest(row[0], row[1], JobRow(*row[2:6]), row[6]) if row else None
 
 
 def batch_results(store: Store, batch_id: int, *, after: int = FIRST, limit: int = _PAGE) -> list[ResultRow]:

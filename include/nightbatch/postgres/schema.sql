@@ -963,6 +963,13 @@ CREATE VIEW nightbatch.request AS
           WHERE ((result.job_id = m.job_id) AND (result.batch_id = m.batch_id))
          LIMIT 1) r);
 
+CREATE TABLE nightbatch.request_hash (
+    batch_id bigint NOT NULL,
+    hashes bytea NOT NULL,
+    CONSTRAINT eight_bytes_a_request CHECK (((octet_length(hashes) > 0) AND ((octet_length(hashes) % 8) = 0)))
+);
+ALTER TABLE ONLY nightbatch.request_hash ALTER COLUMN hashes SET STORAGE EXTERNAL;
+
 CREATE TABLE nightbatch.reserved (
     batch_id bigint NOT NULL,
     budget_id bigint NOT NULL,
@@ -1312,6 +1319,9 @@ ALTER TABLE ONLY nightbatch.reject
 ALTER TABLE ONLY nightbatch.reopened
     ADD CONSTRAINT reopened_pkey PRIMARY KEY (decision_id, job_id);
 
+ALTER TABLE ONLY nightbatch.request_hash
+    ADD CONSTRAINT request_hash_pkey PRIMARY KEY (batch_id);
+
 ALTER TABLE ONLY nightbatch.reserved
     ADD CONSTRAINT reserved_pkey PRIMARY KEY (batch_id, budget_id);
 
@@ -1459,6 +1469,9 @@ ALTER TABLE ONLY nightbatch.reject
 
 ALTER TABLE ONLY nightbatch.reopened
     ADD CONSTRAINT reopened_decision_id_fkey FOREIGN KEY (decision_id) REFERENCES nightbatch.decision(id);
+
+ALTER TABLE ONLY nightbatch.request_hash
+    ADD CONSTRAINT request_hash_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
 
 ALTER TABLE ONLY nightbatch.reserved
     ADD CONSTRAINT reserved_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
@@ -1654,6 +1667,9 @@ GRANT ALL ON TABLE nightbatch.retried TO nightbatch_owner;
 
 GRANT SELECT ON TABLE nightbatch.request TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.request TO nightbatch_owner;
+
+GRANT SELECT,INSERT ON TABLE nightbatch.request_hash TO nightbatch_worker;
+GRANT ALL ON TABLE nightbatch.request_hash TO nightbatch_owner;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.reserved TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.reserved TO nightbatch_owner;

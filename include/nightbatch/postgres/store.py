@@ -318,9 +318,12 @@ class Store:
         """False when the attempt belongs to another account."""
         return self._run("bind_account", {"batch_id": batch_id, "account": account}).fetchone() is not None
 
-    def record_hash(self, batch: Batch, sha256: str) -> bool:
-        """Fix what an attempt's requests are. False when an earlier rendering of it had other bytes."""
-        values = {"batch_id": batch.id, "sha256": sha256, "nonce": batch.fresh_nonce}
+    def record_hash(self, batch: Batch, sha256: str, hashes: bytes) -> bool:
+        """Fix what an attempt's requests are. False when an earlier rendering of it had other bytes.
+
+        ``hashes`` are those of the single requests, in the order of their jobs, one after the other.
+        """
+        values = {"batch_id": batch.id, "sha256": sha256, "hashes": hashes, "nonce": batch.fresh_nonce}
         return self._run("record_hash", values).fetchone() is not None
 
     def record_upload(self, batch: Batch, input_file: str | None) -> Batch | None:

@@ -60,7 +60,7 @@ def ours(place: Place) -> float:
 
 def one_night(place: Place, run_id: str) -> Clock:
     """Every step of a night as the Dag takes it, with the real ledger, adapter, prices and report."""
-    clock, types, settings = Clock(), job_types(), Settings(work_dir=str(place.folder))
+    clock, types, settings = Clock(), job_types(), Settings(work_dir=str(place.folder / "work"))
     provider = OfflineOpenAI(place.folder)
     with open_store(place.dsn) as store:
         with clock.step("enqueue"):

@@ -23,6 +23,23 @@ JOIN nightbatch.batch AS b ON b.id = r.batch_id
 JOIN nightbatch.job AS j ON j.id = r.job_id
 WHERE r.job_id = %(job_id)s ORDER BY r.batch_id DESC;
 
+-- sent_request: what a job's request in an attempt, or in its last one, was rendered from: the attempt whose requests these are, the
+-- input and the version of the prompt (of a reprocessing those of the past job), and its hash by its place among the members
+SELECT m.batch_id, b.id, m.job_id, coalesce(p.job_type, j.job_type), convert_to(coalesce(p.input, j.input)::text, 'UTF8'),
+    coalesce(CASE WHEN p.id IS NOT NULL THEN j.input ->> 'prompt_version' END, used.prompt_version),
+    (SELECT substring(h.hashes FROM 8 * count(earlier.job_id)::integer + 1 FOR 8) FROM nightbatch.request_hash AS h
+        LEFT JOIN nightbatch.batch_job AS earlier ON earlier.batch_id = h.batch_id AND earlier.job_id < m.job_id
+        WHERE h.batch_id = b.id GROUP BY h.batch_id)
+FROM nightbatch.batch_job AS m
+JOIN nightbatch.batch AS sent ON sent.id = m.batch_id
+JOIN nightbatch.batch AS b ON b.id = coalesce(sent.duplicate_of, sent.id)
+JOIN nightbatch.job AS j ON j.id = m.job_id
+LEFT JOIN nightbatch.job AS p
+    ON p.id = CASE WHEN j.job_type = 'historical_reprocessing' THEN nightbatch.past_job(j.input) END
+LEFT JOIN nightbatch.batch_prompt AS used ON used.batch_id = b.id AND used.job_type = coalesce(p.job_type, j.job_type)
+WHERE m.job_id = %(job_id)s AND m.batch_id = coalesce(%(batch_id)s::bigint,
+    (SELECT s.batch_id FROM nightbatch.job_status AS s WHERE s.job_id = %(job_id)s));
+
 -- job_types_of: what an attempt is made of
 SELECT j.job_type, count(*) FROM nightbatch.batch_job AS m JOIN nightbatch.job AS j ON j.id = m.job_id
 WHERE m.batch_id = %(batch_id)s GROUP BY j.job_type ORDER BY j.job_type;

@@ -256,9 +256,16 @@ WHERE id = %(batch_id)s AND state = 'planned' RETURNING n;
 UPDATE nightbatch.batch SET account_fingerprint = %(account)s
 WHERE id = %(batch_id)s AND (account_fingerprint IS NULL OR account_fingerprint = %(account)s) RETURNING id;
 
--- record_hash: what was rendered first is what is sent; a changed prompt does not slip into an attempt under way
-UPDATE nightbatch.batch SET payload_sha256 = %(sha256)s, nonce = CASE WHEN payload_sha256 IS NULL THEN %(nonce)s ELSE nonce END
-WHERE id = %(batch_id)s AND (payload_sha256 IS NULL OR payload_sha256 = %(sha256)s) RETURNING id;
+-- record_hash: what was rendered first is what is sent; a changed prompt does not slip into an attempt under way. The hashes of its
+-- requests come with it: an attempt that an earlier release fixed gets them now
+WITH fixed AS (
+    UPDATE nightbatch.batch
+    SET payload_sha256 = %(sha256)s, nonce = CASE WHEN payload_sha256 IS NULL THEN %(nonce)s ELSE nonce END
+    WHERE id = %(batch_id)s AND (payload_sha256 IS NULL OR payload_sha256 = %(sha256)s) RETURNING id
+), of_each AS (
+    INSERT INTO nightbatch.request_hash (batch_id, hashes) SELECT id, %(hashes)s FROM fixed ON CONFLICT DO NOTHING
+)
+SELECT id FROM fixed;
 
 -- record_upload: free of charge, so a second upload may replace the first until the intent
 UPDATE nightbatch.batch SET state = 'uploaded', input_file = %(input_file)s, uploaded_at = now()
