@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from nightbatch import loading, retention
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName, ProviderState
+from nightbatch.job_types.base import Read
+from nightbatch.job_types.raw import Raw
+from nightbatch.models import Answer, Endpoint, ProviderName, ProviderState
 from tests.use_cases.conftest import World
 
 Json = dict[str, Any]
@@ -129,6 +132,87 @@ def test_audio_costs_what_the_bill_says(world: World) -> None:
     raw(world, "gemini", [body], model="gemini-3-flash-preview")
     world.night("r1")
     assert world.rows("SELECT units ->> 'input_audio_tokens' FROM nightbatch.result") == ["258"]
+    world.judge()
+
+
+class Caption(Raw):
+    """A team's own type that wants the words only."""
+
+    name = "caption"
+    openai_endpoint: ClassVar[Endpoint] = "responses"
+
+    def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
+        return Read(json.dumps({"text": answer.text}).encode())
+
+
+PICTURES: dict[ProviderName, tuple[str, Json]] = {
+    "openai": ("gpt-6-luna", {"input": "Draw a kettle", "tools": [{"type": "image_generation"}]}),
+    "gemini": (
+        "gemini-3.1-flash-image-preview",
+        asked("gemini", "Draw a kettle", generationConfig={"responseModalities": ["TEXT", "IMAGE"]}),
+    ),
+}
+
+
+@pytest.fixture
+def drawn(world: World, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ProviderName:
+    """A night of two jobs that ask for a picture: one takes all of the answer, one its words."""
+    name: ProviderName = request.param
+    model, body = PICTURES[name]
+    types = {**job_types(), "caption": Caption()}
+    monkeypatch.setattr("tests.use_cases.conftest.job_types", lambda: types)
+    monkeypatch.setattr(Raw, "openai_endpoint", "responses")
+    insert = "INSERT INTO nightbatch.job (job_type, provider, model, input) VALUES (%s, %s, %s, %s) RETURNING id"
+    for kind in ("raw", "caption"):
+        world.rows(insert, kind, name, model, json.dumps({"body": body}))
+    world.night("r1")
+    assert set(world.states().values()) == {"succeeded"}
+    return name
+
+
+def pictures(found: Any) -> list[bytes]:
+    """Of an answer in its provider's own words."""
+    items = found.get("output") or found["candidates"][0]["content"]["parts"]
+    given = [item.get("result") or (item.get("inlineData") or {}).get("data") for item in items]
+    return [base64.b64decode(data) for data in given if data]
+
+
+@pytest.mark.fault(66)
+@pytest.mark.parametrize("drawn", ["openai", "gemini"], indirect=True)
+def test_a_picture_is_kept_in_the_output_or_beside_it(world: World, drawn: ProviderName) -> None:
+    outputs = world.rows("SELECT output FROM nightbatch.result ORDER BY job_id")
+    (rest,) = world.rows("SELECT rest FROM nightbatch.answer WHERE job_id = 2")
+    assert world.rows("SELECT job_id FROM nightbatch.answer") == [2], "the first holds all of it itself"
+    for found in (pictures(outputs[0]["message"]), pictures(rest)):
+        assert [picture[:8] for picture in found] == [b"\x89PNG\r\n\x1a\n"]
+    assert outputs[0]["text"] == outputs[1]["text"] != "", drawn
+
+
+@pytest.mark.fault(67)
+@pytest.mark.parametrize("drawn", ["gemini"], indirect=True)
+def test_a_picture_costs_what_the_bill_says(world: World, drawn: ProviderName) -> None:
+    assert [units["output_image_tokens"] for units in world.rows("SELECT units FROM nightbatch.result")] == [1290, 1290]
+    (source,) = world.rows("SELECT DISTINCT price_source FROM nightbatch.batch")
+    assert "output_image_mtok" in source, drawn
+    world.judge()
+
+
+@pytest.mark.fault(67)
+@pytest.mark.parametrize("drawn", ["openai"], indirect=True)
+def test_a_picture_that_another_model_drew_leaves_the_line_without_a_price(world: World, drawn: ProviderName) -> None:
+    assert world.rows("SELECT DISTINCT batch_cost_usd FROM nightbatch.result") == [None], drawn
+    assert world.rows("SELECT unpriced FROM nightbatch_report.run_summary") == [2]
+    assert all(Decimal(line["cost_usd"]) > Decimal("0.02") for line in world.bill()), "which is not cheap"
+
+
+@pytest.mark.fault(67)
+def test_pages_that_the_model_opened_cost_what_the_bill_says(world: World) -> None:
+    raw(world, "gemini", [asked("gemini", f"Read it {number}", tools=[{"urlContext": {}}]) for number in range(5)])
+    world.night("r1")
+    rows = world.rows("SELECT units, input_tokens FROM nightbatch.result")
+    assert all(units["input_tool_tokens"] >= 40 and taken > units["input_tool_tokens"] for units, taken in rows)
+    assert all("urlContextMetadata" in text for text in world.rows("SELECT rest::text FROM nightbatch.answer"))
+    assert world.rows("SELECT count(*) FROM nightbatch.answer") == [5]
     world.judge()
 
 

@@ -52,6 +52,8 @@ _RETIRED: dict[Provider, tuple[str, ...]] = {
     "gemini": ("gemini-1.0", "gemini-1.5", "gemini-pro", "gemini-2.0"),
 }
 _OWN_MODELS = "emulator-"
+# What OpenAI's tool draws with, unless it is told otherwise: https://platform.openai.com/docs/guides/tools-image-generation
+_DRAWS = "gpt-image-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Rates:
 
     price: ModelPrice
     share: Decimal
+    draws: ModelPrice | None = None
+    """Of the model that draws for this one."""
 
     def cost(self, usage: Usage) -> Decimal:
         """What the provider charges: every token once, at its own price, else at that of input. Tiers go by the whole input.
@@ -78,7 +82,11 @@ class Rates:
                 tokens += _at(own, usage.input_tokens) * count
                 left -= count
         tokens += _at(price.input_mtok, usage.input_tokens) * left
-        tokens += _at(price.output_mtok, usage.input_tokens) * usage.output_tokens
+        pictures = price.output_image_mtok or price.output_mtok
+        tokens += _at(price.output_mtok, usage.input_tokens) * (usage.output_tokens - usage.picture)
+        tokens += _at(pictures, usage.input_tokens) * usage.picture
+        if self.draws is not None:
+            tokens += _at(self.draws.input_mtok, 0) * usage.asked_to_draw + _at(self.draws.output_mtok, 0) * usage.drawn
         return tokens / _MILLION * self.share + _at(price.web_searches_kcount, 0) * usage.searches / 1000
 
 
@@ -96,11 +104,15 @@ def rates(provider: Provider, model: str, processing: Processing, at: float) -> 
     if found is None:
         return None
     moment = datetime.fromtimestamp(at, UTC)
+    draws = _library_model(provider, _DRAWS) if provider == "openai" else None
+    way = {} if processing == "realtime" else {"processing": "batch"}
+    drawing = draws.get_prices(moment, way) if draws else None
     if processing == "realtime":
-        return Rates(found.get_prices(moment), Decimal(1))
-    if any(variant.when == {"processing": "batch"} for variant in found.price_variants or ()):
-        return Rates(found.get_prices(moment, {"processing": "batch"}), Decimal(1))
-    return Rates(found.get_prices(moment), Decimal("0.5") if (provider, found.id) in _HALF_PRICE else Decimal(1))
+        return Rates(found.get_prices(moment), Decimal(1), drawing)
+    if any(variant.when == way for variant in found.price_variants or ()):
+        return Rates(found.get_prices(moment, way), Decimal(1), drawing)
+    share = Decimal("0.5") if (provider, found.id) in _HALF_PRICE else Decimal(1)
+    return Rates(found.get_prices(moment), share, drawing)
 
 
 def cost_text(found: Rates | None, usage: Usage) -> str | None:

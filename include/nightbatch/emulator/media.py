@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import binascii
+import struct
+import zlib
 from pathlib import Path
 
 from nightbatch.emulator.errors import ApiError
@@ -22,6 +25,16 @@ def decoded(data: object, message: str, *, code: str | None = None) -> bytes:
     except ValueError:
         pass
     raise ApiError(400, message, code=code)
+
+
+def picture(digest: str) -> str:
+    """A PNG of one pixel, in base64; its colour follows from the digest."""
+    pixel = zlib.compress(b"\0" + bytes.fromhex(digest[:6]))
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)), (b"IDAT", pixel), (b"IEND", b""))
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + body).decode()
 
 
 def image_type(body: bytes) -> str | None:

@@ -26,6 +26,8 @@ write your yours
 _EMPTY_WORDS = frozenset(_EMPTY.split())
 _CACHE_MINIMUM = 1024
 _CACHE_STEP = 128
+# Of a picture of up to 1024 by 1024: https://ai.google.dev/gemini-api/docs/pricing
+PICTURE_TOKENS = 1290
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Prompt:
     cache_hour: bool = False
     thinks: bool = False
     searches: bool = False
+    opens_pages: bool = False
+    picture: bool = False
 
     def markers(self) -> dict[str, str | None]:
         """The `[[emulator:...]]` markers in the text, with their values."""
@@ -55,8 +59,11 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens; `input_tokens` includes the cached and the written ones, `written` those kept for an hour, and
-    `output_tokens` the thoughts. `searches` are counted by themselves."""
+    """Tokens; `input_tokens` includes the cached, the written and the `tool` ones, `written` those kept for an hour, and
+    `output_tokens` the thoughts and those of a `picture`.
+
+    `searches` are counted by themselves, and so is what another model was asked for and drew: `asked_to_draw`, `drawn`.
+    """
 
     input_tokens: int
     cached_tokens: int = 0
@@ -66,10 +73,17 @@ class Usage:
     audio: int = 0
     thoughts: int = 0
     searches: int = 0
+    tool: int = 0
+    picture: int = 0
+    asked_to_draw: int = 0
+    drawn: int = 0
 
     def others(self) -> dict[str, int]:
         """What is not 0 beside the three, for the log."""
-        names = ("written", "written_for_an_hour", "audio", "thoughts", "searches")
+        names = (
+            *("written", "written_for_an_hour", "audio", "thoughts", "searches", "tool", "picture"),
+            *("asked_to_draw", "drawn"),
+        )
         return {name: count for name in names if (count := getattr(self, name))}
 
 
@@ -111,7 +125,9 @@ def usage_of(prompt: Prompt, text: str) -> Usage:
     write it there, where the model bills that.
     """
     system = tokens_in(prompt.system)
-    total = system + tokens_in(prompt.text) + prompt.media_tokens + prompt.audio_tokens + 7
+    page = 40 + int(prompt.digest[5:7], 16) if prompt.opens_pages else 0
+    total = system + tokens_in(prompt.text) + prompt.media_tokens + prompt.audio_tokens + page + 7
+    picture = PICTURE_TOKENS if prompt.picture else 0
     prefix = system // _CACHE_STEP * _CACHE_STEP if prompt.caches and system >= _CACHE_MINIMUM else 0
     found = int(prompt.digest[:2], 16) % 4 != 0
     written = prefix if prefix and not found and prompt.writes_cache else 0
@@ -119,12 +135,14 @@ def usage_of(prompt: Prompt, text: str) -> Usage:
     return Usage(
         input_tokens=total,
         cached_tokens=prefix if found else 0,
-        output_tokens=max(1, tokens_in(text)) + thoughts,
+        output_tokens=max(1, tokens_in(text)) + thoughts + picture,
         written=written,
         written_for_an_hour=written if prompt.cache_hour else 0,
         audio=prompt.audio_tokens,
         thoughts=thoughts,
         searches=1 + int(prompt.digest[4], 16) % 3 if prompt.searches else 0,
+        tool=page,
+        picture=picture,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from nightbatch.emulator.answers import reply_to
 from nightbatch.emulator.embeddings import embed
 from nightbatch.emulator.errors import ApiError, malformed_is_400
-from nightbatch.emulator.media import decoded, image_type, video_seconds
+from nightbatch.emulator.media import decoded, image_type, picture, video_seconds
 from nightbatch.emulator.prompt import Answered, Prompt, Reply, Usage, digest_of, raise_for_marker, tokens_in
 from nightbatch.emulator.state import File
 
@@ -49,6 +49,9 @@ def generate(model: str, body: Body, *, seed: int, find: Find) -> Answered:
     if reply.usage.searches:
         queries = [f"query {number}" for number in range(reply.usage.searches)]
         candidate["groundingMetadata"] = {"webSearchQueries": queries}
+    if reply.usage.tool:
+        page = {"retrievedUrl": "https://example.com/", "urlRetrievalStatus": "URL_RETRIEVAL_STATUS_SUCCESS"}
+        candidate["urlContextMetadata"] = {"urlMetadata": [page]}
     shown: dict[str, Any] = {"candidates": [candidate], "modelVersion": model, "responseId": digest}
     if reply.shows_usage:
         shown["usageMetadata"] = _usage(reply)
@@ -82,11 +85,14 @@ def _forced_tool(body: Body) -> Body | None:
 
 
 def _answer_parts(reply: Reply, tool: Body | None, digest: str) -> list[dict[str, Any]]:
-    """A model that thinks signs its answer, so that a later turn can give it back."""
+    """A model that thinks signs its answer, so that a later turn can give it back. A picture follows its text."""
     part: dict[str, Any] = {"text": reply.text}
     if tool and reply.finish == "stop":
         part = {"functionCall": {"name": tool["name"], "args": reply.value or {}, "id": digest}}
-    return [part | ({"thoughtSignature": digest} if reply.usage.thoughts else {})]
+    parts = [part | ({"thoughtSignature": digest} if reply.usage.thoughts else {})]
+    if reply.usage.picture:
+        parts.append({"inlineData": {"mimeType": "image/png", "data": picture(digest)}})
+    return parts
 
 
 def _prompt(model: str, body: Body, digest: str, find: Find, tool: Body | None) -> Prompt:
@@ -117,6 +123,8 @@ def _prompt(model: str, body: Body, digest: str, find: Find, tool: Body | None) 
         audio_tokens=audio,
         thinks=bool(field(thinking, "thinkingBudget") or field(thinking, "thinkingLevel")),
         searches=any(field(given, "googleSearch") is not None for given in body.get("tools") or ()),
+        opens_pages=any(field(given, "urlContext") is not None for given in body.get("tools") or ()),
+        picture="IMAGE" in (field(config, "responseModalities") or ()),
     )
 
 
@@ -159,14 +167,20 @@ def _check_inline(inline: Body) -> None:
 
 
 def _usage(reply: Reply) -> dict[str, Any]:
-    """`promptTokenCount` includes what came from the cache."""
+    """`promptTokenCount` includes what came from the cache, and not what the model's own tools read."""
     usage = reply.usage
+    asked = usage.input_tokens - usage.tool
     shown: dict[str, Any] = {
-        "promptTokenCount": usage.input_tokens,
+        "promptTokenCount": asked,
         "candidatesTokenCount": usage.output_tokens - usage.thoughts,
         "totalTokenCount": usage.input_tokens + usage.output_tokens,
-        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": usage.input_tokens - usage.audio}],
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": asked - usage.audio}],
     }
+    if usage.tool:
+        shown["toolUsePromptTokenCount"] = usage.tool
+        shown["toolUsePromptTokensDetails"] = [{"modality": "TEXT", "tokenCount": usage.tool}]
+    if usage.picture:
+        shown["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": usage.picture}]
     if usage.audio:
         shown["promptTokensDetails"] += [{"modality": "AUDIO", "tokenCount": usage.audio}]
     if usage.cached_tokens:

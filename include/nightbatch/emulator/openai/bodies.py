@@ -11,8 +11,17 @@ from nightbatch.emulator.answers import reply_to, require_text
 from nightbatch.emulator.billing import bills_cache_writes, embeds, serves
 from nightbatch.emulator.embeddings import embed
 from nightbatch.emulator.errors import ApiError, malformed_is_400
-from nightbatch.emulator.media import decoded, image_type
-from nightbatch.emulator.prompt import Answered, Prompt, Reply, Usage, digest_of, raise_for_marker, tokens_in
+from nightbatch.emulator.media import decoded, image_type, picture
+from nightbatch.emulator.prompt import (
+    PICTURE_TOKENS,
+    Answered,
+    Prompt,
+    Reply,
+    Usage,
+    digest_of,
+    raise_for_marker,
+    tokens_in,
+)
 
 Body = Mapping[str, Any]
 
@@ -107,7 +116,12 @@ def _responses(body: Body, model: str, digest: str, at: int) -> Answered:
     if tool and reply.finish == "stop":
         call = {"type": "function_call", "id": f"fc_{digest}", "call_id": f"call_{digest}", "status": "completed"}
         output[-1] = call | {"name": tool["name"], "arguments": reply.text}
-    shown |= {"output": output, "tool_usage": {"web_search": {"num_requests": reply.usage.searches}}}
+    used: dict[str, Any] = {"web_search": {"num_requests": reply.usage.searches}}
+    if any(given.get("type") == "image_generation" for given in body.get("tools") or ()):
+        reply = replace(reply, usage=_with_a_picture(prompt, reply.usage))
+        output.insert(-1, _drawn(digest))
+        used["image_gen"] = _image_usage(reply.usage)
+    shown |= {"output": output, "tool_usage": used}
     shown |= {"parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
     shown |= {"instructions": body.get("instructions"), "metadata": body.get("metadata") or {}}
     shown |= {"temperature": 1.0, "top_p": 1.0, "service_tier": "default"}
@@ -144,6 +158,23 @@ def _before(prompt: Prompt, reply: Reply, digest: str) -> list[dict[str, Any]]:
             {"type": "web_search_call", "id": f"ws_{digest}_{number}", "status": "completed", "action": action}
         )
     return items
+
+
+def _with_a_picture(prompt: Prompt, usage: Usage) -> Usage:
+    """Another model draws it, and is billed for it beside the tokens of the answer."""
+    return replace(usage, asked_to_draw=tokens_in(prompt.text), drawn=PICTURE_TOKENS)
+
+
+def _drawn(digest: str) -> dict[str, Any]:
+    """https://platform.openai.com/docs/guides/tools-image-generation"""
+    call = {"type": "image_generation_call", "id": f"ig_{digest}", "status": "completed", "output_format": "png"}
+    return call | {"size": "1024x1024", "result": picture(digest)}
+
+
+def _image_usage(usage: Usage) -> dict[str, Any]:
+    taken = {"image_tokens": 0, "text_tokens": usage.asked_to_draw}
+    shown = {"input_tokens": usage.asked_to_draw, "input_tokens_details": taken, "output_tokens": usage.drawn}
+    return shown | {"total_tokens": usage.asked_to_draw + usage.drawn}
 
 
 def _embeddings(body: Body, model: str, digest: str, at: int) -> Answered:
