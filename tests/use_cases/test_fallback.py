@@ -62,6 +62,14 @@ def test_a_job_that_cannot_wait_is_answered_at_full_price(world: World, provider
     assert len(paid(world)) == 1
 
 
+def test_geminis_long_name_of_a_model_is_asked_by_its_short_one(world: World) -> None:
+    (job,) = urgent(world, "gemini", model="models/gemini-3.5-flash-lite")
+    answer(world)
+    assert world.states() == {job: "succeeded"}
+    assert world.rows("SELECT model FROM nightbatch.batch") == ["gemini-3.5-flash-lite"]
+    assert world.rows("SELECT batch_cost_usd FROM nightbatch.result") == paid(world)
+
+
 @pytest.mark.parametrize("provider", ["openai", "gemini"])
 def test_vectors_come_in_realtime_too(world: World, provider: ProviderName) -> None:
     world.store.connection.execute(

@@ -453,3 +453,26 @@ def test_an_upload_that_is_too_large_for_the_provider_goes_in_halves(world: Worl
     assert world.load(successor or 0).succeeded == 2
     assert [loaded.succeeded for loaded in world.night("r2")] == [2]
     world.judge()
+
+
+MODEL = "gemini-3.5-flash-lite"
+
+
+def test_geminis_two_names_of_a_model_are_one_batch_at_one_price(world: World) -> None:
+    jobs = [world.insert("gemini", 1, model=model)[0] for model in (MODEL, f"models/{MODEL}", None)]
+    world.insert("openai", 1, model=f"models/{MODEL}")
+    mine, theirs = world.plan()
+    assert (mine.model, mine.job_count) == (MODEL, 3)
+    assert theirs.model == f"models/{MODEL}", "to OpenAI it is a name like any other"
+    world.load(world.submit_until_certain(mine) or 0)
+    assert [world.states()[job] for job in jobs] == ["succeeded"] * 3
+    assert world.rows("SELECT count(batch_cost_usd) FROM nightbatch.result") == [3]
+
+
+@pytest.mark.parametrize("usd", ["0", "1"])
+def test_a_budget_of_either_name_holds_the_model(world: World, usd: str) -> None:
+    world.insert("gemini", 2, model=MODEL)
+    world.rows(
+        "INSERT INTO nightbatch.budget (model, usd_per_night) VALUES (%s, %s) RETURNING id", f"models/{MODEL}", usd
+    )
+    assert len(world.plan()) == int(usd)

@@ -276,7 +276,7 @@ class GeminiBatches:
         line = orjson.loads(self.render(custom_id, model, endpoint, request))
         verb = "embedContent" if endpoint == "embeddings" else "generateContent"
         with self._errors("ask"):
-            answer = _object(self._http.post(f"models/{model}:{verb}", json=line["request"]))
+            answer = _object(self._http.post(f"models/{model.removeprefix('models/')}:{verb}", json=line["request"]))
         return _read(orjson.dumps({"key": custom_id, "response": answer}))
 
     def cancel(self, provider_batch_id: str) -> None:

@@ -33,7 +33,8 @@ GROUP BY since, since_then, before;
 -- gather: what this plan looks at; gone with the transaction. New jobs stand behind the shortcut and in no other table (which
 -- are told the range of the new ids: they hold the jobs of all nights); known ones wait in open_job without an attempt.
 -- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's. A job is urgent when it may
--- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it
+-- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it.
+-- Gemini's own lists write models/x for the model x: it is one model, and one batch
 CREATE TEMPORARY TABLE candidate ON COMMIT DROP AS
 SELECT
     j.id AS job_id, j.known,
@@ -45,7 +46,7 @@ SELECT
         AND (%(all_types_known)s OR j.job_type = ANY (%(known_types)s))
         AND coalesce(j.deadline IS NOT NULL AND coalesce(j.fallback, lane.fallback)
             AND now() + make_interval(secs => lane.turnaround) > j.deadline, false) = %(urgent)s AS due,
-    lane.number AS lane, coalesce(j.model, lane.default_model) AS model, j.priority, size.bytes::integer,
+    lane.number AS lane, model.name AS model, j.priority, size.bytes::integer,
     CASE
         WHEN lane.number IS NULL AND j.job_type = ANY (%(known_types)s)
             THEN format('%%s cannot do %%s jobs', j.provider, left(j.job_type, 100))
@@ -70,7 +71,11 @@ LEFT JOIN unnest(
     %(lane_turnarounds)s::double precision[]
 ) AS lane (number, job_type, provider, default_model, overhead, max_request_bytes, fallback, turnaround)
     ON lane.job_type = j.job_type AND lane.provider = j.provider
-CROSS JOIN LATERAL (SELECT octet_length(j.input::text) + coalesce(lane.overhead, 0) AS bytes) AS size;
+CROSS JOIN LATERAL (SELECT octet_length(j.input::text) + coalesce(lane.overhead, 0) AS bytes) AS size
+CROSS JOIN LATERAL (SELECT coalesce(j.model, lane.default_model) AS given) AS asked
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN j.provider = 'gemini' AND starts_with(given, 'models/') AND given <> 'models/' THEN substr(given, 8) ELSE given END
+) AS model (name);
 
 -- limit_candidates: the run takes no more than it was asked to, the highest priority first
 UPDATE candidate SET due = false

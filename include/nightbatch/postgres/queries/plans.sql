@@ -31,8 +31,9 @@ WHERE submitted_at > now() - interval '30 days' AND ended_at IS NOT NULL AND sta
 GROUP BY provider, model HAVING count(*) >= 5;
 
 -- token_limits: the smallest in force for each provider and model, whatever the account: it is not known before the submit
-SELECT provider, model, min(tokens) FROM nightbatch.token_limit
-WHERE NOT learned OR noted_at > now() - interval '20 hours' GROUP BY provider, model;
+SELECT provider, bare.model, min(tokens) FROM nightbatch.token_limit AS l
+CROSS JOIN LATERAL (SELECT regexp_replace(l.model, '^models/', '') AS model) AS bare
+WHERE NOT learned OR noted_at > now() - interval '20 hours' GROUP BY provider, bare.model;
 
 -- make_yardsticks: what one byte and one job of a lane and model come to; gone with the transaction
 CREATE TEMPORARY TABLE yardstick (
@@ -64,7 +65,7 @@ FROM (
     JOIN nightbatch.budget AS b ON b.id = %(budget_id)s
     CROSS JOIN LATERAL (SELECT c.bytes * y.usd_per_byte + y.usd_per_job AS usd) AS cost
     WHERE c.due AND c.reason IS NULL AND (b.job_type IS NULL OR b.job_type = j.job_type)
-        AND (b.model IS NULL OR b.model = c.model) AND (b.label IS NULL OR nightbatch.has_label(j.labels, b.label))
+        AND (b.model IS NULL OR b.model IN (c.model, 'models/' || c.model)) AND (b.label IS NULL OR nightbatch.has_label(j.labels, b.label))
 ) AS ranked
 WHERE candidate.job_id = ranked.job_id AND (ranked.unpriced OR ranked.up_to > %(usd)s)
 RETURNING ranked.unpriced;
@@ -96,14 +97,14 @@ JOIN cut USING (kind, part)
 JOIN kind AS k ON k.number = p.kind AND k.lane = p.lane
 JOIN yardstick AS y ON y.lane = k.lane AND y.model = k.model
 JOIN nightbatch.job AS j ON j.id = p.job_id
-JOIN nightbatch.budget AS g ON (g.job_type IS NULL OR g.job_type = j.job_type) AND (g.model IS NULL OR g.model = k.model)
+JOIN nightbatch.budget AS g ON (g.job_type IS NULL OR g.job_type = j.job_type) AND (g.model IS NULL OR g.model IN (k.model, 'models/' || k.model))
     AND (g.label IS NULL OR nightbatch.has_label(j.labels, g.label))
 GROUP BY cut.batch_id, g.id;
 
 -- room: what the account takes at once (nothing: nobody knows), what of it other attempts hold, and what this one needs
 SELECT
     (SELECT min(l.tokens) FROM nightbatch.token_limit AS l
-     WHERE l.provider = b.provider AND l.account_fingerprint IN ('', b.account_fingerprint) AND l.model IN ('', b.model)
+     WHERE l.provider = b.provider AND l.account_fingerprint IN ('', b.account_fingerprint) AND l.model IN ('', b.model, 'models/' || b.model)
          AND (NOT l.learned OR l.noted_at > now() - interval '20 hours')),
     (SELECT coalesce(sum(o.estimated_tokens), 0)::bigint FROM nightbatch.batch AS o
      WHERE o.id <> b.id AND o.provider = b.provider AND o.account_fingerprint = b.account_fingerprint AND o.mode = 'batch'
