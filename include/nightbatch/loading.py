@@ -105,7 +105,9 @@ def _rates(store: Store, batch: Batch) -> Rates | None:
     """The prices of the moment at which the batch was sent."""
     assert batch.submitted_at  # the schema says so for a submitted batch
     overrides, factors = store.price_overrides(), store.price_factors()
-    return rates_for(batch.provider, batch.model, at=batch.submitted_at, overrides=overrides, factors=factors)
+    return rates_for(
+        batch.provider, batch.model, at=batch.submitted_at, overrides=overrides, factors=factors, mode=batch.mode
+    )
 
 
 def _read_all(store: Store, provider: BatchProvider, sheet: _Sheet, state: ProviderState, copy: _Copy) -> None:

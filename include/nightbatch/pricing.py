@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property
 from types import MappingProxyType
+from typing import Literal
 
 import msgspec
 from genai_prices import __version__ as genai_prices_version
@@ -26,6 +27,7 @@ _BATCH = {"processing": "batch"}
 _MILLION = Decimal(1_000_000)
 _ZERO = Decimal(0)
 _NONE: Mapping[str, Decimal] = MappingProxyType({})
+_NO_WAYS: Mapping[str, Tariff] = MappingProxyType({})
 # What may cost more than the whole that it is a part of, so that the price of the whole does not tell its own.
 _DEARER = frozenset(
     name for name, unit in UNITS.items()
@@ -197,27 +199,34 @@ class Tariff:
 class Rates:
     """What a model costs at one moment. ``source`` names where the prices come from, and stays with every result.
 
-    ``factors`` are what tokens cost more under a term.
+    ``factors`` are what tokens cost more under a term, ``ways`` the prices of a realtime answer under one, as in a service tier.
     """
 
     realtime: Tariff
     batch: Tariff
     source: str
     factors: Mapping[str, Decimal] = field(default_factory=dict)
+    ways: Mapping[str, Tariff] = field(default_factory=dict)
 
     def cost(self, usage: Usage) -> Cost | None:
         """Both prices of one request, not rounded; None where the price of something in it is not known."""
-        factor = None
+        factor, way = None, None
         for term in usage.terms:
-            if term not in self.factors:
+            if term in self.factors:
+                factor = self.factors[term] * (factor or 1)
+            elif term in self.ways and way is None:
+                way = self.ways[term]
+            else:
                 return None
-            factor = self.factors[term] * (factor or 1)
-        realtime, batch = self.realtime.cost(usage, factor), self.batch.cost(usage, factor)
+        realtime, batch = (way or self.realtime).cost(usage, factor), (way or self.batch).cost(usage, factor)
         return None if realtime is None or batch is None else Cost(realtime, batch)
 
     def source_of(self, usage: Usage) -> str:
-        """Return where the prices of a request come from, with the factors that were applied to it."""
-        return ", ".join([self.source, *(f"{term}: tokens times {self.factors[term]}" for term in usage.terms)])
+        """Return where the prices of a request come from, with the factors and the other prices that were applied to it."""
+        return ", ".join([self.source, *(f"{term}: {self._under(term)}" for term in usage.terms)])
+
+    def _under(self, term: str) -> str:
+        return f"tokens times {self.factors[term]}" if term in self.factors else self.ways[term].describe()
 
     def describe(self) -> str:
         """The source and the unit prices, so that a figure can be explained later."""
@@ -233,8 +242,12 @@ def rates_for(
     at: datetime,
     overrides: Sequence[PriceOverride] = (),
     factors: Sequence[PriceFactor] = (),
+    mode: Literal["batch", "realtime"] = "batch",
 ) -> Rates | None:
     """The prices in force at a moment; None when the realtime or the batch price is not known.
+
+    With the ``mode`` realtime also those of the model's service tiers and speeds, unless an override speaks for the model: it
+    says nothing of them.
 
     genai-prices gives the standard price for a model without a batch variant, and for every model before 2026-10-14, when
     its batch variants begin: both count as unknown here, unless an override names the batch price.
@@ -251,7 +264,8 @@ def rates_for(
     if override:
         source = f"{source}, {override.note}" if source else override.note
     terms = {row.term: row.factor for row in factors if row.provider == provider and _holds(row, day)}
-    return Rates(realtime_tariff, batch_tariff, source, terms)
+    ways = _ways(provider, name, at) if mode == "realtime" and override is None else _NO_WAYS
+    return Rates(realtime_tariff, batch_tariff, source, terms, ways)
 
 
 def _in_force(
@@ -275,6 +289,23 @@ def _listed(provider: ProviderName, model: str, at: datetime) -> tuple[ModelPric
     except LookupError:
         return None
     return info.get_prices(at), info.get_prices(at, _BATCH) if _has_batch_price(info, at) else None
+
+
+def _ways(provider: ProviderName, model: str, at: datetime) -> dict[str, Tariff]:
+    """The prices of a realtime answer by the term that it names, such as ``service_tier=priority``."""
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, _LIBRARY_IDS[provider], None)
+    except LookupError:
+        return {}
+    asked = [
+        dict(variant.when)
+        for variant in info.price_variants or ()
+        if len(variant.when) == 1
+        and variant.when != _BATCH
+        and (not variant.constraint or variant.constraint.active(at))
+    ]
+    named = {f"{name}={value}": info.get_prices(at, {name: value}) for when in asked for name, value in when.items()}
+    return {term: tariff for term, price in named.items() if (tariff := _tariff(price, {}, price)) is not None}
 
 
 def _has_batch_price(info: ModelInfo, at: datetime) -> bool:

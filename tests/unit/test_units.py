@@ -19,7 +19,7 @@ from genai_prices.data_snapshot import get_snapshot
 
 from nightbatch.models import PROVIDERS, ProviderName, ResultLine, Usage
 from nightbatch.postgres.store import open_store
-from nightbatch.pricing import PriceFactor, PriceOverride, Tariff, rates_for
+from nightbatch.pricing import Cost, PriceFactor, PriceOverride, Tariff, rates_for
 from nightbatch.units import PLAIN, UNITS, wholes
 
 Json = dict[str, Any]
@@ -237,6 +237,77 @@ def test_a_term_multiplies_tokens_alone_where_a_row_says_so_and_else_leaves_no_p
     assert priced.source_of(usage).endswith(", inference_geo=us: tokens times 1.1")
     unknown = rates_for("anthropic", "claude-sonnet-5", at=AT)
     assert unknown is not None and unknown.cost(usage) is None
+
+
+TIERS = [
+    ("openai", "gpt-6-luna", "service_tier", "priority"),
+    ("openai", "gpt-6-luna", "service_tier", "flex"),
+    ("openai", "gpt-5.6-sol", "service_tier", "fast"),
+    ("gemini", "gemini-3.8-flash-tts", "service_tier", "priority"),
+    ("anthropic", "claude-opus-5-5", "speed", "fast"),
+]
+
+
+def in_tier(provider: ProviderName, model: str, name: str, value: str) -> tuple[Json, str]:
+    """A body whose answer came in a tier, and the flavor of it."""
+    flavor, shape = SHAPES[provider][0]
+    body = shape(Random(f"{model}{value}"), model)
+    if provider == "openai":
+        body[name] = value
+    elif provider == "anthropic":
+        body["usage"][name] = value
+    else:
+        body["usageMetadata"]["serviceTier"] = f"SERVICE_TIER_{value.upper()}"
+    return body, flavor
+
+
+@pytest.mark.fault(67)
+@pytest.mark.parametrize(("provider", "model", "name", "value"), TIERS)
+def test_a_tier_of_a_realtime_answer_costs_what_the_library_says_and_in_a_batch_nobody_knows(
+    provider: ProviderName, model: str, name: str, value: str
+) -> None:
+    body, flavor = in_tier(provider, model, name, value)
+    usage = read(provider, body).usage
+    realtime, batch = (rates_for(provider, model, at=AT, mode=mode) for mode in ("realtime", "batch"))
+    assert usage is not None and usage.terms == (f"{name}={value}",) and realtime is not None and batch is not None
+    wanted = theirs(provider, body, flavor, {name: value})
+    assert wanted is not None and wanted != theirs(provider, body, flavor, None)
+    assert realtime.cost(usage) == Cost(wanted, wanted)
+    assert f"{name}={value}: in " in realtime.source_of(usage)
+    assert batch.cost(usage) is None
+
+
+@pytest.mark.fault(67)
+@pytest.mark.parametrize(
+    ("provider", "model", "value"),
+    [
+        ("openai", "gpt-6-luna", "scale"),
+        ("openai", "gpt-6-luna", 7),
+        ("gemini", "gemini-3.5-flash-lite", "priority"),
+        ("anthropic", "claude-haiku-5-5", "priority"),
+    ],
+)
+def test_a_tier_without_a_price_leaves_the_answer_without_one(provider: ProviderName, model: str, value: str) -> None:
+    body, _ = in_tier(provider, model, "service_tier", str(value))
+    if provider == "openai":
+        body["service_tier"] = value
+    usage, rates = read(provider, body).usage, rates_for(provider, model, at=AT, mode="realtime")
+    assert usage is not None and rates is not None
+    assert rates.cost(usage) is None
+
+
+@pytest.mark.fault(67)
+def test_an_override_says_nothing_of_a_tier() -> None:
+    override = PriceOverride(
+        "openai", "gpt-6-luna", AT.date(), None, Decimal(1), None, Decimal(1), Decimal(1), None, Decimal(1), "ours"
+    )
+    usage = Usage(1000, 10, 0, (), ("service_tier=priority",))
+    rates = rates_for("openai", "gpt-6-luna", at=AT, overrides=[override], mode="realtime")
+    assert rates is not None and rates.cost(usage) is None
+    factor = PriceFactor("openai", "service_tier=priority", AT.date(), None, Decimal(2))
+    rates = rates_for("openai", "gpt-6-luna", at=AT, overrides=[override], factors=[factor], mode="realtime")
+    assert rates is not None
+    assert rates.cost(usage) == Cost(Decimal("0.00202"), Decimal("0.00202"))
 
 
 @pytest.mark.fault(67)

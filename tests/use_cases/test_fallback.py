@@ -16,8 +16,9 @@ import pytest
 from nightbatch import fallback, recovery
 from nightbatch.job_types import job_types
 from nightbatch.job_types.creative_scoring import CreativeScoring
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import PROVIDERS, ProviderName, ResultLine, UnreadableLine
 from nightbatch.provider import BatchProvider
+from nightbatch.providers import openai_results
 from tests.use_cases.conftest import World
 
 SOON = timedelta(hours=2)  # sooner than the 24 hours that a provider promises
@@ -60,6 +61,31 @@ def test_a_job_that_cannot_wait_is_answered_at_full_price(world: World, provider
     assert world.rows("SELECT savings_usd FROM nightbatch_report.savings_daily") == [0]
     assert answer(world) == []
     assert len(paid(world)) == 1
+
+
+@pytest.mark.fault(67)
+@pytest.mark.parametrize(
+    ("tier", "dearer"), [("priority", 2), ("flex", Decimal("0.5")), ("default", 1), ("scale", None)]
+)
+def test_a_realtime_answer_costs_what_its_service_tier_does(
+    world: World, monkeypatch: pytest.MonkeyPatch, tier: str, dearer: Decimal | None
+) -> None:
+    usual = b'"service_tier":"default"'
+
+    def in_the_tier(line: bytes) -> ResultLine | UnreadableLine:
+        assert usual in line
+        return openai_results.read(line.replace(usual, b'"service_tier":"%b"' % tier.encode()))
+
+    monkeypatch.setattr("nightbatch.providers.openai._read", in_the_tier)
+    urgent(world, "openai")
+    answer(world)
+    ((realtime, cost, source),) = world.rows(
+        "SELECT realtime_cost_usd, batch_cost_usd, price_source FROM nightbatch.result"
+    )
+    (usually,) = paid(world)
+    assert (realtime, cost) == ((usually * dearer,) * 2 if dearer else (None, None))
+    assert ("service_tier" in (source or "")) is (tier in ("priority", "flex"))
+    assert world.rows("SELECT unpriced FROM nightbatch_report.savings_daily") == [0 if dearer else 1]
 
 
 def test_geminis_long_name_of_a_model_is_asked_by_its_short_one(world: World) -> None:

@@ -15,6 +15,7 @@ from nightbatch.providers.wire import (
     read_object,
     said,
     something,
+    tier,
     usage,
     well_formed,
     why_unusable,
@@ -146,4 +147,5 @@ def _terms(tokens: Mapping[str, Any]) -> tuple[str, ...]:
     terms = [] if place in _USUAL_PLACES else [f"inference_geo={place}"]
     terms += [] if speed in (None, "", "standard") else [f"speed={speed}"]
     others = {turn["type"] for turn in tokens.get("iterations") or ()} - {"message"}
+    terms += tier(tokens.get("service_tier"))
     return (*terms, *(f"iteration={kind}" for kind in sorted(others)))

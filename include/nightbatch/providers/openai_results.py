@@ -15,6 +15,7 @@ from nightbatch.providers.wire import (
     read_object,
     said,
     something,
+    tier,
     usage,
     vector,
     well_formed,
@@ -117,7 +118,7 @@ def _answer(body: dict[str, Any], line: bytes) -> tuple[Answer, Usage | None]:
     tokens = body.get("usage") or {}
     match body.get("object"):
         case "chat.completion":
-            return _chat_answer(body, line), _chat_usage(tokens)
+            return _chat_answer(body, line), _chat_usage(body, tokens)
         case "response":
             return _responses_answer(body, line), _responses_usage(body, tokens)
         case "list":
@@ -136,12 +137,13 @@ def _vectors(data: list[dict[str, Any]]) -> tuple[tuple[float, ...], ...] | None
     return vectors if [item["index"] for item in ordered] == list(range(len(ordered))) else None
 
 
-def _chat_usage(tokens: Mapping[str, Any]) -> Usage | None:
+def _chat_usage(body: Mapping[str, Any], tokens: Mapping[str, Any]) -> Usage | None:
     taken, given = tokens.get("prompt_tokens_details") or {}, tokens.get("completion_tokens_details") or {}
     return usage(
         tokens.get("prompt_tokens"),
         tokens.get("completion_tokens"),
         taken.get("cached_tokens"),
+        terms=tier(body.get("service_tier")),
         cache_write_tokens=taken.get("cache_write_tokens"),
         input_audio_tokens=taken.get("audio_tokens"),
         output_audio_tokens=given.get("audio_tokens"),
@@ -155,6 +157,7 @@ def _responses_usage(body: Mapping[str, Any], tokens: Mapping[str, Any]) -> Usag
         tokens.get("input_tokens"),
         tokens.get("output_tokens"),
         taken.get("cached_tokens"),
+        terms=tier(body.get("service_tier")),
         cache_write_tokens=taken.get("cache_write_tokens"),
         output_reasoning_tokens=given.get("reasoning_tokens"),
         **_tools_used(body),

@@ -83,6 +83,7 @@ class _Response(_Shape):
     usage: _ResponseUsage
     incomplete_details: None = None
     model: str | None = None
+    service_tier: Literal["default", "standard", "auto", "batch"] | None = None
     tool_usage: _ToolUsage | None = None
 
 
@@ -150,6 +151,7 @@ class _MessageUsage(_Shape):
     output_tokens_details: _Thinking | None = None
     inference_geo: Literal["", "not_available", "global"] | None = None
     speed: Literal["", "standard"] | None = None
+    service_tier: Literal["standard", "batch"] | None = None
     iterations: _Nothing | None = None
 
 
@@ -240,6 +242,7 @@ class _UsageMetadata(_Shape):
     thoughtsTokenCount: _Tokens | None = None
     cachedContentTokenCount: _Tokens | None = None
     toolUsePromptTokenCount: _No | None = None
+    serviceTier: Literal["standard"] | None = None
     promptTokensDetails: list[_TextTokens] | None = None
     candidatesTokensDetails: list[_TextTokens] | None = None
     cacheTokensDetails: list[_TextTokens] | None = None

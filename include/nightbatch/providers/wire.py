@@ -470,6 +470,15 @@ def usage(
     return Usage(*numbers, tuple(told.items()), terms)
 
 
+_USUAL_TIERS = (None, "", "default", "standard", "auto", "batch", "unspecified")
+
+
+def tier(told: Any) -> tuple[str, ...]:
+    """Return the term of a service tier, which has prices of its own; empty for the usual ones. Gemini may write it in full."""
+    name = told.lower().removeprefix("service_tier_") if isinstance(told, str) else told
+    return () if name in _USUAL_TIERS else (brief(f"service_tier={name}"),)
+
+
 def added(*counts: Any) -> int | None:
     """The sum of token counts, in which None is nothing; None when one of them is no number."""
     numbers = [count for count in counts if count is not None]
