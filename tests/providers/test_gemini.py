@@ -206,7 +206,7 @@ def test_thoughts_are_output_and_cached_tokens_a_part_of_the_input(wire: Wire) -
 @pytest.mark.parametrize(
     ("code", "outcome", "retryable"),
     [(3, "errored", False), (8, "errored", True), (14, "errored", True), (1, "cancelled", True), (503, "errored", True),
-     (400, "errored", False), (None, "errored", False)],
+     (400, "errored", False), (None, "errored", True)],
 )  # fmt: skip
 def test_an_errored_line_is_not_billed(wire: Wire, code: int | None, outcome: str, retryable: bool) -> None:
     (line,) = wire.read({"key": "j1_a7", "error": {"code": code, "message": "m"}})

@@ -124,6 +124,25 @@ WAYS = [
     answered(
         "openai", "key in lines", (401, {"message": "key", "type": "invalid_request_error", "code": "invalid_api_key"})
     ),
+    answered("openai", "region in lines", (403, said_by_openai("m", code="unsupported_country_region_territory"))),
+    answered("openai", "permission in lines", (403, said_by_openai("No.", type="permission_error"))),
+    answered("openai", "spent in words", (400, said_by_openai("Billing hard limit has been reached"))),
+    answered("openai", "organization in lines", (400, said_by_openai("m", code="organization_deactivated"))),
+    answered(
+        "anthropic",
+        "organization in lines",
+        {"type": "permission_error", "message": "m", "details": {"error_code": "organization_disabled"}},
+    ),
+    answered(
+        "anthropic",
+        "limit of the workspace",
+        {"type": "rate_limit_error", "message": "m", "details": {"error_code": "workspace_spend_limit_reached"}},
+    ),
+    answered("anthropic", "on hold in lines", {"type": "invalid_request_error", "message": "It is on hold."}),
+    answered("gemini", "region in lines", {"code": 9, "message": "The region is not supported."}),
+    answered("gemini", "prepaid in lines", {"code": 8, "message": "Your prepayment is used up."}),
+    answered("gemini", "key in lines", {"code": 3, "message": "m", "details": [{"reason": "API_KEY_INVALID"}]}),
+    answered("gemini", "nobody in lines", {"code": 16, "message": "m"}),
     answered("anthropic", "billing in lines", {"type": "billing_error", "message": "m"}),
     answered(
         "anthropic", "credit in lines", {"type": "invalid_request_error", "message": "Your credit balance is too low"}
@@ -199,3 +218,48 @@ def test_trouble_of_an_account_ends_no_job_and_the_next_night_sends_all(world: W
     world.night("mended")
     recover(world)
     assert [world.states()[job] for job in jobs] == ["succeeded"] * 4
+
+
+OWN = [
+    answered("openai", "internal", (500, {"message": "m", "type": "server_error"})),
+    answered("openai", "too many", (429, {"message": "m", "type": "requests", "code": "rate_limit_exceeded"})),
+    answered("anthropic", "overloaded", {"type": "overloaded_error", "message": "Overloaded"}),
+    answered("anthropic", "internal", {"type": "api_error", "message": "Internal server error"}),
+    answered("anthropic", "a kind that nobody knows", {"type": "something_new", "message": "m"}),
+    answered("anthropic", "no kind", {"message": "m"}),
+    answered("gemini", "overloaded", {"code": 14, "message": "The model is overloaded."}),
+    answered("gemini", "unavailable by its status", {"code": 503, "message": "m", "status": "UNAVAILABLE"}),
+    answered("gemini", "no code", {"message": "m"}),
+    answered("gemini", "a text", "Internal error encountered."),
+]
+
+
+@pytest.mark.fault(64)
+@pytest.mark.parametrize("way", OWN, ids=lambda way: f"{way.provider}: {way.name}")
+def test_trouble_of_the_provider_in_a_line_is_tried_again_as_often_as_the_type_says(world: World, way: Way) -> None:
+    (job,) = world.insert(way.provider, 1)
+    seen = []
+    for number in range(4):
+        night(world, way, f"r{number}")
+        seen.append(world.states()[job])
+    assert seen == ["queued", "queued", "failed", "failed"]
+    assert alerts(world) == []
+    assert world.bill() == [] or world.rows("SELECT count(*) FROM nightbatch.result WHERE billed") == [0]
+
+
+FAULTS = [
+    answered("openai", "bad request", (400, said_by_openai("m", code="invalid_value"))),
+    answered("openai", "no such model", (403, said_by_openai("m", code="model_not_found"))),
+    answered("anthropic", "bad request", {"type": "invalid_request_error", "message": "max_tokens: too many"}),
+    answered("anthropic", "no such model", {"type": "not_found_error", "message": "model: x"}),
+    answered("gemini", "bad request", {"code": 3, "message": "m"}),
+    answered("gemini", "bad request by its status", {"code": 400, "message": "m"}),
+]
+
+
+@pytest.mark.fault(64)
+@pytest.mark.parametrize("way", FAULTS, ids=lambda way: f"{way.provider}: {way.name}")
+def test_a_fault_of_the_request_in_a_line_ends_the_job_at_once(world: World, way: Way) -> None:
+    (job,) = world.insert(way.provider, 1)
+    night(world, way, "r1")
+    assert (world.states()[job], alerts(world)) == ("failed", [])

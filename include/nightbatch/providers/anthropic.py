@@ -33,6 +33,7 @@ from nightbatch.models import (
     Submission,
     UnreadableLine,
 )
+from nightbatch.providers.anthropic_results import is_of_the_account
 from nightbatch.providers.anthropic_results import read as _read
 from nightbatch.providers.http import checked_key, home_of
 from nightbatch.providers.wire import (
@@ -56,13 +57,6 @@ from nightbatch.providers.wire import (
 
 _SKEW = timedelta(minutes=2)  # between the database's clock and Anthropic's
 _REQUEST = re.compile(r"\brequests\.(\d+)\b")
-# Codes of trouble with the account, a limit that it set included: anthropic/types/shared/error_details.py of the SDK
-_ACCOUNT = re.compile("spend_limit|billing|billable|organization|cmek_|user_profile|credit|sandbox_egress|claude_code")
-# The same in words, as a 400 or a 429 without a code: https://docs.claude.com/en/api/errors
-_SPENT = (
-    *("credit balance", "spend limit", "spending limit", "usage limits", "billing"),
-    *("organization has been disabled", "organization is disabled", "on hold"),
-)
 _CHUNK = 1 << 20
 
 
@@ -210,10 +204,8 @@ def _said(body: Any, _: int) -> Said | None:
         return None
     error = body["error"]
     kind, message = named(error["type"]), named(error["message"])
-    code = (error.get("details") or {}).get("error_code")
     text = f"{kind}: {message}"
-    # Messages are read only where there is no code: the SDK's own advice.
-    if kind == "billing_error" or _ACCOUNT.search(code) if code else any(word in message.lower() for word in _SPENT):
+    if is_of_the_account(error):
         return Said(text, "account")
     if kind == "not_found_error" and message.startswith("model:"):
         return Said(text, "content")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -26,9 +27,18 @@ _WHOLE = ("end_turn", "stop_sequence", "tool_use")
 # What the provider did itself on the way to its answer; a block of any other type is an answer.
 _WORKINGS = ("thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use", "compaction")
 _KEPT = ("content", "stop_reason", "stop_sequence", "stop_details", "container")
-_RETRYABLE = ("api_error", "overloaded_error", "rate_limit_error", "timeout_error")
-# A spend limit comes as an invalid request too: https://docs.anthropic.com/en/api/errors
-_SPENT = ("credit balance", "spend limit", "usage limits")
+# Faults of a request: any other kind of error, also one that is new or not named, is tried again within the type's attempts.
+# The key was good for the batch: what a line says of rights is about what that request asks for, unless a code says otherwise.
+_OF_THE_REQUEST = (
+    *("invalid_request_error", "not_found_error", "request_too_large", "authentication_error", "permission_error"),
+)
+# Codes of trouble with the account, a limit that it set included: anthropic/types/shared/error_details.py of the SDK
+_ACCOUNT = re.compile("spend_limit|billing|billable|organization|cmek_|user_profile|credit|sandbox_egress|claude_code")
+# The same in words, as an invalid request or a rate limit without a code: https://docs.claude.com/en/api/errors
+_SPENT = (
+    *("credit balance", "spend limit", "spending limit", "usage limits", "billing", "api usage limit"),
+    *("organization has been disabled", "organization is disabled", "on hold"),
+)
 _LIFETIMES = {
     "ephemeral_5m_input_tokens": "cache_write_5m_tokens",
     "ephemeral_1h_input_tokens": "cache_write_1h_tokens",
@@ -76,9 +86,23 @@ def _errored(line: bytes, custom_id: str, error: Any) -> ResultLine:
         error = error["error"]
     kind = error.get("type") if isinstance(error, dict) else None
     text = brief(f"{kind}: {said(error)}" if kind else said(error) or "without an explanation")
-    account = kind == "billing_error" or any(word in text.lower() for word in _SPENT)
-    again = account or kind in _RETRYABLE
+    account = is_of_the_account(error if isinstance(error, dict) else {"message": text})
+    again = account or kind not in _OF_THE_REQUEST
     return ResultLine(custom_id, "errored", line, billed=False, error=text, retryable=again, account=account)
+
+
+def is_of_the_account(error: Mapping[str, Any]) -> bool:
+    """Return whether an error speaks of credit, a limit of money, or the organization.
+
+    Its message is read only where there is no code: the SDK's own advice.
+    """
+    details = error.get("details")
+    code = details.get("error_code") if isinstance(details, dict) else None
+    if error.get("type") == "billing_error":
+        return True
+    if code:
+        return bool(_ACCOUNT.search(str(code)))
+    return any(word in said(error).lower() for word in _SPENT)
 
 
 def _succeeded(line: bytes, custom_id: str, message: dict[str, Any]) -> ResultLine:

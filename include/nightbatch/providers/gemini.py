@@ -40,7 +40,7 @@ from nightbatch.models import (
     UnreadableLine,
     UploadedMedia,
 )
-from nightbatch.providers.gemini_results import is_of_the_account, rpc_error
+from nightbatch.providers.gemini_results import is_of_the_account, names_the_account, rpc_error
 from nightbatch.providers.gemini_results import read as _read
 from nightbatch.providers.http import checked_key, home_of, tls
 from nightbatch.providers.wire import (
@@ -77,11 +77,6 @@ _FILE_KEPT = timedelta(hours=48)  # https://ai.google.dev/gemini-api/docs/files
 _RUNNING = {"PENDING", "RUNNING", "QUEUED", "UPDATING", "PAUSED", "CANCELLING"}
 _WITH_RESULTS = {"SUCCEEDED", "PARTIALLY_SUCCEEDED"}
 _ENDED = {*_WITH_RESULTS, "CANCELLED", "EXPIRED"}
-# google.rpc.ErrorInfo: https://cloud.google.com/apis/design/errors#error_info
-_ACCOUNT_REASONS = {
-    "API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "API_KEY_IP_ADDRESS_BLOCKED", "BILLING_DISABLED", "SERVICE_DISABLED",
-    "CONSUMER_SUSPENDED", "CONSUMER_INVALID", "ACCOUNT_STATE_INVALID", "LOCATION_POLICY_VIOLATED",
-}  # fmt: skip
 _NO_CREDIT = ("spending cap", "spend cap", "prepay", "credits are depleted", "limit: 0")
 # "billing" stands in the 429 of every quota too
 _NOT_SERVED = (
@@ -412,8 +407,7 @@ def _is_the_account(word: str, message: str, details: list[dict[str, Any]]) -> b
 
     https://ai.google.dev/gemini-api/docs/troubleshooting, https://ai.google.dev/gemini-api/docs/billing
     """
-    reasons = {detail.get("reason") for detail in details}
-    if not reasons.isdisjoint(_ACCOUNT_REASONS):
+    if names_the_account(details):
         return True
     words = _NO_CREDIT if word == "RESOURCE_EXHAUSTED" else (*_NO_CREDIT, *_NOT_SERVED)
     return any(part in message.lower() for part in words)

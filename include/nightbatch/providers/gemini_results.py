@@ -33,7 +33,13 @@ _CODES = {
     8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION", 10: "ABORTED", 13: "INTERNAL", 14: "UNAVAILABLE",
 }  # fmt: skip
 _NUMBERS = {name: number for number, name in _CODES.items()}
-_RETRYABLE = {2, 4, 8, 10, 13, 14, 429}
+# Faults of a request: any other code, also one that is new or not named, is tried again within the type's attempts.
+_OF_THE_REQUEST = {3, 5, 6, 9, 11, 12}
+# google.rpc.ErrorInfo: https://cloud.google.com/apis/design/errors#error_info
+_ACCOUNT_REASONS = {
+    "API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "API_KEY_IP_ADDRESS_BLOCKED", "BILLING_DISABLED", "SERVICE_DISABLED",
+    "CONSUMER_SUSPENDED", "CONSUMER_INVALID", "ACCOUNT_STATE_INVALID", "LOCATION_POLICY_VIOLATED",
+}  # fmt: skip
 # Of a candidate: neither answer nor anything that was paid for.
 _LABELS = ("index", "finishReason", "avgLogprobs", "tokenCount", "content")
 _WORKINGS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
@@ -78,7 +84,9 @@ def _result(line: bytes, found: dict[str, Any]) -> ResultLine:
 def _errored(line: bytes, key: str, error: Any) -> ResultLine:
     """A ``google.rpc.Status``, whose code may stand there by its name; or a text."""
     if not isinstance(error, dict):
-        return ResultLine(key, "errored", line, billed=False, error=brief(said(error) or "without an explanation"))
+        text = brief(said(error) or "without an explanation")
+        account = is_of_the_account(None, text)
+        return ResultLine(key, "errored", line, billed=False, error=text, retryable=True, account=account)
     code, name = error.get("code"), error.get("status")
     if not isinstance(code, int) and isinstance(name or code, str):
         code = _NUMBERS.get(name or code or "", code)
@@ -87,14 +95,38 @@ def _errored(line: bytes, key: str, error: Any) -> ResultLine:
         return ResultLine(key, "cancelled", line, billed=False, error=text, retryable=True)
     # A file that expired or was deleted before its turn is uploaded again for the next attempt.
     lost = code in (7, 403) and "may not exist" in text
-    account = not lost and is_of_the_account(code, text)
-    retryable = lost or account or (isinstance(code, int) and (code in _RETRYABLE or code >= 500))
+    account = not lost and (is_of_the_account(code, text) or names_the_account(error.get("details")))
+    retryable = lost or account or not _is_of_the_request(code)
     return ResultLine(key, "errored", line, billed=False, error=text, retryable=retryable, account=account)
+
+
+def _is_of_the_request(code: object) -> bool:
+    """By its number, or by the HTTP status that stands there instead."""
+    http = isinstance(code, int) and 400 <= code < 500 and code not in (408, 409, 429)
+    return http or code in _OF_THE_REQUEST
+
+
+def names_the_account(details: object) -> bool:
+    """Return whether a reason in an error's details is one of the account."""
+    reasons = (
+        {detail.get("reason") for detail in details if isinstance(detail, dict)} if isinstance(details, list) else set()
+    )
+    return any(reason in _ACCOUNT_REASONS for reason in reasons)
 
 
 def is_of_the_account(code: object, message: str) -> bool:
     """Return whether billing, the key, or the place where the machine stands is refused; not a file that is not there."""
-    words = ("billing", "api key", "user location", "credit", "spend")
+    words = (
+        *(
+            "billing",
+            "api key",
+            "user location",
+            "location is not supported",
+            "not available in your country",
+            "credit",
+        ),
+        *("region is not supported", "country is not supported", "spend", "prepay", "limit: 0"),
+    )
     return any(word in message.lower() for word in words) or (
         code in (7, 16, 401, 402, 403) and "may not exist" not in message
     )

@@ -70,13 +70,6 @@ _ENDED = {"completed", "expired", "cancelled"}
 _INPUT_DAYS = 7
 _LONG_AGO = datetime(1970, 1, 3, tzinfo=UTC)
 _MOST_TEXTS = 2048  # of one embeddings request: https://platform.openai.com/docs/api-reference/embeddings/create
-# How codes of trouble with the account begin: https://platform.openai.com/docs/guides/error-codes
-_ACCOUNT = (
-    *("insufficient_quota", "billing_", "spend_limit", "account_", "organization_", "project_"),
-    *("access_terminated", "unsupported_country", "invalid_api_key"),
-)
-
-
 # Of OpenAI itself, whatever request it met first: the same page
 _OWN_CODES = {"server_error", "internal_error", "rate_limit_exceeded", "service_unavailable", "timeout"}
 
@@ -242,7 +235,7 @@ def _said(body: Any, _: int) -> Said | None:
         return None
     code, kind, message, param = error.get("code"), named(error["type"]), named(error["message"]), error.get("param")
     text = f"{code}: {message}" if code else message
-    if any(str(word).startswith(_ACCOUNT) for word in (code, kind)):
+    if is_of_the_account(code) or is_of_the_account(kind):
         return Said(text, "account")
     if code == "model_not_found":
         return Said(text, "content")

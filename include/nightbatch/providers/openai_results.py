@@ -36,6 +36,24 @@ _WORKINGS = {
 # What a reasoning item has beside its thoughts.
 _LABELS = ("id", "type", "status")
 _COUNTED = {"file_search_call": "storage_searches", "code_interpreter_call": "code_executions"}
+# How codes and types of trouble with the account begin: https://platform.openai.com/docs/guides/error-codes
+_ACCOUNT = (
+    *(
+        "insufficient_",
+        "billing",
+        "spend_limit",
+        "account_",
+        "organization_",
+        "project_",
+        "quota_",
+        "access_terminated",
+    ),
+    *("unsupported_country", "invalid_api_key", "incorrect_api_key", "invalid_organization", "ip_not_authorized"),
+)
+# The same in words, where there is no code.
+_SPENT = ("billing hard limit", "exceeded your current quota", "spend limit", "account is not active", "deactivated")
+# 403 is the account's, but for a request that asks for what nobody may have.
+_OF_THE_REQUEST = ("model_not_found", "content_policy_violation", "moderation_blocked")
 # Of a response that failed: https://platform.openai.com/docs/api-reference/responses/object#responses/object-error
 _WORTH_ANOTHER_TRY = ("server_error", "rate_limit_exceeded", "vector_store_timeout")
 
@@ -78,14 +96,19 @@ def _errored(line: bytes, custom_id: str, status: int, body: Any, error: Any) ->
     text = brief(f"{status}: {said(body) or said(error) or 'without an explanation'}")
     found = body.get("error") if isinstance(body, dict) else None
     codes = (found.get("code"), found.get("type")) if isinstance(found, dict) else ()
-    account = status in (401, 402) or any(map(is_of_the_account, codes))
+    account = status in (401, 402) or any(map(is_of_the_account, codes)) or (not any(codes[:1]) and _is_spent(text))
+    account = account or (status == 403 and not any(code in _OF_THE_REQUEST for code in codes))
     retryable = account or status == 0 or status >= 500 or status in (408, 409, 429)
     return ResultLine(custom_id, "errored", line, billed=False, error=text, retryable=retryable, account=account)
 
 
 def is_of_the_account(code: object) -> bool:
-    """Return whether a code speaks of credit or a limit of money: https://platform.openai.com/docs/guides/error-codes"""
-    return isinstance(code, str) and code.startswith(("billing", "insufficient_", "spend_limit", "account_"))
+    """Return whether a code speaks of credit, a limit of money, the key, the organization or the place of the machine."""
+    return isinstance(code, str) and code.startswith(_ACCOUNT)
+
+
+def _is_spent(text: str) -> bool:
+    return any(words in text.lower() for words in _SPENT)
 
 
 def _late(line: bytes, custom_id: str, error: Any) -> ResultLine:
@@ -98,7 +121,8 @@ def _late(line: bytes, custom_id: str, error: Any) -> ResultLine:
     code = error.get("code") if isinstance(error, dict) else None
     text = brief(f"{code}: {said(error)}" if code else said(error) or "without an explanation")
     outcome = outcomes.get(code) if isinstance(code, str) else None
-    return ResultLine(custom_id, outcome or "errored", line, billed=False, error=text, retryable=True)
+    account = is_of_the_account(code) or (not code and _is_spent(text))
+    return ResultLine(custom_id, outcome or "errored", line, billed=False, error=text, retryable=True, account=account)
 
 
 def _without_answer(line: bytes, custom_id: str, body: dict[str, Any]) -> ResultLine:
@@ -107,10 +131,13 @@ def _without_answer(line: bytes, custom_id: str, body: dict[str, Any]) -> Result
     answer, tokens = _answer(body, line)
     text = brief(f"{error['code']}: {error['message']}" if error else f"the response ended as {status}")
     if status in ("failed", "cancelled"):
-        again = status == "cancelled" or bool(error and error["code"] in _WORTH_ANOTHER_TRY)
+        account = bool(error and is_of_the_account(error["code"]))
+        again = account or status == "cancelled" or bool(error and error["code"] in _WORTH_ANOTHER_TRY)
         billed = tokens is not None or not again
         outcome: Literal["errored", "cancelled"] = "cancelled" if status == "cancelled" else "errored"
-        return ResultLine(custom_id, outcome, line, billed, answer, tokens, text, retryable=again, counted=True)
+        return ResultLine(
+            custom_id, outcome, line, billed, answer, tokens, text, retryable=again, counted=True, account=account
+        )
     return ResultLine(custom_id, "errored", line, billed=True, answer=answer, usage=tokens, error=text)
 
 
