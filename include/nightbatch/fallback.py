@@ -149,7 +149,9 @@ def _nothing_was_done(error: Exception) -> bool:
 def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes) -> Batch:
     """Raises `SubmissionInDoubt` when the attempt was moved on, or given up: then its job is queued again."""
     digest = hashlib.sha256(line).hexdigest()
-    if not (store.bind_account(batch.id, accounts.of(store, provider)) and store.record_hash(batch, digest, line_hash(line))):
+    if not (
+        store.bind_account(batch.id, accounts.of(store, provider)) and store.record_hash(batch, digest, line_hash(line))
+    ):
         # Nothing of it was sent, so another prompt or another account may begin anew.
         doubt.give_up(store, batch, "Its request or its account changed before it was sent.", resend=False)
     else:
