@@ -88,7 +88,7 @@ def test_a_displaced_database_sends_cancels_fences_and_deletes_nothing(
     assert alerts(copy) == ["displaced"]
     with pytest.raises(psycopg.IntegrityError, match="nothing is sent from this database"):
         copy.store.connection.execute("UPDATE nightbatch.batch SET state = 'uploaded' WHERE false")
-        copy.store.record_hash(copy.store.batch(planned.id), "0" * 64, b"")
+        copy.store.record_hash(copy.store.batch(planned.id), "0" * 64, bytes(8 * planned.job_count))
         copy.store.bind_account(planned.id, "someone")
         uploaded = copy.store.record_upload(copy.store.batch(planned.id), None)
         assert uploaded
