@@ -51,7 +51,7 @@ def server(folder: Path) -> EmbeddedPostgres:
     return EmbeddedPostgres(folder, fsync=False, die_with_parent=True, bin_dir=bin_dir)
 
 
-_pooler: list[int] = []
+_pooler: list[tuple[int, int]] = []  # its port, and that of the server behind it
 
 
 @contextmanager
@@ -61,13 +61,18 @@ def around(behind: EmbeddedPostgres) -> Iterator[None]:
         yield
         return
     with pooled(behind) as port:
-        _pooler.append(port)
+        _pooler.append((port, behind.port))
         yield
 
 
 def through(dsn: str) -> str:
     """The DSN that the store connects with: of the server, or of the pooler before it."""
-    return make_conninfo(dsn, port=_pooler[-1]) if _pooler else dsn
+    return make_conninfo(dsn, port=_pooler[-1][0]) if _pooler else dsn
+
+
+def past(dsn: str) -> str:
+    """The DSN of the server itself, for a test that needs a session of its own there."""
+    return make_conninfo(dsn, port=_pooler[-1][1]) if _pooler else dsn
 
 
 @contextmanager

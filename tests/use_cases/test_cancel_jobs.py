@@ -14,6 +14,7 @@ from nightbatch.cli import app
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
 from nightbatch.postgres.store import open_store
+from tests import surroundings
 from tests.use_cases.conftest import World
 
 WHY = {"by": "ada", "reason": "a typing error"}
@@ -100,7 +101,7 @@ def _cancel_elsewhere(world: World, job: int) -> CancelledJobs:
 
 
 def _wait_for_the_lock(world: World) -> None:
-    with psycopg.connect(world.dsn, autocommit=True) as looker:
+    with psycopg.connect(surroundings.past(world.dsn), autocommit=True) as looker:
         while not looker.execute(
             "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         ).fetchone():

@@ -107,7 +107,8 @@ def test_a_connection_lost_in_a_copy_is_rolled_back_and_the_load_runs_again(worl
         def cut(*args: Any) -> Iterator[Any]:
             for place, line in enumerate(whole(*args)):
                 if place == 10:
-                    copying = "datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%%COPY %%'"
+                    copying = "datname = current_database() AND state = 'active' AND query LIKE '%%COPY %%'"
+                    copying += " AND pid <> pg_backend_pid()"
                     ended = world.rows(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE {copying}")
                     assert ended == [True]
                 yield line

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from nightbatch import fallback, home
 from nightbatch.errors import ConfigurationError, Displaced
@@ -16,6 +17,7 @@ from nightbatch.job_types import job_types
 from nightbatch.models import PROVIDERS, ProviderName
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.store import open_store
+from tests import surroundings
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, recover, sent, until_all_succeed
 from tests.use_cases.test_roles import login
@@ -29,13 +31,15 @@ def backup(world: World, postgres_server: EmbeddedPostgres) -> Iterator[Backup]:
     with psycopg.connect(postgres_server.dsn(), autocommit=True) as admin, ExitStack() as kept:
 
         def copy(original: World) -> World:
-            name, source = f"backup_{uuid.uuid4().hex[:12]}", original.dsn.rpartition("/")[2].partition("?")[0]
+            name, source = f"backup_{uuid.uuid4().hex[:12]}", conninfo_to_dict(original.dsn)["dbname"]
             home.require(original.store)  # which is at home from its first night on
             original.store.connection.close()
+            # A pooler keeps its connections, and nobody may be connected to what is copied.
+            admin.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s", (source,))
             admin.execute(f"CREATE DATABASE {name} TEMPLATE {source}")
             original.store = kept.enter_context(open_store(original.dsn))
             kept.callback(admin.execute, f"DROP DATABASE {name} WITH (FORCE)")
-            dsn = postgres_server.dsn(name)
+            dsn = surroundings.through(postgres_server.dsn(name))
             store = kept.enter_context(open_store(dsn))
             return World(dsn, store, original.emulator, replace(original.settings), original.account)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from tests import surroundings
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import end_unfinished, planned
 
@@ -22,7 +23,8 @@ def waiting(world: World) -> int:
 @pytest.mark.fault(71)
 def test_a_session_that_draws_fifty_ids_at_once_has_no_job_out_of_sight(world: World) -> None:
     world.store.connection.execute("ALTER SEQUENCE nightbatch.job_id_seq CACHE 50")
-    with psycopg.connect(world.dsn, autocommit=True) as first, psycopg.connect(world.dsn, autocommit=True) as second:
+    dsn = surroundings.past(world.dsn)
+    with psycopg.connect(dsn, autocommit=True) as first, psycopg.connect(dsn, autocommit=True) as second:
         ids = [connection.execute(INSERT).fetchone() for connection in (first, second)]
         assert sum(batch.job_count for batch in world.plan("r1")) == 2
         ids.append(first.execute(INSERT).fetchone())

@@ -109,11 +109,15 @@ class SessionCursor(Cursor[_Row]):
     @contextmanager
     def copy(self, *args: Any, **kwargs: Any) -> Iterator[Copy]:
         """As psycopg's."""
-        with (
-            transaction(self.connection) if self._alone else without_payload(),
-            super().copy(*args, **kwargs) as copy,
-        ):
-            yield copy
+        with transaction(self.connection) if self._alone else without_payload():
+            try:
+                with super().copy(*args, **kwargs) as copy:
+                    yield copy
+            except ValueError:
+                if not self.connection.broken:
+                    raise
+                # psycopg expects one last message, and a pooler that ends a COPY says goodbye in two.
+                raise psycopg.OperationalError("the connection was lost during a COPY") from None
 
     @property
     def _alone(self) -> bool:
