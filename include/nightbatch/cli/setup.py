@@ -40,6 +40,9 @@ def identify(
         bool, typer.Option("--restored", help="It is older than it was: a backup, a snapshot, a standby.")
     ] = False,
     copy: Annotated[bool, typer.Option("--copy", help="It is a copy, and the original goes on.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="--copy: of a whole disk, so that the server tells nothing new.")
+    ] = False,
     reason: Why = "",
     by: By = "",
     as_json: AsJson = False,
@@ -62,7 +65,7 @@ def identify(
                 done = "This database is where it was."
             else:
                 why = asked(reason, "Why", "--reason")
-                done = home.say(store, chosen[0], by=by or login(), reason=why)
+                done = home.say(store, chosen[0], by=by or login(), reason=why, sure=yes)
     if as_json:
         print_json({"said": chosen[0] if chosen else None, "told": done})
     else:
