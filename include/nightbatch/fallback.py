@@ -118,14 +118,22 @@ def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings
     walk.before_first_create(store, provider, batch.run_id)
     home.require(store)
     name = custom_id(job.id, batch.id, batch.fresh_nonce)
+    prompts: dict[str, str] = {}
+
+    def of_version(job_type: str, version: str | None) -> JobType:
+        kind = types[job_type].at_version(version)
+        if kind.prompt_version is not None:
+            prompts[kind.name] = kind.prompt_version
+        return kind
+
     try:
-        asked = request_of(lambda job_type, version: types[job_type].at_version(version), job)
+        asked = request_of(of_version, job)
         request = media.looked_up(store, provider, batch, asked, settings)
         with costs_the_job(f"the adapter of {batch.provider}"):
             line = provider.render(name, batch.model, batch.endpoint, request)
     except Rejected as error:
         return _reject(store, batch, job, str(error))
-    intent = _intent(store, provider, batch, line)
+    intent = _intent(store, provider, batch, line, prompts)
     try:
         answer = provider.ask(name, batch.model, batch.endpoint, request)
     except Rejected as error:
@@ -146,7 +154,7 @@ def _nothing_was_done(error: Exception) -> bool:
     return certainty.of(error) != "in_doubt"
 
 
-def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes) -> Batch:
+def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes, prompts: dict[str, str]) -> Batch:
     """Raises `SubmissionInDoubt` when the attempt was moved on, or given up: then its job is queued again."""
     digest = hashlib.sha256(line).hexdigest()
     if not (
@@ -155,6 +163,7 @@ def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes) ->
         # Nothing of it was sent, so another prompt or another account may begin anew.
         doubt.give_up(store, batch, "Its request or its account changed before it was sent.", resend=False)
     else:
+        store.record_prompts(batch.id, prompts)
         ready = store.record_upload(batch, None)
         if ready is not None and (intent := store.record_intent(ready)):
             return intent

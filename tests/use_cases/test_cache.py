@@ -224,6 +224,14 @@ def test_a_job_that_cannot_wait_is_answered_from_the_cache_before_full_price_is_
     assert (sent(world), world.rows("SELECT job_id FROM nightbatch.cached")) == (1, [urgent])
 
 
+def test_a_realtime_answer_answers_equal_jobs_too(world: World) -> None:
+    insert(world, days=None, deadline=world.store.now() + timedelta(minutes=5), fallback=True)
+    fallback.answer_urgent(world.store, world.provider, job_types(), world.settings)
+    equal = insert(world)
+    assert world.plan("r2") == []
+    assert (world.states()[equal], sent(world)) == ("succeeded", 1)
+
+
 def test_a_job_that_waited_is_answered_as_well(world: World) -> None:
     insert(world, days=None)
     world.insert("openai", 1, priority=10)
