@@ -118,7 +118,8 @@ the bill to the last cent.
 - **Interleavings**, `make interleave SEEDS=2000`: two or three actors, drawn at random (submits of one attempt by workers of
   different releases, recovery, the realtime fallback, a person, a load, a plan, retention), of which one moves at a time,
   from checkpoint to checkpoint. A seed draws the state they find, who they are, what the provider does wrong, and who moves;
-  `make interleave SEED=41` tells one step by step. No schedule is written by hand. Before they were mended, at commit
+  `make interleave SEED=41` tells one step by step, and `HOSTILE=1` plays them in databases whose settings are all others. No
+  schedule is written by hand. Before they were mended, at commit
   530d236, 2,000 seeds found:
 
   | what | seeds |
