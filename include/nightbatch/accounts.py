@@ -34,9 +34,10 @@ def reaches(store: Store, provider: BatchProvider, account: str) -> bool:
         return True
     for provider_batch_id in connections.sent_through(store, provider.name, account):
         try:
-            asyncio.run(provider.get_state(provider_batch_id))
+            seen = asyncio.run(provider.get_state(provider_batch_id))
         except Absent:
             continue
-        connections.record_same(store, provider, theirs)
-        return True
+        if seen.provider_batch_id == provider_batch_id:  # and not what somebody answers to whatever is asked
+            connections.record_same(store, provider, theirs)
+            return True
     return False

@@ -30,15 +30,15 @@ _KEPT = ("content", "stop_reason", "stop_sequence", "stop_details", "container")
 # Faults of a request: any other kind of error, also one that is new or not named, is tried again within the type's attempts.
 # The key was good for the batch: what a line says of rights is about what that request asks for, unless a code says otherwise.
 _OF_THE_REQUEST = (
-    *("invalid_request_error", "not_found_error", "request_too_large", "authentication_error", "permission_error"),
-)
+    "invalid_request_error", "not_found_error", "request_too_large", "authentication_error", "permission_error",
+)  # fmt: skip
 # Codes of trouble with the account, a limit that it set included: anthropic/types/shared/error_details.py of the SDK
 _ACCOUNT = re.compile("spend_limit|billing|billable|organization|cmek_|user_profile|credit|sandbox_egress|claude_code")
 # The same in words, as an invalid request or a rate limit without a code: https://docs.claude.com/en/api/errors
 _SPENT = (
-    *("credit balance", "spend limit", "spending limit", "usage limits", "billing", "api usage limit"),
-    *("organization has been disabled", "organization is disabled", "on hold"),
-)
+    "credit balance", "spend limit", "spending limit", "usage limits", "billing", "api usage limit",
+    "organization has been disabled", "organization is disabled", "on hold",
+)  # fmt: skip
 _LIFETIMES = {
     "ephemeral_5m_input_tokens": "cache_write_5m_tokens",
     "ephemeral_1h_input_tokens": "cache_write_1h_tokens",

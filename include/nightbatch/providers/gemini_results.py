@@ -117,16 +117,9 @@ def names_the_account(details: object) -> bool:
 def is_of_the_account(code: object, message: str) -> bool:
     """Return whether billing, the key, or the place where the machine stands is refused; not a file that is not there."""
     words = (
-        *(
-            "billing",
-            "api key",
-            "user location",
-            "location is not supported",
-            "not available in your country",
-            "credit",
-        ),
-        *("region is not supported", "country is not supported", "spend", "prepay", "limit: 0"),
-    )
+        "billing", "api key", "credit", "spend", "prepay", "limit: 0", "not available in your country",
+        "user location", "location is not supported", "region is not supported", "country is not supported",
+    )  # fmt: skip
     return any(word in message.lower() for word in words) or (
         code in (7, 16, 401, 402, 403) and "may not exist" not in message
     )

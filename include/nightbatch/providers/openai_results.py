@@ -38,18 +38,9 @@ _LABELS = ("id", "type", "status")
 _COUNTED = {"file_search_call": "storage_searches", "code_interpreter_call": "code_executions"}
 # How codes and types of trouble with the account begin: https://platform.openai.com/docs/guides/error-codes
 _ACCOUNT = (
-    *(
-        "insufficient_",
-        "billing",
-        "spend_limit",
-        "account_",
-        "organization_",
-        "project_",
-        "quota_",
-        "access_terminated",
-    ),
-    *("unsupported_country", "invalid_api_key", "incorrect_api_key", "invalid_organization", "ip_not_authorized"),
-)
+    "insufficient_", "billing", "spend_limit", "account_", "organization_", "project_", "quota_", "access_terminated",
+    "unsupported_country", "invalid_api_key", "incorrect_api_key", "invalid_organization", "ip_not_authorized",
+)  # fmt: skip
 # The same in words, where there is no code.
 _SPENT = ("billing hard limit", "exceeded your current quota", "spend limit", "account is not active", "deactivated")
 # 403 is the account's, but for a request that asks for what nobody may have.
