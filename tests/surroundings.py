@@ -24,10 +24,14 @@ SURROUNDING = os.environ.get("NIGHTBATCH_SURROUNDING", "")
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
 
+def has_pgbouncer() -> str | None:
+    """The program, if it is here."""
+    return shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
 def pgbouncer() -> str:
     """The program. Skips the test where it is missing, or fails it where CI says that it must be there."""
-    found = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    return found or _missing("PgBouncer", "make pgbouncer")
+    return has_pgbouncer() or _missing("PgBouncer", "make pgbouncer")
 
 
 def postgres_15() -> Path:

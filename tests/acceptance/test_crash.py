@@ -15,13 +15,14 @@ from tests.crash import proof
 from tests.crash.proof import Theatre, theatre
 from tests.crash.stage import Schedule
 from tests.crash.surroundings import MEANINGS, PLAIN
+from tests.surroundings import pgbouncer
 
 Checkpoints = dict[ProviderName, list[str]]
 
 
 @pytest.fixture(scope="module")
 def stages() -> Iterator[Theatre]:
-    with theatre(pooler=True) as running:
+    with theatre() as running:
         yield running
 
 
@@ -109,6 +110,8 @@ def test_a_second_death_while_the_first_is_settled(
 @pytest.mark.parametrize("surrounding", [name for name in MEANINGS if name != PLAIN])
 def test_a_death_in_a_world_that_is_not_ours(stages: Theatre, whole_lives: Checkpoints, surrounding: str) -> None:
     """A sample: a few of the schedules that `make crash-test` plays in this surrounding, at all three providers."""
+    if surrounding == "pgbouncer":
+        pgbouncer()
     chosen = [
         schedule
         for number, provider in enumerate(PROVIDERS)

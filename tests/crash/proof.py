@@ -24,7 +24,7 @@ from tests import tags
 from tests.crash import surroundings
 from tests.crash.stage import AT_ONCE, Schedule
 from tests.scratch import scratch
-from tests.surroundings import pooled
+from tests.surroundings import has_pgbouncer, pooled
 
 Verdict = dict[str, Any]
 
@@ -77,8 +77,8 @@ class Theatre:
 
 
 @contextmanager
-def theatre(*, stages: int = 3, pooler: bool = False) -> Iterator[Theatre]:
-    """Postgres, the emulator and the stages, gone at the end; ``pooler``: and PgBouncer, for the lives that go through it."""
+def theatre(*, stages: int = 3) -> Iterator[Theatre]:
+    """Postgres, the emulator and the stages, gone at the end; and PgBouncer where it is here, for the lives through it."""
     with (
         scratch() as folder,
         EmbeddedPostgres(folder / "data", fsync=False, die_with_parent=True) as server,
@@ -88,7 +88,7 @@ def theatre(*, stages: int = 3, pooler: bool = False) -> Iterator[Theatre]:
         template = server.create_database("template_crash")
         migrate(template)
         tags.known(template)
-        port = running.enter_context(pooled(server)) if pooler else None
+        port = running.enter_context(pooled(server)) if has_pgbouncer() else None
         through = server.dsn().replace(f":{server.port}/", f":{port}/") if port else ""
         command = [sys.executable, "-m", "tests.crash.stage", server.dsn(), "template_crash", emulator.url, through]
         started = [_start(command, running) for _ in range(stages)]
@@ -181,7 +181,9 @@ def main(every: int) -> int:
     began = time.monotonic()
     verdicts: list[Verdict] = []
     table: Counter[tuple[str, str, str, str]] = Counter()
-    with theatre(stages=6, pooler=True) as stages:  # most of a schedule's time is waiting
+    if not has_pgbouncer():
+        print("PgBouncer is not installed (make pgbouncer), so no life goes through it.")
+    with theatre(stages=6) as stages:  # most of a schedule's time is waiting
         for provider in PROVIDERS:
             checkpoints = stages.play(Schedule(provider))["checkpoints"]
             for surrounding in surroundings.MEANINGS:
@@ -202,6 +204,8 @@ def main(every: int) -> int:
 
 
 def _schedules(surrounding: str, provider: ProviderName, checkpoints: list[str], every: int) -> list[Schedule]:
+    if surrounding == "pgbouncer" and not has_pgbouncer():
+        return []
     if surrounding != surroundings.PLAIN:
         return elsewhere(surrounding, provider, checkpoints)[PROVIDERS.index(provider) % every :: every]
     played = singles(provider, checkpoints) + faults(provider) + deaths_with_a_lagging_list(provider, checkpoints)

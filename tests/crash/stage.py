@@ -252,7 +252,8 @@ class Stage:
             cancelled = {
                 f"j{job}" for (job,) in rows("SELECT job_id FROM nightbatch.job_status WHERE state = 'cancelled'")
             }
-        bill = [line for line in bill if f"_{installation}" in line["custom_id"]]
+        if verdict.schedule["surrounding"] == "second installation":  # elsewhere all of the bill is ours to account for
+            bill = [line for line in bill if f"_{installation}" in line["custom_id"]]
         if lost_with_the_disk:
             states["succeeded"] += states.pop("cancelled", 0)
             gone = [line for line in bill if line["custom_id"].partition("_")[0] in cancelled]
