@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -119,3 +120,17 @@ def test_a_list_that_cannot_be_read_is_walked_the_next_hour_and_stops_nobody(wor
     before = lists(world)
     recover(world)
     assert lists(world) > before
+
+
+@pytest.mark.fault(74)
+def test_an_account_whose_key_is_gone_is_told_and_not_asked_for_ever(world: World) -> None:
+    world.insert("openai", 2)
+    world.night("r1")
+    stranger = replace(world, account=f"{world.account}x")
+    assert any("has no key any more" in sentence for sentence in recover(stranger))
+    assert kinds(world) == ["not_walked"]
+    with unguarded(world.store.connection):
+        world.store.connection.execute("UPDATE nightbatch.batch SET intent_at = now() - interval '32 days'")
+    asked = len(world.emulator.log(stranger.account))
+    assert recover(stranger) == []
+    assert (kinds(world), len(world.emulator.log(stranger.account))) == ([], asked)

@@ -19,5 +19,7 @@ WHERE resolved_at IS NULL AND (
     (kind IN ('in_doubt', 'held') AND NOT EXISTS (
         SELECT FROM nightbatch.batch AS b WHERE b.id::text = a.subject AND b.state IN ('submitting', 'held')))
     OR (kind = 'not_looked_for' AND raised_at < now() - interval '4 days')
+    OR (kind = 'not_walked' AND NOT EXISTS (
+        SELECT FROM nightbatch.batch AS b WHERE b.account_fingerprint = a.subject AND b.intent_at > now() - interval '31 days'))
     OR (kind IN ('overdue', 'other_account', 'unknown_batch', 'results_expire', 'attempt_stuck') AND NOT EXISTS (
         SELECT FROM nightbatch.batch AS b WHERE b.id::text = a.subject AND b.closed_at IS NULL)));

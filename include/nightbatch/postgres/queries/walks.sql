@@ -2,7 +2,8 @@
 -- day ago; and since when their list is of interest
 SELECT b.provider, b.account_fingerprint, min(b.intent_at) FROM nightbatch.batch AS b
 LEFT JOIN nightbatch.account_walk AS w USING (provider, account_fingerprint)
-WHERE b.mode = 'batch' AND b.duplicate_of IS NULL AND b.intent_at > coalesce(w.walked_at, now() - interval '3 days')
+WHERE b.mode = 'batch' AND b.duplicate_of IS NULL
+    AND b.intent_at > greatest(coalesce(w.walked_at, now() - interval '3 days'), now() - interval '31 days')
 GROUP BY b.provider, b.account_fingerprint, w.walked_at
 HAVING coalesce(w.walked_at < now() - interval '24 hours', false) OR NOT EXISTS (
     SELECT FROM nightbatch.batch AS o
