@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from nightbatch import accounts, planning, walk
-from nightbatch.errors import ConfigurationError, Displaced, Refused
+from nightbatch.errors import ConfigurationError, Displaced, ProviderError, Refused
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch, Lane
 from nightbatch.models import PROVIDERS, ListedBatch, ProviderName, RequestId, ResultLine, parse_custom_id
@@ -123,10 +123,12 @@ def come_home(store: Store, provider_for: ProviderFor, types: Mapping[str, JobTy
         if said == "restored":
             _free_the_unsent(store, {batch.tag for _, batch, *_ in lost})
         run_id = f"restored__{now:%Y-%m-%dT%H:%M:%S}"
-        told = [_take_back(store, run_id, provider, batch, requests, lanes) for provider, batch, requests, _ in lost]
+        told = []
+        for provider, batch, requests, _ in lost:
+            told += _take_back(store, run_id, provider, batch, requests, lanes)
         for provider, batch, _, whole in lost:
             if not whole:
-                told.append(_hold_back(store, provider, batch))
+                told.append(_hold_back(store, provider, batch, "Not all of its results can be read."))
         for name, account in found.read:
             walks.walked(store, name, account, now)
         store.resolve_alert("displaced", "ledger")
@@ -154,13 +156,17 @@ def _read_lists(store: Store, provider_for: ProviderFor, said_at: datetime) -> _
             if theirs:
                 found.hindered.append(f"The list of {name} cannot be read: {error}")
             continue
-        gone = [account for account in theirs if not accounts.reaches(store, provider, account)]
+        try:
+            gone = [account for account in theirs if not accounts.reaches(store, provider, account)]
+            mine = accounts.of(store, provider)
+            unknown = walk.unknown(store, provider, mine, used.get((name, mine), last), running_until=said_at)
+        except ProviderError as error:
+            found.hindered.append(f"The list of {name} cannot be read: {error}")
+            continue
         if gone:
             found.hindered.append(
                 f"{len(gone)} accounts of {name} have no key any more, and their lists cannot be read: put the key back."
             )
-        mine = accounts.of(store, provider)
-        unknown = walk.unknown(store, provider, mine, used.get((name, mine), last), running_until=said_at)
         found.unknown += [(provider, batch) for batch in unknown]
         found.read.append((name, mine))
     return found
@@ -176,17 +182,14 @@ def _requests(provider: BatchProvider, batch: ListedBatch) -> tuple[list[Request
     return [request for request in named if request], None not in named
 
 
-def _hold_back(store: Store, provider: BatchProvider, batch: ListedBatch, job_ids: list[int] | None = None) -> str:
+def _hold_back(
+    store: Store, provider: BatchProvider, batch: ListedBatch, why: str, job_ids: list[int] | None = None
+) -> str:
     """End the queued jobs, of these or all of the provider, that a batch may have answered; a sentence about it."""
-    reason = (
-        f"The database was restored, and {provider.name}'s {batch.provider_batch_id} of before may have answered this job: it may"
-        " be paid for."
-    )
+    name = batch.provider_batch_id
+    reason = f"The database was restored, and {provider.name}'s {name} of before may have answered this job: it may be paid for."
     held = homes.hold_back(store, provider.name, batch.created_at or store.now(), reason, job_ids)
-    return (
-        f"{batch.provider_batch_id}: not all of its results can be read. {held} queued jobs that it may have answered end as"
-        " cancelled."
-    )
+    return f"{name}: {why} {held} queued jobs that it may have answered end as cancelled."
 
 
 def _free_the_unsent(store: Store, tags: Collection[str | None]) -> None:
@@ -199,24 +202,27 @@ def _free_the_unsent(store: Store, tags: Collection[str | None]) -> None:
 def _take_back(
     store: Store, run_id: str, provider: BatchProvider, batch: ListedBatch, requests: list[RequestId],
     lanes: Mapping[tuple[str, ProviderName], Lane],
-) -> str:  # fmt: skip
-    """Adopt a batch that the ledger does not know, within a transaction; a sentence about it."""
+) -> list[str]:  # fmt: skip
+    """Adopt a batch that the ledger does not know, within a transaction; sentences about it."""
     name, created_at = batch.provider_batch_id, batch.created_at or store.now()
     known = walks.of_tag(store, batch.tag) if batch.tag else None
     if not requests:
         if known and store.close_attempt(known, "abandoned", "It was sent, and its results are gone."):
             store.free_members(known.id, counts_as_attempt=True)
-        return f"{name}: its results are gone."
+        return []
+    told: list[str] = []
     job_ids = [request.job_id for request in requests]
     if known:
         attempt = _as_sent(store, known, set(job_ids))
     else:
         waiting = homes.waiting(store, provider.name, job_ids, created_at)
-        _hold_back(store, provider, batch, [job.id for job in waiting if not job.certain])
+        if unsure := [job.id for job in waiting if not job.certain]:
+            why = "Their numbers may be those of lost jobs, given again."
+            told.append(_hold_back(store, provider, batch, why, unsure))
         jobs = [job for job in waiting if job.certain]
         lane = next((found for job in jobs if (found := lanes.get((job.job_type, provider.name)))), None)
         if lane is None:
-            return f"{name}: none of its {len(job_ids)} jobs waits here. Its results stay at {provider.name}."
+            return [*told, f"{name}: none of its {len(job_ids)} jobs waits here. Its results stay at {provider.name}."]
         model = jobs[0].model or lane.default_model
         ids = [job.id for job in jobs]
         attempt = homes.make_attempt(
@@ -228,7 +234,7 @@ def _take_back(
         attempt = store.record_upload(store.batch(attempt.id), None) or attempt
     if homes.adopt(store, attempt.id, created_at):
         store.record_submission(attempt.id, name, created_at)
-    return f"{name} is adopted as batch {attempt.id}, and loaded by the next look."
+    return [*told, f"{name} is adopted as batch {attempt.id}, and loaded by the next look."]
 
 
 def _as_sent(store: Store, batch: Batch, job_ids: set[int]) -> Batch:

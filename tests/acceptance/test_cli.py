@@ -54,6 +54,9 @@ def test_what_happened_to_a_database_is_said_by_a_person(run: CliRunner, dsn: st
         connection.execute("UPDATE nightbatch.installation SET system_identifier = 1")
     told = run.invoke(app, ["identify"])
     assert (told.exit_code, "it is on another server than before" in told.stderr) == (1, True)
+    assert [line.partition(":")[0] for line in told.stdout.splitlines()] == [
+        f"nightbatch identify --{what}" for what in ("moved", "restored", "copy")
+    ]
     assert "nightbatch identify" in run.invoke(app, ["doctor"]).stdout
     both = run.invoke(app, ["identify", "--moved", "--copy"])
     assert (both.exit_code, "Choose one" in both.stderr) == (2, True)

@@ -91,12 +91,11 @@ def test_a_displaced_database_sends_cancels_fences_and_deletes_nothing(
     )
     assert requests(world) == before
     assert alerts(copy) == ["displaced"]
+    copy.store.record_hash(copy.store.batch(planned.id), "0" * 64, bytes(8 * planned.job_count))
+    copy.store.bind_account(planned.id, "someone")
+    uploaded = copy.store.record_upload(copy.store.batch(planned.id), None)
+    assert uploaded is not None
     with pytest.raises(psycopg.IntegrityError, match="nothing is sent from this database"):
-        copy.store.connection.execute("UPDATE nightbatch.batch SET state = 'uploaded' WHERE false")
-        copy.store.record_hash(copy.store.batch(planned.id), "0" * 64, bytes(8 * planned.job_count))
-        copy.store.bind_account(planned.id, "someone")
-        uploaded = copy.store.record_upload(copy.store.batch(planned.id), None)
-        assert uploaded
         copy.store.record_intent(uploaded)
 
 
@@ -165,6 +164,10 @@ def test_a_restored_ledger_waits_for_the_end_of_what_it_does_not_know(
     (batch,) = world.plan()
     world.submit(batch)
     home.say(restored.store, "restored", by="ada", reason="the disk died")
+    world.emulator.fault("openai", "batch_list", "refuse", status=500, times=None, account=world.account)
+    (told,) = recover(restored)
+    assert "The list of openai cannot be read" in told
+    world.emulator.control("DELETE", "faults")
     (told,) = recover(restored)
     assert "still runs" in told
     assert recover(restored) == [told]
@@ -208,7 +211,7 @@ def test_a_line_that_cannot_be_read_may_be_any_queued_jobs(world: World, backup:
     world.emulator.control("DELETE", "faults")
     until_loaded(restored)
     restored.night("the next")
-    assert any("not all of its results can be read" in sentence for sentence in told)
+    assert any("Not all of its results can be read" in sentence for sentence in told)
     assert set(restored.states().values()) == {"succeeded", "cancelled"}
     bill = [line["custom_id"].partition("_")[0] for line in world.bill()]
     assert len(set(bill)) == len(bill) == 4

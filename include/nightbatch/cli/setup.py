@@ -53,6 +53,7 @@ def identify(
     1 if a person has to say something.
     """
     from nightbatch import home
+    from nightbatch.errors import Displaced
 
     with told(as_json):
         options: dict[Said, bool] = {"moved": moved, "restored": restored, "copy": copy}
@@ -61,7 +62,13 @@ def identify(
             raise Misuse("Choose one of --moved, --restored and --copy.")
         with opened() as store:
             if not chosen:
-                home.require(store)
+                try:
+                    home.require(store)
+                except Displaced:
+                    if not as_json:
+                        for what, meaning in home.MEANINGS.items():
+                            say(f"nightbatch identify --{what}: {meaning}")
+                    raise
                 done = "This database is where it was."
             else:
                 why = asked(reason, "Why", "--reason")

@@ -33,7 +33,7 @@ BEGIN
     BEGIN
         -- Not pg_control_checkpoint: it tells the old timeline until the first checkpoint after a promotion.
         timeline := ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint;
-    EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
+    EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported OR object_not_in_prerequisite_state THEN
         timeline := NULL;
     END;
 END
