@@ -47,6 +47,7 @@ def scope_of(nodeid: str) -> str:
     return _NIGHTS if module.startswith(f"{_NIGHTS}/") else module
 
 
+@pytest.hookimpl(optionalhook=True)  # with -p no:xdist nobody asks
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """In the order of the collection, which is ours."""
     config.option.loadscopereorder = False

@@ -26,7 +26,7 @@ def migrate(dsn: str, *, only_next: bool = False) -> list[str]:
     for a server that cannot keep the ledger.
     """
     with session.connect(dsn) as connection:
-        _make_table(connection)
+        make_table(connection)
         with session.transaction(connection):
             connection.execute("LOCK TABLE public.nightbatch_migration IN SHARE ROW EXCLUSIVE MODE")
             applied = {name for (name,) in connection.execute("SELECT name FROM public.nightbatch_migration")}
@@ -37,9 +37,10 @@ def migrate(dsn: str, *, only_next: bool = False) -> list[str]:
             return [entry.name for entry in pending[: 1 if only_next else None]]
 
 
-def _make_table(connection: Connection[Any]) -> None:
-    """Not in schema nightbatch, which the first migration makes."""
-    with suppress(errors.UniqueViolation):  # another process makes it in this moment
+def make_table(connection: Connection[Any]) -> None:
+    """Make the list of what was applied; not in schema nightbatch, which the first migration makes."""
+    # Another process makes it in this moment: which of the three Postgres says, depends on how far that one is.
+    with suppress(errors.DuplicateTable, errors.DuplicateObject, errors.UniqueViolation):
         connection.execute(
             "CREATE TABLE IF NOT EXISTS public.nightbatch_migration"
             " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
