@@ -79,7 +79,8 @@ class Lane:
 
     ``capacity`` is the most bytes that a batch's requests may sum up to, ``overhead`` what the type adds to each input.
     ``fallback``: whether the type's jobs may go to the realtime API when no batch would be back by their deadline;
-    ``turnaround`` is how long a batch takes, in seconds.
+    ``turnaround`` is how long a batch takes, in seconds. ``ready``: the type has a lane for each endpoint, and the body of a
+    job tells which is its own.
     """
 
     job_type: str
@@ -92,6 +93,7 @@ class Lane:
     max_request_bytes: int
     fallback: bool = False
     turnaround: float = 86_400.0
+    ready: bool = False
 
 
 class JobRow(NamedTuple):

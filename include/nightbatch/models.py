@@ -15,8 +15,11 @@ import msgspec
 ProviderName = Literal["openai", "anthropic", "gemini"]
 PROVIDERS: tuple[ProviderName, ...] = ("openai", "anthropic", "gemini")
 
-Endpoint = Literal["chat", "responses", "embeddings"]
-"""What a batch is made of: every provider has ``chat``; ``responses`` is OpenAI's newer form of it."""
+Endpoint = Literal["chat", "responses", "embeddings", "completions", "moderations", "images", "image_edits", "videos"]
+"""What a batch is made of: every provider has ``chat``; ``responses`` is OpenAI's newer form of it.
+
+Anthropic has no other, Gemini ``embeddings`` beside it; what comes after ``embeddings`` is OpenAI's, for ready bodies.
+"""
 
 JobState = Literal["queued", "batched", "succeeded", "failed", "rejected", "cancelled", "held"]
 
@@ -58,7 +61,7 @@ def parse_custom_id(text: str) -> RequestId | None:
 
 
 class Media(msgspec.Struct, frozen=True):
-    """A video or an image of a request: a file at ``path``, or what the provider finds at ``uri`` by itself.
+    """A video, an image, a PDF or a sound of a request: a file at ``path``, or what the provider finds at ``uri`` by itself.
 
     A job names a path relative to the media folder; `nightbatch.media` makes it absolute, looks at the content for
     ``mime_type``, and puts the ``uri`` of an upload in its place where the provider reads media from uploads. ``fps`` is
@@ -80,11 +83,48 @@ class UploadedMedia:
     expires_at: datetime
 
 
+Effort = Literal["light", "none", "minimal", "low", "medium", "high", "max"]
+"""How much a model thinks before it answers, in one vocabulary for all providers; `providers.thinking` has the words of each.
+
+``light`` is a little where the model can be told so, and never refused; ``max`` is the most that the model offers.
+"""
+
+CacheMark = Literal["auto", "off", "5m", "1h"]
+"""How long Anthropic keeps a marked prefix of a prompt; ``auto`` marks for 5 minutes what is long enough to be kept."""
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What was said before: by the ``user``, or by the ``assistant``, which is the model."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may call; ``parameters`` is the JSON schema of its arguments, an object."""
+
+    name: str
+    parameters: dict[str, Any]
+    description: str = ""
+
+
 class Prompt(msgspec.Struct, frozen=True):
     """A request for text or, with ``schema``, for JSON; the provider's adapter puts it into its own words.
 
     ``schema`` is a JSON schema whose objects list every property as required and allow no others. ``media`` come before
-    the text, in their order.
+    the text, in their order, and ``turns`` before both.
+
+    ``max_tokens`` is the longest answer. Thoughts have room of their own beside it: ``thinking_tokens``, else as much as the
+    ``effort`` is likely to need; no effort is the model's own. ``temperature`` is refused where a provider takes none.
+
+    ``tools`` are functions that may be called; ``tool`` names the one that has to be, or is ``required`` for any of them.
+    Where an answer is nothing but one call, its arguments are read as the output.
+
+    ``shared`` is text that many jobs have in common: it stands before all that differs, and is marked to be kept in the
+    provider's cache, as the system prompt is (``cache``).
+
+    ``provider_options`` has, by provider, what else its API takes, in its own words: merged into the body, objects member by
+    member.
     """
 
     user: str
@@ -93,17 +133,34 @@ class Prompt(msgspec.Struct, frozen=True):
     schema_name: str = "answer"
     max_tokens: int = 1024
     media: tuple[Media, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    shared: str | None = None
+    effort: Effort | None = None
+    thinking_tokens: int | None = None
+    temperature: float | None = None
+    tools: tuple[Tool, ...] = ()
+    tool: str | None = None
+    cache: CacheMark = "auto"
+    provider_options: dict[ProviderName, dict[str, Any]] = {}
 
 
 class EmbeddingInput(msgspec.Struct, frozen=True):
-    """A request for one vector per text, all of ``dimensions`` numbers (None: the model's own size)."""
+    """A request for one vector per text, all of ``dimensions`` numbers (None: the model's own size).
+
+    ``task_type`` says what the vectors are for, in Gemini's words, as ``RETRIEVAL_QUERY``; ``title`` is a document's.
+    """
 
     texts: tuple[str, ...]
     dimensions: int | None = None
+    task_type: str | None = None
+    title: str | None = None
 
 
 class ReadyBody(msgspec.Struct, frozen=True):
-    """A request body in its provider's own words, passed through; the model is put into it."""
+    """A request body in its provider's own words, passed through.
+
+    The batch's model is put into it where it names none; another one is refused.
+    """
 
     body: dict[str, Any]
 

@@ -38,7 +38,7 @@ class PlannedType(Protocol):
     def overhead_bytes(self) -> int: ...
     @property
     def fallback(self) -> bool: ...
-    def endpoint(self, provider: ProviderName) -> Endpoint: ...
+    def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]: ...
 
 
 def limits(provider: ProviderName) -> Limits:
@@ -55,23 +55,25 @@ _PROMISED = 86_400.0  # what all three providers promise, until their batches te
 def lanes(
     types: Iterable[PlannedType], settings: Settings, turnarounds: Turnarounds = MappingProxyType({})
 ) -> list[Lane]:
-    """A lane for every job type on every provider that can do it."""
+    """Return a lane for every job type on every provider that can do it, and each of its endpoints."""
     return [
         Lane(
             job_type=kind.name,
             provider=provider,
             default_model=kind.models[provider],
-            endpoint=kind.endpoint(provider),
+            endpoint=endpoint,
             overhead=kind.overhead_bytes,
             capacity=int(limits(provider).max_bytes * _ROOM),
             max_requests=min(limits(provider).max_requests, settings.max_batch_jobs),
             max_request_bytes=limits(provider).max_request_bytes,
             fallback=kind.fallback,
             turnaround=turnarounds.get((provider, kind.models[provider]), _PROMISED),
+            ready=len(kind.endpoints(provider)) > 1,
         )
         for kind in types
         for provider in PROVIDERS
         if provider in kind.models
+        for endpoint in kind.endpoints(provider)
     ]
 
 

@@ -232,7 +232,7 @@ def _kind(types: Types, batch: Batch, prompts: dict[str, str], job_type: str, pr
     kind = types.get(job_type)
     if kind is None:
         raise Rejected(f"there is no job type {job_type} any more")
-    if kind.endpoint(batch.provider) != batch.endpoint:
+    if batch.endpoint not in kind.endpoints(batch.provider):
         raise Rejected(f"a {job_type} job goes to {batch.provider}'s other endpoint: insert it as a job of its own")
     kind = kind.at_version(prompt_version)
     if kind.prompt_version is not None:

@@ -13,10 +13,20 @@ from hypothesis import strategies as st
 from nightbatch.errors import Rejected
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType
-from nightbatch.models import PROVIDERS, EmbeddingInput, Endpoint, Prompt, ProviderName, ReadyBody, Request
-from nightbatch.providers import anthropic, build, gemini, openai
+from nightbatch.models import (
+    PROVIDERS,
+    EmbeddingInput,
+    Endpoint,
+    Prompt,
+    ProviderName,
+    ReadyBody,
+    Request,
+    Tool,
+    Turn,
+)
+from nightbatch.providers import anthropic_requests, build, gemini_requests, openai_requests
 
-LINES = {"openai": openai._line, "anthropic": anthropic._line, "gemini": gemini._line}
+LINES = {"openai": openai_requests.line, "anthropic": anthropic_requests.line, "gemini": gemini_requests.line}
 ENDPOINTS: tuple[Endpoint, ...] = ("chat", "responses", "embeddings")
 
 text = st.text(st.characters(), max_size=40) | st.sampled_from(
@@ -37,6 +47,15 @@ prompt = st.builds(
     schema=st.none() | schema,
     schema_name=st.sampled_from(["answer", "score"]),
     max_tokens=st.integers(1, 3) | st.booleans(),
+    turns=st.just(()) | st.tuples(st.builds(Turn, role=st.sampled_from(["user", "assistant"]), text=text)),
+    shared=st.none() | text | st.just("S" * 20_000),
+    effort=st.sampled_from([None, "light", "none", "high"]),
+    thinking_tokens=st.none() | st.integers(0, 5_000),
+    temperature=st.sampled_from([None, None, 0.5]),
+    tools=st.just(()) | st.tuples(st.builds(Tool, name=text, parameters=schema, description=text)),
+    tool=st.sampled_from([None, "required", "a"]),
+    cache=st.sampled_from(["auto", "off", "1h"]),
+    provider_options=st.sampled_from([{}, {"openai": {"store": True}, "gemini": {"generationConfig": {"seed": 1}}}]),
 )
 request = (
     prompt

@@ -11,15 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from traceback import extract_tb
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from nightbatch.canonical import canonical_json
 from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
-from nightbatch.models import Answer, EmbeddingInput, Endpoint, ProviderName, Request
+from nightbatch.job_types.tool_calls import tool_calls
+from nightbatch.models import Answer, Effort, EmbeddingInput, Endpoint, ProviderName, Request
 
 ERASED = b"null"
 """What stands in ``nightbatch.job.input`` once the retention is over."""
@@ -108,6 +109,10 @@ class JobType(ABC):
         """Where the requests of this type go."""
         return self.openai_endpoint if provider == "openai" else "chat"
 
+    def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]:
+        """Return all that its requests may go to; more than one only for ready bodies, which say themselves to which."""
+        return (self.endpoint(provider),)
+
     @property
     def prompt_version(self) -> str | None:
         """The version of the system prompt in use; None for a type that does not number them."""
@@ -148,7 +153,7 @@ class JobType(ABC):
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """The validated output. Raises `Misfit` with a reason that names the field, never its value."""
-        text = answer.text or ""
+        text = answer.text or _called(answer)
         try:
             if self._canonical:
                 return Read(self._canonical(text))
@@ -182,6 +187,17 @@ class JobType(ABC):
         request = self.render_request(raw)
         size = len(msgspec.json.encode(request))  # with its texts and its schema
         return max(size - len(raw), 0) + 512
+
+
+class Tuned(BaseModel):
+    """What a job may say about how it is answered, for the ``Input`` of a type to begin with.
+
+    ``effort``: how much the model thinks; ``max_tokens``: the longest answer, thoughts not counted. Both are the type's own
+    where they are not given.
+    """
+
+    effort: Effort | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=64_000)] | None = None
 
 
 class EmbeddingType(JobType):
@@ -219,11 +235,24 @@ class EmbeddingType(JobType):
         if len(vectors) != count or (dimensions and sizes != {dimensions}):
             sized = f" of {dimensions} numbers" if dimensions else ""
             raise Misfit(f"the answer does not fit: {count} vectors{sized} were asked for, and others came")
-        if len(sizes) != 1 or 0 in sizes:
-            raise Misfit("the answer does not fit: it holds no vectors, or vectors of different sizes")
-        if not all(math.isfinite(sum(v)) and min(v) >= -_FLOAT4 and max(v) <= _FLOAT4 for v in vectors):
-            raise Misfit("the answer does not fit: a vector holds something that is no number, or one too large")
+        require_vectors(vectors)
         return Read(orjson.dumps({"count": len(vectors), "dimensions": sizes.pop()}), vectors)
+
+
+def require_vectors(vectors: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+    """Return the same. Raise `Misfit` where they could not be stored: none, of different sizes, or of what is no number."""
+    sizes = set(map(len, vectors))
+    if len(sizes) != 1 or 0 in sizes:
+        raise Misfit("the answer does not fit: it holds no vectors, or vectors of different sizes")
+    if not all(math.isfinite(sum(v)) and min(v) >= -_FLOAT4 and max(v) <= _FLOAT4 for v in vectors):
+        raise Misfit("the answer does not fit: a vector holds something that is no number, or one too large")
+    return vectors
+
+
+def _called(answer: Answer) -> str:
+    """The arguments of the one function that an answer calls and says nothing beside."""
+    calls = tool_calls(answer)
+    return calls[0].arguments if len(calls) == 1 else ""
 
 
 def writable(value: dict[str, Any]) -> dict[str, Any]:

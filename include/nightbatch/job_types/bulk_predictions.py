@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator
 from nightbatch import foreign_schema
 from nightbatch.canonical import with_digits
 from nightbatch.errors import Rejected
-from nightbatch.job_types.base import JobType, Misfit, Read, strict, writable
+from nightbatch.job_types.base import JobType, Misfit, Read, Tuned, strict, writable
 from nightbatch.models import Answer, Prompt, ProviderName
 
 
@@ -31,14 +31,18 @@ class BulkPredictions(JobType):
     }
     keeps_context = True
 
-    class Input(BaseModel):
-        """``$name`` or ``${name}`` in the template stands for a value, ``$$`` for a dollar sign."""
+    class Input(Tuned):
+        """``$name`` or ``${name}`` in the template stands for a value, ``$$`` for a dollar sign.
+
+        ``shared`` stands before the template, the same for many jobs: the provider keeps it in its cache.
+        """
 
         template: Annotated[str, Field(min_length=1)]
-        values: dict[str, str | int | float | bool] = {}
+        values: Annotated[dict[str, str | int | float | bool], Field(default_factory=dict)]
         answer: Annotated[dict[str, Any], Field(alias="schema"), AfterValidator(writable)]
         system: str | None = None
-        max_tokens: Annotated[int, Field(ge=1, le=32_000)] = 1024
+        shared: str | None = None
+        temperature: Annotated[float, Field(ge=0, le=2)] | None = None
 
         @field_validator("answer")
         @classmethod
@@ -60,7 +64,14 @@ class BulkPredictions(JobType):
         except ValueError:
             raise Rejected("template: a dollar sign stands alone; write $$ for one") from None
         return Prompt(
-            user=user, system=job.system, schema=strict(job.answer), schema_name="prediction", max_tokens=job.max_tokens
+            user=user,
+            system=job.system,
+            shared=job.shared,
+            schema=strict(job.answer),
+            schema_name="prediction",
+            max_tokens=job.max_tokens or 1024,
+            effort=job.effort or "light",
+            temperature=job.temperature,
         )
 
     def context(self, job: Input) -> bytes:

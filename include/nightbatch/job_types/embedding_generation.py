@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from nightbatch.job_types.base import EmbeddingType
 from nightbatch.models import EmbeddingInput, ProviderName
 
+# https://ai.google.dev/gemini-api/docs/embeddings#supported-task-types
+_TaskType = Literal[
+    "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT", "SEMANTIC_SIMILARITY", "CLASSIFICATION", "CLUSTERING", "QUESTION_ANSWERING",
+    "FACT_VERIFICATION", "CODE_RETRIEVAL_QUERY",
+]  # fmt: skip
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -20,11 +25,16 @@ class EmbeddingGeneration(EmbeddingType):
     example: ClassVar[dict[str, Any]] = {"text": "A short text to be found again."}
 
     class Input(BaseModel):
-        """``text`` or ``texts``; ``dimensions`` where the model can shorten its vectors."""
+        """``text`` or ``texts``; ``dimensions`` where the model can shorten its vectors.
+
+        ``task_type``, what the vectors are for, and a document's ``title`` are Gemini's; OpenAI knows none.
+        """
 
         text: _Text | None = None
         texts: Annotated[list[_Text], Field(min_length=1, max_length=2048)] | None = None
         dimensions: Annotated[int, Field(ge=1, le=4096)] | None = None
+        task_type: _TaskType | None = None
+        title: Annotated[str, Field(max_length=2000)] | None = None
 
         @model_validator(mode="after")
         def _one_of_them(self) -> EmbeddingGeneration.Input:
@@ -35,4 +45,4 @@ class EmbeddingGeneration(EmbeddingType):
     def request(self, job: Input) -> EmbeddingInput:
         """The texts in the job's order: a vector's ``position`` counts them from 0."""
         texts = (job.text,) if job.text is not None else tuple(job.texts or ())
-        return EmbeddingInput(texts=texts, dimensions=job.dimensions)
+        return EmbeddingInput(texts=texts, dimensions=job.dimensions, task_type=job.task_type, title=job.title)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from nightbatch.job_types.base import JobType, Misfit, Read
+from nightbatch.job_types.base import JobType, Misfit, Read, Tuned
 from nightbatch.models import Answer, Prompt, ProviderName
 
 _PROMPT = (
@@ -30,7 +30,7 @@ class HookGeneration(JobType):
     prompts: ClassVar[dict[str, str]] = {"1": _PROMPT}
     keeps_context = True
 
-    class Input(BaseModel):
+    class Input(Tuned):
         """The brief. ``count`` hooks are wanted."""
 
         product: Annotated[str, Field(min_length=1)]
@@ -54,12 +54,17 @@ class HookGeneration(JobType):
     def request(self, job: Input) -> Prompt:
         """Half as many again as are wanted: some may turn out alike."""
         asked = job.count + (job.count + 1) // 2
-        brief = job.model_dump(exclude_none=True, exclude={"count"})
+        brief = job.model_dump(exclude_none=True, exclude={"count", "effort", "max_tokens"})
         user = "\n".join([f"Write {asked} hooks.", *(f"{name}: {value}" for name, value in brief.items())])
         hooks = {**self.schema["properties"]["hooks"], "minItems": asked, "maxItems": asked}
         schema = {**self.schema, "properties": {"hooks": hooks}}
         return Prompt(
-            user=user, system=self.system, schema=schema, schema_name="hooks", max_tokens=200 + 100 * job.count
+            user=user,
+            system=self.system,
+            schema=schema,
+            schema_name="hooks",
+            max_tokens=job.max_tokens or 200 + 100 * job.count,
+            effort=job.effort or "light",
         )
 
     def context(self, job: Input) -> bytes:

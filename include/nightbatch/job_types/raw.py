@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import orjson
 from pydantic import AfterValidator, BaseModel, Field
 
-from nightbatch.job_types.base import JobType, Read, writable
+from nightbatch.job_types.base import JobType, Read, require_vectors, writable
 from nightbatch.models import Answer, Endpoint, ProviderName, ReadyBody, Request
+
+Url = Literal[
+    "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/moderations",
+    "/v1/images/generations", "/v1/images/edits", "/v1/videos",
+]  # fmt: skip
 
 
 class _Ready(msgspec.Struct):
     body: Annotated[dict[str, Any], msgspec.Meta(min_length=1)]
+    url: Url | None = None
 
 
+_ENDPOINTS: dict[ProviderName, tuple[Endpoint, ...]] = {
+    "openai": (
+        "chat", "responses", "embeddings", "completions", "moderations", "images", "image_edits", "videos",
+    ),
+    "anthropic": ("chat",),
+    "gemini": ("chat", "embeddings"),
+}  # fmt: skip
 _ready = msgspec.json.Decoder(_Ready)
 
 
 class Raw(JobType):
-    """The body of one call in the provider's own words: chat completions, messages, or generateContent."""
+    """The body of one call in the provider's own words: whatever its batches take.
+
+    On OpenAI that is chat completions, responses, embeddings and the others: ``url`` says which, as in OpenAI's own batch
+    files, else the body's members do (``nightbatch.raw_endpoint``). A model in the body is the one that is asked; a job that
+    names another one is rejected.
+    """
 
     name = "raw"
     models: ClassVar[dict[ProviderName, str]] = {
@@ -35,12 +53,21 @@ class Raw(JobType):
         """The job's model is put into the body; what else stands there is the provider's to judge."""
 
         body: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(writable)]
+        url: Url | None = None
 
     class Output(BaseModel):
-        """The answer's text; where it holds more than one text, all of it in the provider's own words too."""
+        """The answer's text; where it holds more than one text, all of it in the provider's own words too.
+
+        Vectors stand in ``nightbatch.embedding``, and ``count`` says how many.
+        """
 
         text: str
         message: dict[str, Any] | None = None
+        count: int | None = None
+
+    def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]:
+        """Return what the provider's batches are made of; a team's own type made from this one goes where it says."""
+        return _ENDPOINTS[provider] if type(self) is Raw else super().endpoints(provider)
 
     def render_request(self, raw: bytes) -> Request:
         """As ever; the quick way, which builds no model, takes nothing that the other would not."""
@@ -57,6 +84,9 @@ class Raw(JobType):
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """The text, whatever it says; and the message where it calls a function, shows an image, or has more than one choice."""
+        if answer.embeddings is not None:
+            vectors = require_vectors(answer.embeddings)
+            return Read(b'{"text":"","count":%d}' % len(vectors), vectors)
         text = orjson.dumps(answer.text or "")
         if answer.message is None:
             return Read(b'{"text":%b}' % text)

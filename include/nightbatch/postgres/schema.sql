@@ -291,6 +291,11 @@ EXCEPTION WHEN data_exception THEN
 END
 $$;
 
+CREATE FUNCTION nightbatch.raw_endpoint(provider text, input json) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog'
+    RETURN CASE WHEN (provider = 'gemini'::text) THEN CASE WHEN (((input #> '{body,contents}'::text[]) IS NULL) AND ((input #> '{body,content}'::text[]) IS NOT NULL)) THEN 'embeddings'::text ELSE 'chat'::text END WHEN (provider <> 'openai'::text) THEN 'chat'::text ELSE CASE (input ->> 'url'::text) WHEN '/v1/chat/completions'::text THEN 'chat'::text WHEN '/v1/responses'::text THEN 'responses'::text WHEN '/v1/embeddings'::text THEN 'embeddings'::text WHEN '/v1/completions'::text THEN 'completions'::text WHEN '/v1/moderations'::text THEN 'moderations'::text WHEN '/v1/images/generations'::text THEN 'images'::text WHEN '/v1/images/edits'::text THEN 'image_edits'::text WHEN '/v1/videos'::text THEN 'videos'::text ELSE CASE WHEN ((input #> '{body,messages}'::text[]) IS NOT NULL) THEN 'chat'::text WHEN (((input #>> '{body,model}'::text[]) ~ 'embedding'::text) OR ((input #> '{body,encoding_format}'::text[]) IS NOT NULL)) THEN 'embeddings'::text WHEN ((input #>> '{body,model}'::text[]) ~ 'moderation'::text) THEN 'moderations'::text WHEN ((input #> '{body,input}'::text[]) IS NOT NULL) THEN 'responses'::text WHEN ((input #>> '{body,model}'::text[]) ~ '^(gpt-image|chatgpt-image|dall-e)'::text) THEN 'images'::text WHEN ((input #>> '{body,model}'::text[]) ~ '^sora'::text) THEN 'videos'::text WHEN (((input #> '{body,prompt}'::text[]) IS NOT NULL) AND (json_typeof((input #> '{body,prompt}'::text[])) <> 'object'::text)) THEN 'completions'::text WHEN (((input #> '{body,prompt}'::text[]) IS NOT NULL) OR ((input #> '{body,instructions}'::text[]) IS NOT NULL)) THEN 'responses'::text ELSE 'chat'::text END END END;
+
 CREATE FUNCTION nightbatch.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -437,7 +442,7 @@ CREATE TABLE nightbatch.batch (
     CONSTRAINT a_submission_has_an_id CHECK (((state = ANY (ARRAY['submitted'::text, 'loaded'::text])) <= ((provider_batch_id IS NOT NULL) AND (submitted_at IS NOT NULL)))),
     CONSTRAINT an_intent_comes_before_a_submission CHECK (((state <> ALL (ARRAY['submitting'::text, 'held'::text, 'submitted'::text, 'loaded'::text])) OR (intent_at IS NOT NULL))),
     CONSTRAINT an_upload_has_a_hash_and_an_account CHECK (((uploaded_at IS NULL) OR ((payload_sha256 IS NOT NULL) AND (account_fingerprint IS NOT NULL)))),
-    CONSTRAINT batch_endpoint_check CHECK ((endpoint = ANY (ARRAY['chat'::text, 'responses'::text, 'embeddings'::text]))),
+    CONSTRAINT batch_endpoint_check CHECK ((endpoint = ANY (ARRAY['chat'::text, 'responses'::text, 'embeddings'::text, 'completions'::text, 'moderations'::text, 'images'::text, 'image_edits'::text, 'videos'::text]))),
     CONSTRAINT batch_epoch_check CHECK ((epoch >= 0)),
     CONSTRAINT batch_estimated_tokens_check CHECK ((estimated_tokens >= 0)),
     CONSTRAINT batch_job_count_check CHECK ((job_count > 0)),
@@ -1513,6 +1518,9 @@ GRANT ALL ON FUNCTION nightbatch.number_in(output json, name text) TO nightbatch
 REVOKE ALL ON FUNCTION nightbatch.past_job(reference json) FROM PUBLIC;
 GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_owner;
+
+GRANT ALL ON FUNCTION nightbatch.raw_endpoint(provider text, input json) TO nightbatch_worker;
+GRANT ALL ON FUNCTION nightbatch.raw_endpoint(provider text, input json) TO nightbatch_owner;
 
 REVOKE ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) TO nightbatch_producer;

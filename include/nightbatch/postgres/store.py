@@ -704,4 +704,5 @@ def _lane_columns(lanes: Sequence[Lane]) -> dict[str, list[Any]]:
         "lane_request_bytes": [lane.max_request_bytes for lane in lanes],
         "lane_fallbacks": [lane.fallback for lane in lanes],
         "lane_turnarounds": [lane.turnaround for lane in lanes],
+        "lane_ready": [lane.ready for lane in lanes],
     }

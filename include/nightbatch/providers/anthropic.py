@@ -17,22 +17,20 @@ from anthropic.types.messages import MessageBatch
 from nightbatch import planning
 from nightbatch.addresses import is_own_host
 from nightbatch.certainty import Call, Said
-from nightbatch.errors import Absent, Rejected, Transient
+from nightbatch.errors import Absent, Transient
 from nightbatch.models import (
-    EmbeddingInput,
     Endpoint,
     FoundBatch,
     Limits,
     ListedBatch,
-    Prompt,
     ProviderName,
     ProviderState,
-    ReadyBody,
     Request,
     ResultLine,
     Submission,
     UnreadableLine,
 )
+from nightbatch.providers.anthropic_requests import line as _line
 from nightbatch.providers.anthropic_results import is_of_the_account
 from nightbatch.providers.anthropic_results import read as _read
 from nightbatch.providers.http import checked_key, home_of
@@ -44,12 +42,10 @@ from nightbatch.providers.wire import (
     counted,
     fingerprint,
     fresh,
-    image,
     lines,
     named,
     quiet,
     refusal,
-    require_fit,
     still_kept,
     translated,
     whole,
@@ -58,6 +54,9 @@ from nightbatch.providers.wire import (
 _SKEW = timedelta(minutes=2)  # between the database's clock and Anthropic's
 _REQUEST = re.compile(r"\brequests\.(\d+)\b")
 _CHUNK = 1 << 20
+
+
+_LINES = LineWriter(_line)
 
 
 class AnthropicBatches:
@@ -210,54 +209,6 @@ def _said(body: Any, _: int) -> Said | None:
     if kind == "not_found_error" and message.startswith("model:"):
         return Said(text, "content")
     return Said(text, requests=tuple(int(place) for place in _REQUEST.findall(message)))
-
-
-def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
-    if isinstance(request, EmbeddingInput):
-        raise Rejected("Anthropic has no embeddings")
-    require_fit(endpoint, request)
-    params = request.body | {"model": model} if isinstance(request, ReadyBody) else _params(model, request)
-    return {"custom_id": custom_id, "params": params}
-
-
-_LINES = LineWriter(_line)
-
-
-def _params(model: str, prompt: Prompt) -> dict[str, Any]:
-    """Never a temperature: since the API version that the SDK names, it is refused."""
-    params: dict[str, Any] = {
-        "model": model,
-        "max_tokens": prompt.max_tokens,
-        "messages": [{"role": "user", "content": _content(prompt)}],
-    }
-    if prompt.system:
-        params["system"] = prompt.system
-    if prompt.schema:
-        # The SDK moves the keywords that Anthropic refuses (minimum, maxLength, ...) into descriptions.
-        schema = _transformed(prompt.schema)
-        params["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-    return params
-
-
-def _transformed(schema: dict[str, Any]) -> dict[str, Any]:
-    """Raise `Rejected` for what the SDK cannot put into Anthropic's words; it raises errors of several kinds then."""
-    try:
-        return anthropic.transform_schema(schema)
-    except (ValueError, TypeError, AssertionError, AttributeError, KeyError, RecursionError):
-        raise Rejected(
-            "its schema cannot be written for Anthropic: every part of it needs one type (for one that may be null: anyOf),"
-            " anyOf, allOf, $ref, const or enum"
-        ) from None
-
-
-def _content(prompt: Prompt) -> str | list[dict[str, Any]]:
-    """Images stand before the text: https://docs.claude.com/en/docs/build-with-claude/vision"""
-    images = [_image(*image("Anthropic", media)) for media in prompt.media]
-    return [*images, {"type": "text", "text": prompt.user}] if images else prompt.user
-
-
-def _image(mime_type: str, data: str) -> dict[str, Any]:
-    return {"type": "image", "source": {"type": "base64", "media_type": mime_type, "data": data}}
 
 
 def _create_body(path: Path) -> tuple[int, Iterator[bytes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,23 +16,22 @@ from openai.types import Batch
 from nightbatch import planning
 from nightbatch.addresses import is_own_host
 from nightbatch.certainty import Call, Said
-from nightbatch.errors import Absent, NotNamed, Refused, Rejected, Transient
+from nightbatch.errors import Absent, NotNamed, Refused, Transient
 from nightbatch.models import (
-    EmbeddingInput,
     Endpoint,
     FoundBatch,
     Limits,
     ListedBatch,
-    Prompt,
     ProviderName,
     ProviderState,
-    ReadyBody,
     Request,
     ResultLine,
     Submission,
     UnreadableLine,
 )
 from nightbatch.providers.http import checked_key, home_of
+from nightbatch.providers.openai_requests import URLS
+from nightbatch.providers.openai_requests import line as _line
 from nightbatch.providers.openai_results import is_of_the_account
 from nightbatch.providers.openai_results import read as _read
 from nightbatch.providers.wire import (
@@ -46,32 +45,27 @@ from nightbatch.providers.wire import (
     fingerprint,
     fresh,
     gone_is_fine,
-    image,
     lines,
     named,
     of_tag,
     quiet,
     refusal,
-    require_fit,
     still_kept,
     translated,
     usage,
     whole,
 )
 
-_URLS: Mapping[Endpoint, Literal["/v1/chat/completions", "/v1/responses", "/v1/embeddings"]] = {
-    "chat": "/v1/chat/completions",
-    "responses": "/v1/responses",
-    "embeddings": "/v1/embeddings",
-}
 _TAG = "nightbatch_tag"
 _RUNNING = {"validating", "in_progress", "finalizing", "cancelling"}
 _ENDED = {"completed", "expired", "cancelled"}
 _INPUT_DAYS = 7
 _LONG_AGO = datetime(1970, 1, 3, tzinfo=UTC)
-_MOST_TEXTS = 2048  # of one embeddings request: https://platform.openai.com/docs/api-reference/embeddings/create
 # Of OpenAI itself, whatever request it met first: the same page
 _OWN_CODES = {"server_error", "internal_error", "rate_limit_exceeded", "service_unavailable", "timeout"}
+
+
+_LINES = LineWriter(_line)
 
 
 class OpenAIBatches:
@@ -123,7 +117,7 @@ class OpenAIBatches:
         with self._errors("create"):
             batch = self._once.batches.create(
                 input_file_id=submission.input_file,
-                endpoint=_URLS[submission.endpoint],
+                endpoint=URLS[submission.endpoint],
                 completion_window="24h",
                 metadata={_TAG: submission.tag, "nightbatch_batch": str(submission.batch_id)},
             )
@@ -240,75 +234,6 @@ def _said(body: Any, _: int) -> Said | None:
     if code == "model_not_found":
         return Said(text, "content")
     return Said(text, "absent" if param == "input_file_id" or "No such File" in message else None)
-
-
-def _line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
-    require_fit(endpoint, request)
-    body = _body(model, endpoint, request)
-    return {"custom_id": custom_id, "method": "POST", "url": _URLS[endpoint], "body": body}
-
-
-_LINES = LineWriter(_line)
-
-
-def _body(model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
-    match request:
-        case EmbeddingInput():
-            return _embeddings_body(model, request)
-        case ReadyBody():
-            return request.body | {"model": model}
-        case Prompt() if endpoint == "responses":
-            return _responses_body(model, request)
-        case Prompt():
-            return _chat_body(model, request)
-
-
-def _embeddings_body(model: str, request: EmbeddingInput) -> dict[str, Any]:
-    if len(request.texts) > _MOST_TEXTS:
-        raise Rejected(f"OpenAI takes at most {_MOST_TEXTS} texts in a request, not {len(request.texts)}")
-    body = {"model": model, "input": list(request.texts), "encoding_format": "float"}
-    return body | ({"dimensions": request.dimensions} if request.dimensions else {})
-
-
-def _chat_body(model: str, prompt: Prompt) -> dict[str, Any]:
-    system = [{"role": "system", "content": prompt.system}] if prompt.system else []
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [*system, {"role": "user", "content": _chat_content(prompt)}],
-        "max_completion_tokens": prompt.max_tokens,
-    }
-    if prompt.schema:
-        named = {"name": prompt.schema_name, "strict": True, "schema": prompt.schema}
-        body["response_format"] = {"type": "json_schema", "json_schema": named}
-    return body
-
-
-def _responses_body(model: str, prompt: Prompt) -> dict[str, Any]:
-    body: dict[str, Any] = {"model": model, "input": _responses_input(prompt), "max_output_tokens": prompt.max_tokens}
-    if prompt.system:
-        body["instructions"] = prompt.system
-    if prompt.schema:
-        format_ = {"type": "json_schema", "name": prompt.schema_name, "strict": True, "schema": prompt.schema}
-        body["text"] = {"format": format_}
-    return body
-
-
-# Images as data URLs: https://platform.openai.com/docs/guides/images-vision
-
-
-def _chat_content(prompt: Prompt) -> str | list[dict[str, Any]]:
-    images = [{"type": "image_url", "image_url": {"url": url}} for url in _data_urls(prompt)]
-    return [*images, {"type": "text", "text": prompt.user}] if images else prompt.user
-
-
-def _responses_input(prompt: Prompt) -> str | list[dict[str, Any]]:
-    images = [{"type": "input_image", "detail": "auto", "image_url": url} for url in _data_urls(prompt)]
-    content = [*images, {"type": "input_text", "text": prompt.user}]
-    return [{"role": "user", "content": content}] if images else prompt.user
-
-
-def _data_urls(prompt: Prompt) -> list[str]:
-    return ["data:{};base64,{}".format(*image("OpenAI", media)) for media in prompt.media]
 
 
 def _state(batch: Batch) -> ProviderState:

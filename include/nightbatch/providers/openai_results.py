@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from struct import error as BadSize
+from struct import unpack
 from typing import Any, Literal
 
 from nightbatch.models import Answer, ResultLine, UnreadableLine, Usage
@@ -61,7 +64,7 @@ def read_in_full(line: bytes) -> ResultLine | UnreadableLine:
         return found
     try:
         return well_formed(_result(line, found))
-    except (KeyError, TypeError, IndexError, AttributeError):
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, BadSize):
         return UnreadableLine(line, "the line does not have the shape of an OpenAI result")
 
 
@@ -144,15 +147,59 @@ def _answer(body: dict[str, Any], line: bytes) -> tuple[Answer, Usage | None]:
             rest = None if vectors is not None else as_json({"data": body["data"]})
             answer = Answer("succeeded", embeddings=vectors, model=body.get("model"), rest=rest)
             return answer, usage(tokens.get("prompt_tokens"), 0)
+        case "text_completion":
+            return _completion(body, line), _chat_usage(body, tokens)
         case _:
-            raise KeyError("object")
+            return _other(body, line), _other_usage(body)
+
+
+def _completion(body: dict[str, Any], line: bytes) -> Answer:
+    choice = body["choices"][0]
+    outcome: _Outcome = "succeeded" if choice.get("finish_reason") in (None, "stop") else "truncated"
+    if choice.get("finish_reason") == "content_filter":
+        outcome = "refused"
+    own = digits_kept(line, body, "response", "body")
+    more = len(body["choices"]) > 1 or something(choice.get("logprobs"))
+    message = as_json({"choices": own["choices"]}) if more else None
+    return Answer(outcome, choice["text"], None, choice.get("finish_reason"), body.get("model"), message)
+
+
+def _other(body: dict[str, Any], line: bytes) -> Answer:
+    """A moderation, images or a video: all of it is the answer. Raises `KeyError` for what is none of them."""
+    if not (
+        isinstance(body.get("results"), list) or isinstance(body.get("data"), list) or body.get("object") == "video"
+    ):
+        raise KeyError("object")
+    message = as_json(digits_kept(line, body, "response", "body"))
+    return Answer("succeeded", None, None, None, body.get("model"), message)
+
+
+def _other_usage(body: Mapping[str, Any]) -> Usage | None:
+    """Only images name what they used: https://platform.openai.com/docs/api-reference/images/object"""
+    tokens = body.get("usage") or {}
+    taken = tokens.get("input_tokens_details") or {}
+    return usage(
+        tokens.get("input_tokens"),
+        tokens.get("output_tokens"),
+        taken.get("cached_tokens"),
+        input_image_tokens=taken.get("image_tokens"),
+        output_image_tokens=tokens.get("output_tokens") if body.get("data") else None,
+    )
 
 
 def _vectors(data: list[dict[str, Any]]) -> tuple[tuple[float, ...], ...] | None:
     """In the order of the texts; None where they are not numbered from 0 on, once each."""
     ordered = sorted(data, key=lambda item: item["index"])
-    vectors = tuple(vector(item["embedding"]) for item in ordered)
+    vectors = tuple(_numbers(item["embedding"]) for item in ordered)
     return vectors if [item["index"] for item in ordered] == list(range(len(ordered))) else None
+
+
+def _numbers(embedding: Any) -> tuple[float, ...]:
+    """A vector as a list of numbers, or as base64 of 32-bit floats: a ready body may ask for that."""
+    if not isinstance(embedding, str):
+        return vector(embedding)
+    packed = b64decode(embedding, validate=True)
+    return unpack(f"<{len(packed) // 4}f", packed)
 
 
 def _chat_usage(body: Mapping[str, Any], tokens: Mapping[str, Any]) -> Usage | None:

@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -59,6 +60,7 @@ RESUME_AFTER = 0.5
 """Seconds before the first time; the second comes after twice as long."""
 
 _MESSAGE_CHARACTERS = 300
+_CACHED_FROM = 16_384  # characters
 _LOGGERS = ("openai", "anthropic", "google_genai", "httpx", "httpx2", "httpcore", "httpcore2")
 _T = TypeVar("_T")
 
@@ -547,10 +549,44 @@ def why_unusable(answer: Answer) -> str | None:
     return brief(f"the model's answer ended with {answer.finish_reason}{nothing}")
 
 
+_FOR_PROMPTS = ("chat", "responses")
+
+
 def require_fit(endpoint: Endpoint, request: Request) -> None:
-    """Raise `Rejected` for a prompt on the embeddings endpoint, and for the reverse."""
-    if isinstance(request, EmbeddingInput) != (endpoint == "embeddings"):
+    """Raise `Rejected` for a prompt on an endpoint of another kind, and for embeddings on any but theirs."""
+    if isinstance(request, EmbeddingInput) and endpoint != "embeddings":
         raise Rejected(f"the endpoint {endpoint} does not take a {type(request).__name__}")
+    if isinstance(request, Prompt) and endpoint not in _FOR_PROMPTS:
+        raise Rejected(f"the endpoint {endpoint} does not take a {type(request).__name__}")
+
+
+def with_model(body: dict[str, Any], model: str) -> dict[str, Any]:
+    """Return a ready body with its batch's model. Raises `Rejected` where it names another one."""
+    named = body.get("model")
+    if isinstance(named, str) and named.strip() not in ("", model):
+        raise Rejected(
+            f"body: it asks for the model {brief(named)[:60]}, and the job for {model[:60]}: which one is meant?"
+        )
+    return body | {"model": model}
+
+
+def merged(body: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body with a person's own words for it: objects member by member, anything else in place of what was there."""
+    for name, value in options.items():
+        there = body.get(name)
+        body[name] = merged(dict(there), value) if isinstance(there, dict) and isinstance(value, dict) else value
+    return body
+
+
+def is_long(text: str | None) -> bool:
+    """Return whether a prefix is worth a mark for the cache: about 4,096 tokens, the most that any model asks for.
+
+    https://platform.claude.com/docs/en/build-with-claude/prompt-caching#cache-limitations
+    """
+    return len(text or "") >= _CACHED_FROM
+
+
+_rest = attrgetter(*(name for name in Prompt.__struct_fields__ if name not in ("user", "media")))
 
 
 class LineWriter:
@@ -578,8 +614,8 @@ class LineWriter:
             ) from None
 
     def _frame(self, model: str, endpoint: Endpoint, prompt: Prompt) -> list[bytes]:
-        rest = (model, endpoint, prompt.system, prompt.schema, prompt.schema_name, prompt.max_tokens)
-        key = orjson.dumps(rest)  # not the schema's identity: a type may change it in place
+        # Not the schema's identity: a type may change it in place
+        key = orjson.dumps((model, endpoint, *_rest(prompt)), default=msgspec.to_builtins)
         if key != self._last:  # compared sooner than hashed
             frame = self._frames.get(key)
             if frame is None:
