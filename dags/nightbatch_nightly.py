@@ -4,8 +4,9 @@
 Sends what the table `nightbatch.job` holds to the batch APIs of OpenAI, Anthropic and Gemini, waits without holding a
 worker, loads every result, and reports what was paid and what was saved.
 
-- **plan** claims the queued jobs and cuts them into batches. A scheduled or backfilled run takes what was queued before
-  the end of its data interval; a run that you start takes all that is due.
+- **plan** claims the queued jobs and cuts them into batches. A run that was given what it does not know (a misspelt name, a job
+  type or a job that there is not) fails here, in words, before anything is claimed. A scheduled or backfilled run takes what was
+  queued before the end of its data interval; a run that you start takes all that is due.
 - **submit, wait, load** run for each batch by itself: one that ends early is loaded early, and a provider that is down
   stops nobody else.
 - **settle** puts jobs that were never sent back into the queue; **next_wave** starts the Dag once more if the provider's
@@ -42,6 +43,7 @@ from nightbatch.airflow.tasks import (
     failed_tasks,
     keep_report,
     queued_before,
+    refusal,
     run_form,
     run_params,
     tell_metrics,
@@ -89,7 +91,7 @@ def plan(*, dag_run: Any = None, params: Any = None) -> dict[str, list[int]]:
     """Claim the queued jobs and cut them into batches: their ids, by provider."""
     from nightbatch import submission
 
-    wanted, before = run_params(params), queued_before(dag_run)
+    wanted, before = run_params(params, dag_run), queued_before(dag_run)
     with store() as ledger:
         if wanted.dry_run:
             for line in submission.preview(ledger, job_types(), settings, queued_before=before, params=wanted):
@@ -147,7 +149,7 @@ def settle(*, ti: Any = None) -> None:
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE, outlets=[RESULTS])
-def report(*, ti: Any = None, params: Any = None, outlet_events: Any = None) -> None:
+def report(*, ti: Any = None, dag_run: Any = None, params: Any = None, outlet_events: Any = None) -> None:
     """Write down what the run sent, paid and saved; tell the Dags that follow, and send alerts."""
     from nightbatch import reporting
     from nightbatch.airflow.notifiers import tell
@@ -155,6 +157,8 @@ def report(*, ti: Any = None, params: Any = None, outlet_events: Any = None) -> 
     if params["dry_run"]:
         raise AirflowSkipException("A dry run has nothing to report.")
     with store() as ledger:
+        if why := refusal(ledger, ti.run_id, params, dag_run):
+            raise AirflowSkipException(f"A run that was refused has nothing to report. {why}")
         figures = reporting.run_report(ledger, ti.run_id)
     log.info("%s", reporting.render_markdown(figures))
     keep_report(settings.report_dir, ti.run_id, figures)
@@ -166,12 +170,13 @@ def report(*, ti: Any = None, params: Any = None, outlet_events: Any = None) -> 
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
-def watch(*, ti: Any = None) -> None:
+def watch(*, ti: Any = None, dag_run: Any = None, params: Any = None) -> None:
     """Fail the run if anything of it needs a person."""
     from nightbatch import recovery
 
     with store() as ledger:
-        told = recovery.needs_a_person(ledger, ti.run_id) + failed_tasks(ti)
+        why = refusal(ledger, ti.run_id, params, dag_run) if params else None
+        told = [*filter(None, [why]), *recovery.needs_a_person(ledger, ti.run_id), *failed_tasks(ti)]
     if told:
         raise AirflowFailException("\n".join(told))
 

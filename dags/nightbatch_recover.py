@@ -7,6 +7,8 @@ raises or resolves alerts about batches that are overdue, held, or bound to anot
 Then it answers, by the realtime API and at full price, the jobs that may go there and that no batch would serve by their
 deadline; and sends the alerts that are new to the notifiers of `NIGHTBATCH_NOTIFIERS`.
 
+It takes no parameters: a run that was given some, such as a dry run, is refused, and sends nothing.
+
 What it found stands in the logs of its tasks and in the table `nightbatch.alert`. It fails, in **watch**, only if its own
 work did.
 """
@@ -23,7 +25,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from nightbatch.airflow.hooks import provider_for, store
 from nightbatch.airflow.retries import by_error
-from nightbatch.airflow.tasks import failed_tasks
+from nightbatch.airflow.tasks import failed_tasks, heed
 from nightbatch.job_types import job_types
 from nightbatch.settings import Settings
 
@@ -46,20 +48,22 @@ def nightbatch_recover() -> None:
 
 
 @task
-def recover() -> None:
+def recover(*, dag_run: Any = None, params: Any = None) -> None:
     """Settle what no run takes care of any more, and say what was found."""
     from nightbatch import recovery
 
+    heed({}, params or {}, dag_run)
     with store() as ledger:
         for sentence in recovery.recover(ledger, functools.cache(provider_for), job_types(), settings):
             log.info("%s", sentence)
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE)
-def fall_back() -> None:
+def fall_back(*, dag_run: Any = None, params: Any = None) -> None:
     """Answer in realtime what cannot wait for a batch, if its type or the job itself asks for that."""
     from nightbatch import fallback
 
+    heed({}, params or {}, dag_run)
     with store() as ledger:
         for sentence in fallback.answer_urgent(ledger, functools.cache(provider_for), job_types(), settings):
             log.info("%s", sentence)

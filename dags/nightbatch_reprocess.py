@@ -52,10 +52,9 @@ def choose(*, dag_run: Any = None, params: Any = None) -> None:
     """Queue the past jobs again; or, in a dry run, say what they would cost."""
     from nightbatch import reprocessing
 
+    wish = reprocessing_wish(dag_run, params, settings)
     with store() as ledger:
-        found = reprocessing.send_again(
-            ledger, job_types(), reprocessing_wish(dag_run, params, settings), dry_run=params["dry_run"]
-        )
+        found = reprocessing.send_again(ledger, job_types(), wish, dry_run=params["dry_run"])
     for line in found.estimates:
         log.info("Sends again %s.", line)
     if params["dry_run"]:

@@ -64,15 +64,23 @@ def check_base_url(url: str, allowed: Collection[str], *, proxied: bool = False)
     for a name that cannot be resolved.
     """
     scheme, host, port = _parts(url)
-    number = _number(host)
     if scheme == "http":
+        number = _number(host)
         if host not in allowed or (number is not None and is_public(number)):
             raise ConfigurationError(_PLAIN)
     elif not _is_trusted(host, allowed):
-        if not proxied:
+        if proxied:
+            check_name(host, allowed)
+        else:
             connectable(host, port, allowed)
-        elif _is_local(host) if number is None else not is_public(number):
-            raise _private(host)
+
+
+def check_name(host: str, allowed: Collection[str]) -> None:
+    """Raise `ConfigurationError` for a host that is private by its name or number, and not ``allowed``: a proxy looks it up."""
+    host = _plain(host)
+    number = _number(host)
+    if host not in allowed and (_is_local(host) if number is None else not is_public(number)):
+        raise _private(host)
 
 
 def to_call(url: str, allowed: Collection[str]) -> str | None:

@@ -26,6 +26,7 @@ from nightbatch import (
     recovery,
     troubles,
     walk,
+    wishes,
 )
 from nightbatch.errors import (
     Absent,
@@ -54,13 +55,15 @@ def plan_run(
 ) -> list[Batch]:
     """Claim the run's jobs and cut them into attempts, in one transaction.
 
-    A run planned before gets the same attempts again. A dry run claims nothing: see `preview`.
+    A run planned before gets the same attempts again. A dry run claims nothing: see `preview`. Raises `ConfigurationError` for
+    job types and jobs that there are not.
     """
     home.require(store)
     lanes = _lanes(store, types, settings)
     with store.transaction():
         if not store.start_run(run_id, queued_before, params):
             return store.run_batches(run_id)
+        wishes.check(store, types, params)
         since_then = store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
         cache.answer(store, types, lanes, run_id=run_id)
         estimating.measure(store, types, lanes, at=store.now())
@@ -83,6 +86,7 @@ def preview(
     found: list[Estimate] = []
     try:
         with store.transaction():
+            wishes.check(store, types, params)
             store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
             cache.answer(store, types, lanes, run_id=None)
             measured = estimating.measure(store, types, lanes, at=store.now())

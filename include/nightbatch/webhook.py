@@ -16,7 +16,8 @@ import httpx2
 
 from nightbatch import addresses
 from nightbatch.errors import ConfigurationError, Transient
-from nightbatch.providers.http import tls
+from nightbatch.providers.extras import PLAIN, Wire
+from nightbatch.providers.way import in_words, proxy_to, through_proxy, transport_options
 from nightbatch.providers.wire import quiet
 
 TIMEOUT = httpx2.Timeout(15.0, connect=10.0)
@@ -32,18 +33,22 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(_key(secret), content, hashlib.sha256)).decode()
 
 
-def deliver(url: str, secret: str, *, message_id: str, body: bytes, allowed: Collection[str]) -> None:
+def deliver(
+    url: str, secret: str, *, message_id: str, body: bytes, allowed: Collection[str], wire: Wire = PLAIN
+) -> None:
     """POST ``body``, which is JSON, to a public address or an ``allowed`` host; over TLS, unless the host is allowed.
 
-    It goes to the address that was looked at, without a proxy, and no redirect is followed. Raises `ConfigurationError` for
-    a URL or secret that a person has to mend, and `Transient` when the receiver did not take it. No message holds the URL,
-    which may be a secret of its own.
+    It goes to the address that was looked at, or through the proxy on the way, and no redirect is followed. ``wire`` is what the
+    connection adds. Raises `ConfigurationError` for a URL, a secret or a way that a person has to mend, and `Transient` when the
+    receiver did not take it. No message holds the URL, which may be a secret of its own.
     """
     quiet()  # the client would log the URL
     target = _target(url, allowed)
-    address = addresses.connectable(target.host, target.port or {"http": 80, "https": 443}[target.scheme], allowed)
+    proxy = proxy_to(target, given=wire.proxy, allowed=allowed)
+    way = transport_options(proxy, wire.ca_file)
     timestamp = int(time.time())
     headers = {
+        **wire.headers,
         "host": target.netloc.decode("ascii"),
         "content-type": "application/json",
         "webhook-id": message_id,
@@ -52,20 +57,29 @@ def deliver(url: str, secret: str, *, message_id: str, body: bytes, allowed: Col
     }
     # The certificate has to be the name's, though the connection goes to its address.
     extensions = {"sni_hostname": target.host}
+    there = _address(target, allowed, proxied=proxy is not None)
     try:
         with (
-            httpx2.Client(trust_env=False, follow_redirects=False, timeout=TIMEOUT, verify=tls()) as client,
-            client.stream(
-                "POST", target.copy_with(host=address), headers=headers, content=body, extensions=extensions
-            ) as answer,
+            through_proxy(proxy),
+            httpx2.Client(trust_env=False, follow_redirects=False, timeout=TIMEOUT, **way) as client,
+            client.stream("POST", there, headers=headers, content=body, extensions=extensions) as answer,
         ):
             status = answer.status_code
     except httpx2.HTTPError as error:
-        raise Transient(f"the receiver did not answer: {type(error).__name__}") from None
+        raise Transient(f"the receiver did not answer: {in_words(error)}") from None
     if not 200 <= status < 300:
         raise Transient(
             f"the receiver answered {status}" + (", and redirects are not followed" if status < 400 else "")
         )
+
+
+def _address(target: httpx2.URL, allowed: Collection[str], *, proxied: bool) -> httpx2.URL:
+    """The URL at the address that was looked at; by its name where a proxy looks."""
+    if proxied:
+        addresses.check_name(target.host, allowed)
+        return target
+    port = target.port or {"http": 80, "https": 443}[target.scheme]
+    return target.copy_with(host=addresses.connectable(target.host, port, allowed))
 
 
 def _target(url: str, allowed: Collection[str]) -> httpx2.URL:

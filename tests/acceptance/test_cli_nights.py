@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from nightbatch import insights, reporting
 from nightbatch.cli import app
+from nightbatch.postgres.store import open_store
 from tests.acceptance.cli import NIGHTBATCH, SECONDS, at_terminal, environment, piped
 from tests.use_cases.conftest import World, emulator, world
 
@@ -248,12 +249,30 @@ def test_a_run_is_started_in_airflow_with_what_was_asked_for(dsn: str, tmp_path:
     why = json.loads(told.stderr)["error"]  # not Airflow's traceback
     assert why.startswith("Airflow did not start the Dag: Dag id nightbatch not found in DagModel")
     airflows_own(dsn, airflow, "dags", "reserialize")
-    words = ["--providers", "openai", "--job-types", "raw", "--job-ids", "17,18", "--max-jobs", "5", "--dry-run"]
+    with open_store(dsn) as store:
+        ids = [store.insert_job("raw", "openai", "{}") for _ in range(2)]
+    wanted = ",".join(map(str, ids))
+    words = ["--providers", "openai", "--job-types", "raw", "--job-ids", wanted, "--max-jobs", "5", "--dry-run"]
     told = piped(dsn, "run", *words, "--json", **airflow)
     started = json.loads(told.stdout)
     assert started["run_id"].startswith("manual__")
     assert (started["state"], started["conf"]) == ("queued", {
-        "providers": ["openai"], "job_types": ["raw"], "job_ids": [17, 18], "max_jobs": 5, "dry_run": True,
+        "providers": ["openai"], "job_types": ["raw"], "job_ids": ids, "max_jobs": 5, "dry_run": True,
     })  # fmt: skip
     told = piped(dsn, "run", **airflow)
     assert (told.returncode, told.stdout.startswith("Run manual__")) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--job-ids", "999999"), "There is no job 999999."),
+        (("--job-types", "creative_scorin"), "There is no job type creative_scorin"),
+        (("--providers", "mistral"), "There is no provider mistral"),
+    ],
+)
+def test_a_run_for_what_there_is_not_is_refused_before_airflow_is_asked(
+    dsn: str, words: tuple[str, str], why: str
+) -> None:
+    told = piped(dsn, "run", *words, PATH="/nowhere")
+    assert told.returncode and why in told.stderr

@@ -29,7 +29,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from nightbatch import addresses, submission, webhook
+from nightbatch import addresses, submission
 from nightbatch.airflow.deadlines import night_is_late
 from nightbatch.airflow.hooks import provider_for
 from nightbatch.airflow.notifiers import notifiers, tell
@@ -39,6 +39,7 @@ from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
 from nightbatch.postgres.store import Alert, Store, open_store
 from nightbatch.settings import Settings
+from tests.providers.proxies import proxying
 
 DAGS = Path(__file__).parents[2] / "dags"
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -320,7 +321,7 @@ def over_tls(name: str, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> l
 
 
 def trust(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "tls", lambda: ssl.create_default_context(cafile=str(certificate)))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
 
 def test_tls_is_the_names_though_the_address_is_called(
@@ -331,16 +332,56 @@ def test_tls_is_the_names_though_the_address_is_called(
     verify(headers, body)
 
 
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+def test_a_webhook_goes_the_way_of_its_connection_and_carries_its_headers(
+    certificates: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    certificate = certificates["receiver.test"]
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate)
+    extra = {"headers": {"Authorization": "Bearer canary", "X-Team": "search"}, "ca_file": str(certificate)}
+    with receiving(server) as receiver, proxying(kind) as proxy:
+        url = receiver.url.replace("127.0.0.1", "receiver.test")  # a name that only the proxy knows
+        for told in (extra | {"proxy": f"{kind}://{proxy.host}"}, extra):
+            connect(monkeypatch, host=url, password=SECRET, extra=told)
+            send({"webhook": {}})
+            monkeypatch.setenv("ALL_PROXY", f"{kind}://{proxy.host}")
+        monkeypatch.setenv("NO_PROXY", "receiver.test")
+        with pytest.raises(Transient, match="cannot be resolved"):
+            send({"webhook": {}})
+    assert len(proxy.asked) == len(receiver.got) == 2
+    for headers, body in receiver.got:
+        verify(headers, body)
+        assert (headers["authorization"], headers["x-team"]) == ("Bearer canary", "search")
+
+
+def test_a_proxy_leads_no_webhook_into_the_own_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxying("http") as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"http://{proxy.host}")
+        for host in ("metadata.internal", "169.254.169.254", "localhost"):
+            connect(monkeypatch, host=f"https://{host}/x", password=SECRET)
+            with pytest.raises(ConfigurationError, match="private or local address"):
+                send({"webhook": {}})
+    assert proxy.asked == []
+
+
+def test_an_extra_of_a_webhook_that_is_not_known_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, host="https://receiver.test", password=SECRET, extra={"header": {"x": "canary"}})
+    with pytest.raises(ConfigurationError, match="'header' of the connection 'nightbatch_webhook'") as refused:
+        send({"webhook": {}})
+    assert "canary" not in str(refused.value)
+
+
 def test_a_certificate_that_nobody_vouches_for_is_refused(
     certificates: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(Transient, match="did not answer: ConnectError"):
+    with pytest.raises(Transient, match="its certificate is not one that is believed here"):
         over_tls("receiver.test", certificates["receiver.test"], monkeypatch)
 
 
 def test_another_names_certificate_is_refused(certificates: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     trust(certificates["other.test"], monkeypatch)
-    with pytest.raises(Transient, match="did not answer: ConnectError"):
+    with pytest.raises(Transient, match="its certificate is not one that is believed here"):
         over_tls("receiver.test", certificates["other.test"], monkeypatch)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import airflow
 import jsonschema
@@ -13,7 +14,8 @@ from airflow.sdk import Connection
 from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
 from nightbatch.airflow.hooks import GeminiHook
-from nightbatch.airflow.provider_info import get_provider_info
+from nightbatch.airflow.provider_info import GEMINI, get_provider_info
+from nightbatch.providers.extras import Wire, read_extras
 
 
 def test_the_entry_point_leads_to_the_provider_info() -> None:
@@ -35,7 +37,18 @@ def test_the_form_asks_for_a_key_a_base_url_and_an_account() -> None:
         "relabeling": {"password": "API Key", "host": "Base URL"},
         "placeholders": {"host": "empty for Google's own", "extra__gemini__account": "our-gemini-project"},
     }
-    assert manager.connection_form_widgets["extra__gemini__account"].field_name == "account"
+    fields = [
+        found.field_name for found in manager.connection_form_widgets.values() if "Gemini" in found.hook_class_name
+    ]
+    assert fields == ["account", "headers", "ca_file", "proxy"]
+    assert manager.connection_form_widgets["extra__gemini__proxy"].is_sensitive, "a password may stand in it"
+
+
+def test_the_form_offers_extras_that_are_read_and_no_others() -> None:
+    offered: dict[str, Any] = {"account": "a", "headers": {"x-a": "b"}, "ca_file": "/c", "proxy": "http://d"}
+    assert offered.keys() == GEMINI["conn-fields"].keys()
+    read = read_extras("gemini", "c", json.dumps(offered))
+    assert (read.account, read.wire) == ("a", Wire(headers={"x-a": "b"}, ca_file="/c", proxy="http://d"))
 
 
 def test_a_gemini_connection_gets_the_gemini_hook_and_its_test_button(

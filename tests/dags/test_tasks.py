@@ -7,13 +7,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from nightbatch.airflow.retries import RetryByError
+from nightbatch.airflow.tasks import RESULTS
+from nightbatch.errors import ConfigurationError
 from nightbatch.job_types import job_types
 
 DAGS = Path(__file__).parents[2] / "dags"
@@ -36,6 +41,7 @@ class Run:
     data_interval_end: datetime | None = None
     dag_id: str = "nightbatch"
     states: dict[str, str] = field(default_factory=dict)
+    conf: dict[str, Any] | None = None
 
     def get_task_states(self, **_: Any) -> dict[str, dict[str, str]]:
         return {self.run_id: self.states}
@@ -143,3 +149,119 @@ def test_no_more_batches_are_handed_on_than_airflow_maps_and_the_rest_waits_for_
     assert tasks["plan"](dag_run=Run(), params=EVERYTHING) == planned
     waiting = ledger.execute("SELECT id FROM nightbatch.batch WHERE lacked_room").fetchall()
     assert len(waiting) == 2 and not {row[0] for row in waiting} & set(planned["openai"])
+
+
+# -- what a run is given and its Dag does not know
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (
+        {"dryrun": True},
+        r"given 'dryrun' \(is 'dry_run' meant\?\), which its Dag does not know. It takes providers, job_types",
+    ),
+    ({"dry-run": True}, "is 'dry_run' meant"),
+    ({"DryRun": True}, "is 'dry_run' meant"),
+    ({"dry_run": True, "job_type": ["raw"]}, "'job_type' .is 'job_types' meant"),
+    ({"limit": 5}, "given 'limit', which"),
+    ({"job_types": ["creative_scorin"]}, r"no job type 'creative_scorin' \(is 'creative_scoring' meant\?\); there are"),
+    ({"job_ids": [999_999, 2**70]}, f"There is no job 999999, {2**70}"),
+    ({"providers": ["mistral"]}, "providers does not fit: 'mistral' is not one of"),
+    ({"providers": "openai"}, "providers does not fit: 'openai' is not of type 'array'"),
+    ({"dry_run": "yes"}, "dry_run does not fit: 'yes' is not of type 'boolean'"),
+    ({"dry_run": None}, "dry_run does not fit"),
+    ({"max_jobs": "5"}, "max_jobs does not fit"),
+    ({"job_ids": 7}, "job_ids does not fit"),
+]
+
+
+def given(conf: dict[str, Any]) -> dict[str, Any]:
+    """As Airflow merges a run's conf into its params: names that it does not know are kept."""
+    return EVERYTHING | conf
+
+
+@pytest.mark.parametrize(("conf", "words"), REFUSED)
+def test_a_run_that_was_given_what_cannot_be_meant_claims_and_reports_nothing(
+    ledger: psycopg.Connection[Any], tasks: Any, conf: dict[str, Any], words: str
+) -> None:
+    queue(ledger, "openai")
+    run, params = Run(conf=conf, states={"plan": "failed"}), given(conf)
+    with pytest.raises(ConfigurationError, match=words):
+        tasks["plan"](dag_run=run, params=params)
+    assert [count(ledger, table) for table in ("run", "batch", "open_job")] == [0, 0, 0]
+    if not conf.get("dry_run"):
+        with pytest.raises(AirflowSkipException, match=f"refused has nothing to report.*{words}"):
+            tasks["report"](ti=run, dag_run=run, params=params, outlet_events={})
+    with pytest.raises(AirflowFailException, match=words) as told:
+        tasks["watch"](ti=run, dag_run=run, params=params)
+    assert "plan failed." in str(told.value)
+
+
+def test_a_refused_run_is_not_tried_again() -> None:
+    decision = RetryByError().evaluate(ConfigurationError("The run was given 'dryrun'"), 1, 5)
+    assert decision.action == RetryAction.FAIL
+
+
+def test_a_conf_that_airflow_does_not_hand_on_is_refused(ledger: psycopg.Connection[Any], tasks: Any) -> None:
+    queue(ledger, "openai")
+    with pytest.raises(ConfigurationError, match="given dry_run, and Airflow does not hand that on"):
+        tasks["plan"](dag_run=Run(conf={"dry_run": True}), params=EVERYTHING)
+    assert count(ledger, "run") == 0
+
+
+def test_what_airflow_and_an_earlier_run_put_into_a_conf_is_heeded(ledger: psycopg.Connection[Any], tasks: Any) -> None:
+    queue(ledger, "openai")
+    conf = {**EVERYTHING, "openlineage": {"parentRunId": "x"}}
+    assert len(tasks["plan"](dag_run=Run("wave2_of_manual__1", conf=conf), params=given(conf))["openai"]) == 1
+    again = {"job_types": ["historical_reprocessing"]}
+    assert tasks["plan"](dag_run=Run("again_of_backfill__1", conf=again), params=given(again)) == NOTHING
+
+
+def test_a_run_that_was_planned_is_reported_whatever_it_was_given(
+    ledger: psycopg.Connection[Any], tasks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run of an earlier release that sent the whole night in spite of a misspelt name."""
+    queue(ledger, "openai")
+    tasks["plan"](dag_run=Run(), params=EVERYTHING)
+    run, told = Run(conf={"dryrun": True}), {RESULTS: SimpleNamespace(extra={})}
+    tasks["report"](ti=run, dag_run=run, params=given({"dryrun": True}), outlet_events=told)
+    assert told[RESULTS].extra["batches"] == 1
+
+
+def test_a_run_of_recover_that_was_given_anything_does_nothing(ledger: psycopg.Connection[Any]) -> None:
+    dag = DagBag(str(DAGS / "nightbatch_recover.py")).dags["nightbatch_recover"]
+    for name in ("recover", "fall_back"):
+        task: Any = dag.get_task(name)
+        with pytest.raises(ConfigurationError, match=r"given 'dry_run', which its Dag does not know\. It takes none"):
+            task.python_callable(dag_run=Run(conf={"dry_run": True}), params={"dry_run": True})
+        task.python_callable(dag_run=Run(), params={})
+
+
+@pytest.mark.parametrize(
+    ("conf", "words"),
+    [
+        ({"to_model": "x", "dryrun": True}, "'dryrun' .is 'dry_run' meant"),
+        ({"model": "x"}, "'model' .is 'to_model' meant"),
+        ({"to_model": "x", "job_types": ["creative_scorin"]}, "no job type creative_scorin"),
+        ({"to_model": "x", "to_provider": "mistral"}, "to_provider does not fit"),
+        ({"to_model": "x", "from_day": "yesterday"}, "from_day does not fit"),
+        ({"to_model": "x", "to_day": "2026-11-20"}, "give from_day too"),
+        ({}, "Say what is to change"),
+    ],
+)
+def test_a_reprocessing_that_cannot_be_meant_queues_nothing(
+    ledger: psycopg.Connection[Any], conf: dict[str, Any], words: str
+) -> None:
+    dag = DagBag(str(DAGS / "nightbatch_reprocess.py")).dags["nightbatch_reprocess"]
+    task: Any = dag.get_task("choose")
+    params = {name: dag.params[name] for name in dag.params} | conf
+    run = ManyDays(data_interval_end=datetime(2026, 11, 23, 2, tzinfo=UTC), conf=conf)
+    with pytest.raises(ConfigurationError, match=words):
+        task.python_callable(dag_run=run, params=params)
+    assert count(ledger, "job") == 0
+
+
+@dataclass
+class ManyDays(Run):
+    """As much as `choose` reads."""
+
+    data_interval_start: datetime | None = datetime(2026, 11, 22, 2, tzinfo=UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ class Server:
 
 
 @contextmanager
-def serve() -> Iterator[Server]:
+def serve(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """A server on a free port of the loopback address."""
     server = Server("", lambda method, path: Reply())
 
@@ -118,7 +119,9 @@ def serve() -> Iterator[Server]:
 
     http = Quiet(("127.0.0.1", 0), Handler)
     http.daemon_threads = True
-    server.url = f"http://127.0.0.1:{http.server_address[1]}"
+    if tls:
+        http.socket = tls.wrap_socket(http.socket, server_side=True)
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{http.server_address[1]}"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -176,15 +176,6 @@ def test_a_host_of_no_proxy_is_called_without_it(name: ProviderName, monkeypatch
     assert http.home_of(name, "https://gateway.elsewhere/v1", None).proxy == "http://127.0.0.1:1"
 
 
-@pytest.mark.parametrize(
-    "proxy", ["socks5://127.0.0.1:1", "socks5h://127.0.0.1:1", "socks://127.0.0.1:1", "socks4://127.0.0.1:1"]
-)
-def test_a_socks_proxy_is_refused_in_words(name: ProviderName, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    monkeypatch.setenv("ALL_PROXY", proxy)
-    with pytest.raises(ConfigurationError, match=r"ALL_PROXY.*socksio"):
-        build(name, api_key=KEY, base_url="https://gateway.example/v1")
-
-
 # -- keys
 
 

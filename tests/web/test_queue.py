@@ -161,3 +161,17 @@ def test_a_queued_job_can_be_looked_at_and_taken_back(client: Client, world: Wor
     held_back = client.delete(f"jobs/{sent}")
     assert held_back.status_code == 409 and "cannot be taken out" in held_back.json()["detail"]
     assert client.delete("jobs/4711").status_code == client.get("jobs/4711").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"job_ids": [999_999]}, "There is no job 999999."),
+        ({"job_types": ["creative_scorin"]}, "There is no job type 'creative_scorin' (is 'creative_scoring' meant?)"),
+        ({"dryrun": True}, "body.dryrun"),
+    ],
+)
+def test_a_run_for_what_there_is_not_is_refused_and_not_started(client: Client, wish: Any, words: str) -> None:
+    """Airflow has no Dag here: whoever asks it gets another answer."""
+    answer = client.post("process", json=wish)
+    assert answer.status_code == 422 and words in answer.text, answer.text

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.log import mask_secret
 
 from nightbatch import addresses
 from nightbatch.errors import ConfigurationError, DatabaseUnreachable, NightbatchError, Transient
@@ -78,25 +79,28 @@ def provider_for(name: ProviderName) -> BatchProvider:
 
 
 def provider_of(name: ProviderName, connection: Connection) -> BatchProvider:
-    """The adapter for one connection: password is the key, host the base URL, extra ``account`` names who pays.
+    """The adapter for one connection: password is the key, host the base URL; the extras are told in docs/operations.md.
 
-    Raises `ConfigurationError` for a base URL at a private address, unless its host is in ``NIGHTBATCH_ALLOWED_HOSTS``.
+    Raises `ConfigurationError` for an extra that is not known or cannot be meant, and for a base URL or a proxy at a private
+    address, unless its host is in ``NIGHTBATCH_ALLOWED_HOSTS``.
     """
-    extra = connection.extra_dejson
-    # The official hooks take key and base URL from here too, so a connection that works there works here.
-    client: dict[str, Any] = extra.get(f"{name}_client_kwargs") or {}
-    key = client.get("api_key") or connection.password
+    from nightbatch.providers import build
+    from nightbatch.providers.extras import read_extras
+
+    extras = read_extras(name, connection.conn_id, connection.extra)
+    mask_secret(connection.extra_dejson)
+    # The official hooks take key and base URL from the extras too, so a connection that works there works here.
+    key = extras.api_key or connection.password
     if not key:
         raise ConfigurationError(f"The Airflow connection {connection.conn_id!r} has no key: put it into the password.")
-    base_url = client.get("base_url") or connection.host or None
-    from nightbatch.providers import build
 
     return build(
         name,
         api_key=key,
-        base_url=base_url,
-        account=extra.get("account") or None,
+        base_url=extras.base_url or connection.host or None,
+        account=extras.account,
         allowed=addresses.hosts(Settings.from_env().allowed_hosts),
+        wire=extras.wire,
     )
 
 

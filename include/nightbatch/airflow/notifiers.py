@@ -83,7 +83,8 @@ def notifiers(settings: Settings) -> dict[str, Sender]:
 class WebhookNotifier(BaseNotifier):
     """POST an alert as signed JSON to the URL in an Airflow connection.
 
-    Its host is the whole URL, its password the signing secret. The body is
+    Its host is the whole URL, its password the signing secret; the extras ``headers``, ``ca_file`` and ``proxy`` are those of a
+    provider's connection. The body is
     ``{"type": "nightbatch.alert", "timestamp": ..., "data": {"id", "kind", "subject", "title", "message", "raised_at"}}``;
     ``webhook-id`` is the same for each try of an alert. Raises as `nightbatch.webhook.deliver`.
     """
@@ -95,6 +96,7 @@ class WebhookNotifier(BaseNotifier):
     def notify(self, context: Context) -> None:
         """Send ``context["alert"]``."""
         from nightbatch import addresses, webhook
+        from nightbatch.providers.extras import read_webhook
 
         try:
             connection = BaseHook.get_connection(self.conn_id)
@@ -112,6 +114,7 @@ class WebhookNotifier(BaseNotifier):
             message_id=_message_id(alert),
             body=json.dumps(body).encode(),
             allowed=addresses.hosts(Settings.from_env().allowed_hosts),
+            wire=read_webhook(self.conn_id, connection.extra),
         )
 
 

@@ -29,6 +29,23 @@ GEMINI: dict[str, Any] = {
             "description": "A name for who pays. With it a new key of the same project counts as the same account; "
             "without it every key counts as an account of its own.",
         },
+        "headers": {
+            "label": "Headers",
+            "schema": {"type": ["object", "null"]},
+            "description": "Extra headers of every request, as a JSON object. x-goog-user-project is a part of the account.",
+        },
+        "ca_file": {
+            "label": "CA file",
+            "schema": {"type": ["string", "null"]},
+            "description": "Path of a PEM file: only certificates of the CAs in it are believed. "
+            "It must be there on every machine that sends or waits.",
+        },
+        "proxy": {
+            "label": "Proxy",
+            "schema": {"type": ["string", "null"], "format": "password"},
+            "description": "http://, https://, socks5:// or socks5h://, with user and password if it wants them. "
+            "It goes before HTTPS_PROXY, ALL_PROXY and NO_PROXY.",
+        },
     },
     "ui-field-behaviour": {
         "hidden-fields": ["schema", "port", "login"],

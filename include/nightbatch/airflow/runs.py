@@ -14,6 +14,7 @@ from nightbatch.airflow.hooks import store
 
 _DAG = "nightbatch"
 _WAVE = re.compile(r"wave(\d+)_of_(.+)")
+_FORM = ("providers", "job_types", "job_ids", "max_jobs", "dry_run")
 _DONE, _FAILED = "success", "failed"  # airflow.sdk's DagRunState would have to be imported for them
 
 
@@ -75,7 +76,7 @@ class NextWaveOperator(_StartingOperator):
         with store() as ledger:
             if not plans.wants_another_wave(ledger, run_id):
                 raise AirflowSkipException("Everything that was planned found room.")
-        self._start(wave_after(run_id), dict(context["params"]))
+        self._start(wave_after(run_id), {name: context["params"][name] for name in _FORM if name in context["params"]})
 
 
 class SendAgainOperator(_StartingOperator):

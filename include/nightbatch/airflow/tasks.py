@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from airflow.sdk import Asset, Param, conf
+from airflow.sdk.exceptions import ParamValidationError
 
 from nightbatch.errors import ConfigurationError
 from nightbatch.ledger import RunParams
@@ -29,6 +30,9 @@ _GAUGES = (
     "jobs", "succeeded", "failed", "requeued", "rejected", "unpriced", "paid_again", "from_cache",
     "realtime_cost_usd", "batch_cost_usd", "wasted_cost_usd", "savings_usd",
 )  # fmt: skip
+
+_AIRFLOWS = {"openlineage"}
+"""What Airflow's own operators put into the conf of a run that they start."""
 
 RESULTS = Asset("nightbatch://results")
 """Updated once a night, after the report: schedule a Dag on it to follow."""
@@ -96,15 +100,51 @@ def this_wave(store: Store, batches: Sequence[Batch]) -> dict[str, list[int]]:
     return {name: found[:most] for name, found in ids.items()}
 
 
-def run_params(params: Mapping[str, Any]) -> RunParams:
-    """The trigger form as a value."""
+def run_params(params: Mapping[str, Any], dag_run: Any = None) -> RunParams:
+    """The trigger form as a value. Raises `ConfigurationError` as `heed` does."""
+    heed(run_form([]), params, dag_run)
     return RunParams(
         providers=tuple(params["providers"]),
         job_types=tuple(params["job_types"]),
-        job_ids=tuple(params["job_ids"]),
-        max_jobs=params["max_jobs"],
+        job_ids=tuple(int(number) for number in params["job_ids"]),
+        max_jobs=params["max_jobs"] and int(params["max_jobs"]),
         dry_run=params["dry_run"],
     )
+
+
+def heed(form: Mapping[str, Param], params: Mapping[str, Any], dag_run: Any) -> None:
+    """Raise `ConfigurationError` for what a run was given and its Dag would not heed, or cannot mean.
+
+    Airflow checks the values of names that it knows, and keeps all others among the params.
+    """
+    from nightbatch import wishes
+
+    conf: Mapping[str, Any] = getattr(dag_run, "conf", None) or {}
+    wishes.check_names({*params, *conf} - _AIRFLOWS, form.keys())
+    if unheard := [name for name in conf if name in form and params.get(name) != conf[name]]:
+        raise ConfigurationError(
+            f"The run was given {', '.join(unheard)}, and Airflow does not hand that on to its tasks: set"
+            " core.dag_run_conf_overrides_params to True."
+        )
+    for name in form.keys() & params.keys():
+        try:
+            form[name].resolve(params[name])
+        except ParamValidationError as error:
+            raise ConfigurationError(f"The run's {name} does not fit: {str(error).splitlines()[0]}.") from None
+
+
+def refusal(store: Store, run_id: str, params: Mapping[str, Any], dag_run: Any) -> str | None:
+    """Return why a run was refused before it claimed anything; None for all others."""
+    from nightbatch import wishes
+    from nightbatch.job_types import job_types
+
+    if store.run_batches(run_id):
+        return None
+    try:
+        wishes.check(store, job_types(), run_params(params, dag_run))
+    except ConfigurationError as error:
+        return str(error)
+    return None
 
 
 def reprocessing_form(job_types: list[str]) -> dict[str, Param]:
@@ -149,9 +189,15 @@ def reprocessing_form(job_types: list[str]) -> dict[str, Param]:
 
 
 def reprocessing_wish(dag_run: Any, params: Mapping[str, Any], settings: Settings) -> Wish:
-    """The form as a value; the days are those of the schedule's time zone. Raises `ConfigurationError` for an empty one."""
+    """The form as a value; the days are those of the schedule's time zone.
+
+    Raises `ConfigurationError` for an empty one, and as `heed`.
+    """
     from nightbatch.reprocessing import Wish
 
+    heed(reprocessing_form([]), params, dag_run)
+    if params["to_day"] and not params["from_day"]:
+        raise ConfigurationError("There is a last day, to_day, and no first one: give from_day too.")
     if not (params["to_model"] or params["to_provider"] or params["prompt_version"]):
         raise ConfigurationError(
             "Say what is to change: the model, the provider or the prompt version. For a backfill from the UI, tick"

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nightbatch.cli.options import AsJson, By, JobTypes, MaxJobs, Providers, Why, Yes, job_ids, login, provider_names
+from nightbatch.cli.options import (
+    AsJson,
+    By,
+    JobTypes,
+    MaxJobs,
+    Providers,
+    Why,
+    Yes,
+    job_ids,
+    job_type_names,
+    login,
+    provider_names,
+)
 from nightbatch.cli.output import (
     NEEDS_A_PERSON,
     Misuse,
@@ -15,7 +28,6 @@ from nightbatch.cli.output import (
     fields,
     minute,
     opened,
-    parts,
     print_json,
     say,
     show_table,
@@ -45,10 +57,16 @@ def run(
 
     Through the `airflow` command of this environment.
     """
+    from nightbatch import wishes
     from nightbatch.cli import dag
+    from nightbatch.ledger import RunParams
 
     with told(as_json):
-        wanted = {"providers": provider_names(providers), "job_types": parts(job_types), "job_ids": job_ids(jobs)}
+        ids = job_ids(jobs)
+        wanted = {"providers": provider_names(providers), "job_types": job_type_names(job_types), "job_ids": ids}
+        if ids and os.environ.get("NIGHTBATCH_DSN"):  # without it the task `plan` sees to them
+            with opened() as store:
+                wishes.check(store, (), RunParams(job_ids=ids))
         conf = {name: list(values) for name, values in wanted.items() if values}
         started = dag.start({**conf, "max_jobs": max_jobs, "dry_run": dry_run})
     if as_json:

@@ -57,6 +57,15 @@ class Budget:
     covers: str
 
 
+def absent_jobs(store: Store, ids: Sequence[int]) -> list[int]:
+    """Return those of the ids that no job has, in their order."""
+    if not ids:
+        return []
+    fitting = [number for number in ids if 0 < number < 2**63]
+    found = {row[0] for row in store.run("known_jobs", {"ids": fitting}, file="plans")}
+    return [number for number in dict.fromkeys(ids) if number not in found]
+
+
 def samples(store: Store, lanes: Sequence[int]) -> Iterator[tuple[int, int, JobRow]]:
     """A few candidates of each of these lanes: the lane's place, the bytes reckoned with, and the job."""
     values = {"lanes": list(lanes), "each": _SAMPLES, "most_bytes": _MOST_BYTES}

@@ -7,6 +7,7 @@ from typing import Any
 
 from nightbatch.models import ProviderName
 from nightbatch.provider import BatchProvider
+from nightbatch.providers.extras import PLAIN, Wire
 
 
 def build(
@@ -16,14 +17,17 @@ def build(
     base_url: str | None = None,
     account: str | None = None,
     allowed: Collection[str] | None = None,
+    wire: Wire = PLAIN,
 ) -> BatchProvider:
     """The adapter of a provider for one key. ``account`` names who pays, so that keys of one account can be rotated.
 
     ``allowed`` are the hosts at private addresses that may be called, and None if the caller answers for the base URL.
-    Raises `ConfigurationError` for a key, a base URL or a proxy that cannot be used, and `Transient` while the base URL's
-    host cannot be resolved.
+    ``wire`` is what the connection adds to its requests. Raises `ConfigurationError` for a key, a base URL, a proxy or a CA that
+    cannot be used, and `Transient` while a host cannot be resolved.
     """
-    given: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "account": account, "allowed": allowed}
+    given: dict[str, Any] = {
+        "api_key": api_key, "base_url": base_url, "account": account, "allowed": allowed, "wire": wire
+    }  # fmt: skip
     match name:
         case "openai":
             from nightbatch.providers.openai import OpenAIBatches

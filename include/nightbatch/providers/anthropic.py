@@ -33,6 +33,7 @@ from nightbatch.models import (
 from nightbatch.providers.anthropic_requests import line as _line
 from nightbatch.providers.anthropic_results import is_of_the_account
 from nightbatch.providers.anthropic_results import read as _read
+from nightbatch.providers.extras import PLAIN, Wire
 from nightbatch.providers.http import checked_key, home_of
 from nightbatch.providers.wire import (
     HOOKS,
@@ -72,18 +73,17 @@ class AnthropicBatches:
         base_url: str | None = None,
         account: str | None = None,
         allowed: Collection[str] | None = None,
+        wire: Wire = PLAIN,
     ) -> None:
         quiet()
         self._key = api_key = checked_key(self.name, api_key)
-        home = home_of(self.name, base_url, allowed)
-        at = str(home.url)
-        self._client = anthropic.Anthropic(api_key=api_key, base_url=at, http_client=home.client(event_hooks=HOOKS))
+        home = home_of(self.name, base_url, allowed, wire)
+        given: dict[str, Any] = {"api_key": api_key, "base_url": str(home.url), "default_headers": wire.headers}
+        self._client = anthropic.Anthropic(**given, http_client=home.client(event_hooks=HOOKS))
         self._downloads = self._client.with_options(http_client=home.client(whole=False))
-        self._async = PerLoop(
-            lambda: anthropic.AsyncAnthropic(api_key=api_key, base_url=at, http_client=home.async_client())
-        )
+        self._async = PerLoop(lambda: anthropic.AsyncAnthropic(**given, http_client=home.async_client()))
         self._own_host = is_own_host(str(self._client.base_url))
-        self.account = fingerprint(account, "anthropic", str(self._client.base_url), api_key)
+        self.account = fingerprint(account, "anthropic", str(self._client.base_url), api_key, *wire.payers())
 
     def limits(self, endpoint: Endpoint) -> Limits:
         return planning.limits("anthropic")

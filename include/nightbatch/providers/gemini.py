@@ -36,10 +36,12 @@ from nightbatch.models import (
     UnreadableLine,
     UploadedMedia,
 )
+from nightbatch.providers.extras import PLAIN, Wire
 from nightbatch.providers.gemini_requests import line as _line
 from nightbatch.providers.gemini_results import is_of_the_account, names_the_account, rpc_error
 from nightbatch.providers.gemini_results import read as _read
-from nightbatch.providers.http import checked_key, home_of, tls
+from nightbatch.providers.http import checked_key, home_of
+from nightbatch.providers.way import tls
 from nightbatch.providers.wire import (
     HOOKS,
     MOST_RESUMED,
@@ -101,10 +103,11 @@ class GeminiBatches:
         base_url: str | None = None,
         account: str | None = None,
         allowed: Collection[str] | None = None,
+        wire: Wire = PLAIN,
     ) -> None:
         quiet()
         self._key = api_key = checked_key(self.name, api_key)
-        home = home_of(self.name, base_url, allowed)
+        home = home_of(self.name, base_url, allowed, wire)
         self._root = root = str(home.url).rstrip("/")
         # The client is kept: a chained temporary fails with "client has been closed".
         self._client = genai.Client(
@@ -114,18 +117,21 @@ class GeminiBatches:
                 base_url=root,
                 api_version=_VERSION,
                 timeout=_SDK_TIMEOUT_MS,
+                headers=dict(wire.headers),
                 httpx_client=home.client(event_hooks=HOOKS),
-                async_client_args={"verify": tls(), "trust_env": False},  # the SDK makes one, and nobody asks it
+                # the SDK makes one, and nobody asks it
+                async_client_args={"verify": tls(wire.ca_file), "trust_env": False},
                 retry_options=types.HttpRetryOptions(attempts=1),  # the first try included: a create is sent once
             ),
         )
-        raw: dict[str, Any] = {"base_url": f"{root}/{_VERSION}/", "headers": {"x-goog-api-key": api_key}}
+        headers = {**wire.headers, "x-goog-api-key": api_key}
+        raw: dict[str, Any] = {"base_url": f"{root}/{_VERSION}/", "headers": headers}
         self._http = home.client(event_hooks=HOOKS, **raw)
         self._downloads = home.client(whole=False, **raw)
         self._async = PerLoop(lambda: home.async_client(**raw))
         self._own_host = is_own_host(root)
         self.shows_tags = self._own_host
-        self.account = fingerprint(account, "gemini", root, api_key)
+        self.account = fingerprint(account, "gemini", root, api_key, *wire.payers())
 
     def limits(self, endpoint: Endpoint) -> Limits:
         return planning.limits("gemini")

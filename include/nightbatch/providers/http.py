@@ -10,17 +10,16 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from ssl import SSLContext
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
 from nightbatch import addresses
 from nightbatch.errors import ConfigurationError, NightbatchError
 from nightbatch.models import ProviderName
+from nightbatch.providers.extras import PLAIN, Wire
+from nightbatch.providers.way import proxy_to, through_proxy, transport_options
 
 # Seconds. Long enough to read for 200 MB on a slow line; a create that takes longer is in doubt, not lost.
 TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
@@ -50,12 +49,6 @@ class TooLarge(httpx2.DecodingError):
     """An answer unpacks to more than any answer holds."""
 
 
-@cache
-def tls() -> SSLContext:
-    """One for all clients: reading the certificates takes longer than a request."""
-    return httpx2.create_ssl_context()
-
-
 @dataclass(frozen=True, slots=True)
 class Home:
     """Where a connection's requests go.
@@ -66,19 +59,23 @@ class Home:
 
     url: httpx2.URL
     allowed: Collection[str] | None
-    proxy: str | None
-    """The environment's, if one stands between; it looks for the address then."""
+    proxy: str | None = field(repr=False)
+    """If one stands between; it looks for the address then."""
+    ca_file: str | None = None
 
     def client(self, *, whole: bool = True, **options: Any) -> httpx2.Client:
         """A client that goes nowhere else. Not ``whole``: for what is read line by line, and may be of any size."""
-        transport = _Transport(self, max_bytes=MAX_BYTES if whole else None, **_way(self.proxy))
+        transport = _Transport(self, max_bytes=MAX_BYTES if whole else None, **self._way())
         return httpx2.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False, **options)
 
     def async_client(self, **options: Any) -> httpx2.AsyncClient:
         """The same. No idle connection: it would outlive the event loop that opened it, and nobody could close it."""
         limits = httpx2.Limits(max_keepalive_connections=0)
-        transport = _AsyncTransport(self, max_bytes=MAX_BYTES, limits=limits, **_way(self.proxy))
+        transport = _AsyncTransport(self, max_bytes=MAX_BYTES, limits=limits, **self._way())
         return httpx2.AsyncClient(transport=transport, timeout=TIMEOUT, follow_redirects=False, **options)
+
+    def _way(self) -> dict[str, Any]:
+        return transport_options(self.proxy, self.ca_file) | {"socket_options": _ALIVE}
 
     def request(self, request: httpx2.Request) -> httpx2.Request:
         """The same request to this host, at an address that was looked at. Raises `NotCalled`."""
@@ -105,21 +102,22 @@ class Home:
         return self.url.copy_with(raw_path=path, fragment=None)
 
 
-def home_of(name: ProviderName, base_url: str | None, allowed: Collection[str] | None) -> Home:
+def home_of(name: ProviderName, base_url: str | None, allowed: Collection[str] | None, wire: Wire = PLAIN) -> Home:
     """The host of a connection: its base URL, the environment's, or the provider's own.
 
-    Raises `ConfigurationError` for one that may not be called, and `Transient` where its name cannot be resolved.
+    Raises `ConfigurationError` for one that may not be called, or on a way that cannot be gone, and `Transient` where a name
+    cannot be resolved.
     """
     variable, own = _HOME[name]
     told = (base_url or os.environ.get(variable) or own).strip()
     try:
         url = httpx2.URL(told)
-        proxy = _proxy(url)
     except httpx2.InvalidURL:
         raise ConfigurationError(addresses.WHOLE_URL) from None
+    proxy = proxy_to(url, given=wire.proxy, allowed=allowed)
     if allowed is not None:
         addresses.check_base_url(told, allowed, proxied=proxy is not None)
-    return Home(url, allowed, proxy)
+    return Home(url, allowed, proxy, wire.ca_file)
 
 
 def checked_key(name: ProviderName, key: str) -> str:
@@ -138,30 +136,6 @@ def checked_key(name: ProviderName, key: str) -> str:
 
 # White space, and what is copied along unseen: zero-width spaces and joiners, the word joiner, the byte order mark.
 _AROUND = " \t\r\n\f\v\0\x85\xa0\u2028\u2029\u200b\u200c\u200d\u2060\ufeff"
-
-
-def _proxy(url: httpx2.URL) -> str | None:
-    """The environment's proxy for this host."""
-    proxies = getproxies()
-    found = proxies.get(url.scheme) or proxies.get("all")
-    if not found or proxy_bypass(url.host):
-        return None
-    return found if "://" in found else f"http://{found}"
-
-
-def _way(proxy: str | None) -> dict[str, Any]:
-    """How a transport gets there. Raises `ConfigurationError` for a proxy that it cannot use."""
-    way: dict[str, Any] = {"verify": tls(), "proxy": proxy}
-    if proxy is None or proxy.startswith("http"):
-        return way | {"socket_options": _ALIVE}
-    try:
-        httpx2.HTTPTransport(**way)
-    except (ImportError, ValueError, httpx2.InvalidURL):
-        raise ConfigurationError(
-            "The proxy of the environment (HTTPS_PROXY or ALL_PROXY) cannot be used: it must be an http:// or https:// one, or"
-            " a socks5:// one with the package socksio installed. NO_PROXY names hosts that are called without it."
-        ) from None
-    return way
 
 
 class _Response(httpx2.Response):
@@ -203,7 +177,10 @@ class _Transport(httpx2.HTTPTransport):
         self._home, self._max_bytes = home, max_bytes
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        return _bounded(super().handle_request(self._home.request(request)), self._max_bytes)
+        pinned = self._home.request(request)
+        with through_proxy(self._home.proxy):
+            answer = super().handle_request(pinned)
+        return _bounded(answer, self._max_bytes)
 
 
 class _AsyncTransport(httpx2.AsyncHTTPTransport):
@@ -213,4 +190,6 @@ class _AsyncTransport(httpx2.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         pinned = await asyncio.to_thread(self._home.request, request)  # a name server may take its time
-        return _bounded(await super().handle_async_request(pinned), self._max_bytes)
+        with through_proxy(self._home.proxy):
+            answer = await super().handle_async_request(pinned)
+        return _bounded(answer, self._max_bytes)

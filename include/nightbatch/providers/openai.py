@@ -29,6 +29,7 @@ from nightbatch.models import (
     Submission,
     UnreadableLine,
 )
+from nightbatch.providers.extras import PLAIN, Wire
 from nightbatch.providers.http import checked_key, home_of
 from nightbatch.providers.openai_requests import URLS
 from nightbatch.providers.openai_requests import line as _line
@@ -80,16 +81,18 @@ class OpenAIBatches:
         base_url: str | None = None,
         account: str | None = None,
         allowed: Collection[str] | None = None,
+        wire: Wire = PLAIN,
     ) -> None:
         quiet()
         self._key = api_key = checked_key(self.name, api_key)
-        home = home_of(self.name, base_url, allowed)
-        at = str(home.url)
-        self._client = openai.OpenAI(api_key=api_key, base_url=at, http_client=home.client(event_hooks=HOOKS))
+        home = home_of(self.name, base_url, allowed, wire)
+        given: dict[str, Any] = {"api_key": api_key, "base_url": str(home.url), "default_headers": wire.headers}
+        given |= {"organization": wire.organization, "project": wire.project}
+        self._client = openai.OpenAI(**given, http_client=home.client(event_hooks=HOOKS))
         # For the create: the SDK's retries must not send it a second time.
         self._once = self._client.with_options(max_retries=0)
         self._downloads = self._client.with_options(http_client=home.client(whole=False))
-        self._async = PerLoop(lambda: openai.AsyncOpenAI(api_key=api_key, base_url=at, http_client=home.async_client()))
+        self._async = PerLoop(lambda: openai.AsyncOpenAI(**given, http_client=home.async_client()))
         who = self._client
         self._own_host = is_own_host(str(who.base_url))
         self.shows_tags = self._own_host

@@ -47,6 +47,7 @@ from nightbatch.models import (
     Usage,
 )
 from nightbatch.providers.http import MAX_BYTES, NotCalled, TooLarge
+from nightbatch.providers.way import in_words
 
 # They stand for an id and a text, and are found in no prompt.
 _ID, _TEXT = secrets.token_hex(), secrets.token_hex()
@@ -267,7 +268,7 @@ def _unanswered(provider: str, error: Exception, sending: Sending | None, sdk: t
         return Transient(str(cause))
     unwritable = isinstance(cause, _LOCAL) and (sending is None or sending.head_failed)
     if isinstance(cause, _BEFORE_THE_FIRST_BYTE) or unwritable:
-        return Unreachable(f"{provider} was not reached: {type(cause).__name__}")
+        return Unreachable(f"{provider} was not reached: {in_words(cause)}")
     if sending and not sending.handed_over:
         return Unreachable(f"The request to {provider} could not be built: {type(error).__name__}")
     if isinstance(cause, _HTTP_ERRORS):

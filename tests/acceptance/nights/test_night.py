@@ -171,6 +171,20 @@ def test_a_refused_account_stops_nobody_else_and_fails_the_run(stack: Stack) -> 
     assert_all_came_out_once(stack, jobs)
 
 
+# -- a run that was given what its Dag does not know
+
+
+def test_a_run_with_a_misspelt_name_fails_before_it_takes_anything(stack: Stack) -> None:
+    jobs = queue(stack, 1)
+    run_id = stack.trigger("nightbatch", {"dryrun": True})
+    assert end_of(stack, run_id) == "failed"
+    assert states(stack, jobs) == {"queued": 3}
+    ends = {(task["task_id"], task["state"]) for task in tasks(stack, run_id)}
+    assert {("plan", "failed"), ("report", "skipped"), ("watch", "failed")} <= ends
+    assert end_of(stack, stack.trigger("nightbatch", {"dry_run": False})) == "success"
+    assert_all_came_out_once(stack, jobs)
+
+
 # -- runs side by side
 
 

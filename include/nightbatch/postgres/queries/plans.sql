@@ -1,3 +1,6 @@
+-- known_jobs: those of some ids that there are, whatever became of them
+SELECT id FROM nightbatch.job WHERE id = ANY (%(ids)s::bigint[]);
+
 -- samples: a few inputs of each lane, to be measured with a tokenizer; a reprocessing brings the past job's
 SELECT lane.number, s.bytes, coalesce(p.job_type, j.job_type), coalesce(p.input, j.input)::text,
     CASE WHEN p.id IS NOT NULL THEN j.input ->> 'prompt_version' END
