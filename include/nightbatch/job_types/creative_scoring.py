@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from nightbatch.job_types.base import JobType
+from nightbatch.job_types.base import JobInput, JobType
 from nightbatch.models import Prompt, ProviderName
 
 _PROMPT = (
@@ -31,7 +31,7 @@ class CreativeScoring(JobType):
 
     prompts: ClassVar[dict[str, str]] = {"1": _PROMPT}
 
-    class Input(BaseModel):
+    class Input(JobInput):
         """The creative as its readers see it."""
 
         headline: Annotated[str, Field(min_length=1)]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from nightbatch.job_types.base import JobType, Misfit, Read
+from nightbatch.job_types.base import JobInput, JobType, Misfit, Read
 from nightbatch.models import Answer, Prompt, ProviderName
 
 _PROMPT = (
@@ -30,7 +30,7 @@ class HookGeneration(JobType):
     prompts: ClassVar[dict[str, str]] = {"1": _PROMPT}
     keeps_context = True
 
-    class Input(BaseModel):
+    class Input(JobInput):
         """The brief. ``count`` hooks are wanted."""
 
         product: Annotated[str, Field(min_length=1)]

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import orjson
 from pydantic import AfterValidator, BaseModel, Field
 
-from nightbatch.job_types.base import JobType, Read, writable
+from nightbatch.job_types.base import JobInput, JobType, Read, writable
 from nightbatch.models import Answer, Endpoint, ProviderName, ReadyBody, Request
 
+BatchUrl = Literal[
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/completions",
+    "/v1/moderations",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/videos",
+]
+"""What OpenAI takes in a batch: https://platform.openai.com/docs/api-reference/batch/create"""
 
-class _Ready(msgspec.Struct):
+
+class _Ready(msgspec.Struct, forbid_unknown_fields=True):
     body: Annotated[dict[str, Any], msgspec.Meta(min_length=1)]
+    url: BatchUrl | None = None
 
 
 _ready = msgspec.json.Decoder(_Ready)
@@ -31,10 +44,14 @@ class Raw(JobType):
     example: ClassVar[dict[str, Any]] = {"body": {"messages": [{"role": "user", "content": "Say yes."}]}}
     openai_endpoint: ClassVar[Endpoint] = "chat"
 
-    class Input(BaseModel):
-        """The job's model is put into the body; what else stands there is the provider's to judge."""
+    class Input(JobInput):
+        """The job's model is put into the body; what else stands there is the provider's to judge.
+
+        ``url``: which of OpenAI's endpoints the body is for.
+        """
 
         body: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(writable)]
+        url: BatchUrl | None = None
 
     class Output(BaseModel):
         """The answer's text; where it holds more than one text, all of it in the provider's own words too."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from nightbatch.job_types.base import JobType
+from nightbatch.job_types.base import JobInput, JobType
 from nightbatch.models import Media, Prompt, ProviderName
 
 _PROMPT = (
@@ -42,7 +42,7 @@ class VideoAnalysis(JobType):
     example: ClassVar[dict[str, Any]] = {"file": "ads/summer.mp4", "question": "Who is it for?"}
     prompts: ClassVar[dict[str, str]] = {"1": _PROMPT}
 
-    class Input(BaseModel):
+    class Input(JobInput):
         """One source: a ``file`` or ``frames`` in the folder of the setting ``NIGHTBATCH_MEDIA_DIR``, or a ``uri``.
 
         ``fps``: of a video, how many frames a second are looked at; of frames, how many a second were taken.
