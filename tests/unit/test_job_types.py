@@ -136,6 +136,18 @@ def test_a_file_in_the_teams_folder_adds_a_type(tmp_path: Path, monkeypatch: pyt
     )
 
 
+def test_a_teams_plain_input_keeps_its_own_way_and_one_made_of_ours_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "haiku.py").write_text(OWN)
+    ours = OWN.replace('"haiku"', '"strict_haiku"').replace("Input(BaseModel)", "Input(JobInput)")
+    (tmp_path / "strict_haiku.py").write_text(ours.replace("import JobType", "import JobInput, JobType"))
+    monkeypatch.setenv("NIGHTBATCH_JOB_TYPES", str(tmp_path))
+    assert job_types.job_types()["haiku"].render_request(b'{"topic": "snow", "tpic": "rain"}')
+    with pytest.raises(Rejected, match="tpic: there is no such member; topic was probably meant"):
+        job_types.job_types()["strict_haiku"].render_request(b'{"topic": "snow", "tpic": "rain"}')
+
+
 def test_a_broken_file_is_named_and_stops_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken.py").write_text("import no_such_module")
     (tmp_path / "haiku.py").write_text(OWN)

@@ -88,6 +88,81 @@ def test_the_values_stand_in_the_template() -> None:
     assert predict("$$5? $text, ${n}th", {"text": "{x.__class__}", "n": 3}).user == "$5? {x.__class__}, 3th"
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("19.90", "19.90"),
+        ("1234567890123456.78", "1234567890123456.78"),
+        ("10.0", "10.0"),
+        ("1e22", "1e22"),
+        ("340282366920938463463374607431768211456", "340282366920938463463374607431768211456"),
+        ("true", "true"),
+        ("null", "null"),
+        ('["a", 1.10]', '["a",1.10]'),
+        ('{"price": 19.90, "of": "caf\\u00e9"}', '{"price":19.90,"of":"café"}'),
+        ('"\\"said\\" caf\\u00e9"', '"said" café'),
+    ],
+)
+def test_a_value_stands_in_the_prompt_with_the_digits_that_were_given(value: str, text: str) -> None:
+    raw = f'{{"template": "v=$v", "values": {{"v" : {value} }}, "schema": {json.dumps(SCHEMA)}}}'
+    request = PREDICTIONS.render_request(raw.encode())
+    assert isinstance(request, Prompt)
+    assert request.user == f"v={text}"
+
+
+@pytest.mark.parametrize("place", ["{{text}}", "{{ text }}", "{text}", "%(text)s", "<text>", "[text]"])
+def test_a_place_as_other_tools_write_it_is_rejected_with_how_to_write_it(place: str) -> None:
+    with pytest.raises(Rejected, match=r"is no place for it; write \$text or \$\{text\}"):
+        predict(f"Is this a complaint? {place}", {"text": "cold"})
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"text": "x", "unused": "y"}, "values: unused is given, and nothing in the template uses it"),
+        ({"text": "x", "first name": "y"}, "values: no $name can be written for 'first name'"),
+        ({"Text": "x"}, "values: the template's text is missing"),
+    ],
+)
+def test_a_value_that_no_place_takes_is_rejected(values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        predict("$text", values)
+    assert str(caught.value).startswith(reason)
+
+
+def test_braces_of_the_text_itself_are_no_places() -> None:
+    assert predict('Answer as {"text": "..."}: $text', {"text": "cold"}).user == 'Answer as {"text": "..."}: cold'
+    assert predict("Explain {{text}} in a template", {}).user == "Explain {{text}} in a template"
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e999"])
+def test_a_number_that_no_request_can_hold_is_rejected(number: str) -> None:
+    with pytest.raises(Rejected, match="body: Value error, it holds a number that is too large"):
+        job_types()["raw"].render_request(f'{{"body": {{"n": {number}}}}}'.encode())
+
+
+@pytest.mark.parametrize("name", sorted(job_types()))
+def test_no_type_takes_an_input_with_a_member_that_it_does_not_have(name: str) -> None:
+    kind = job_types()[name]
+    with pytest.raises(Rejected, match=r"^boddyy: there is no such member"):
+        kind.render_request(json.dumps(kind.example | {"boddyy": "x"}).encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "meant"),
+    [
+        ("creative_scoring", {"headlin": "x"}, "headlin: there is no such member; headline was probably meant"),
+        ("bulk_predictions", {"max_token": 9}, "max_token: there is no such member; max_tokens was probably meant"),
+        ("bulk_predictions", {"answer": {}}, "answer: there is no such member; there are template, values, schema, "),
+        ("raw", {"bdy": {}}, "bdy: there is no such member; body was probably meant"),
+    ],
+)
+def test_a_misspelt_member_is_named_with_the_one_that_was_meant(name: str, given: dict[str, Any], meant: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        job_types()[name].render_request(json.dumps(given).encode())
+    assert str(caught.value).startswith(meant)
+
+
 def test_the_schema_asks_for_what_it_names_and_nothing_else() -> None:
     assert predict("$text", {"text": "cold"}).schema == {**SCHEMA, "additionalProperties": False}
 

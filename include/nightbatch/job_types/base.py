@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from traceback import extract_tb
@@ -15,7 +17,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 import orjson
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nightbatch.canonical import canonical_json
 from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
@@ -31,6 +33,31 @@ _FLOAT4 = 3.4e38  # what a vector's column can hold
 def _place(loc: tuple[int | str, ...]) -> str:
     """Return where a fault lies; a name that the data brings along may be of any length."""
     return ".".join(str(part)[:100] for part in loc)[:300]
+
+
+def _why_invalid(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the first fault of an input; a member that there is not comes first, since it is what others are missing."""
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
+    if not unknown:
+        return f"{_place(faults[0]['loc']) or 'input'}: {faults[0]['msg']}"
+    loc = unknown[0]["loc"]
+    names = [field.alias or name for name, field in model.model_fields.items()] if len(loc) == 1 else []
+    return f"{_place(loc)}: {no_such_member(str(loc[-1]), names)}"
+
+
+def no_such_member(name: str, names: Iterable[str]) -> str:
+    """Return why a name is refused, with the one of ``names`` that was probably meant; else with all of them."""
+    there = list(names)
+    near = get_close_matches(name[:100].casefold(), there, n=1)
+    meant = f"; {near[0]} was probably meant" if near else f"; there are {', '.join(there)}" if there else ""
+    return f"there is no such member{meant}"
+
+
+class JobInput(BaseModel):
+    """An input whose unknown members are refused, so that a misspelt one is not lost. For a team's types too."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class MediaFolderMissing(ConfigurationError):
@@ -142,14 +169,16 @@ class JobType(ABC):
         try:
             return self.Input.model_validate_json(raw)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            where = _place(first["loc"]) or "input"
-            raise Rejected(f"{where}: {first['msg']}") from None
+            raise Rejected(_why_invalid(error, self.Input)) from None
 
     def render_request(self, raw: bytes) -> Request:
         """The request for a job's JSON input. Raises `Rejected` as `read_input` does, and for whatever fails in a team's type."""
         with costs_the_job(f"the job type {self.name}"):
             return self.request(self.read_input(raw))
+
+    def check_input(self, raw: bytes) -> None:
+        """Look at an input before it is queued. Raises `Rejected` for what the night would reject."""
+        self.render_request(raw)
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """The validated output. Raises `Misfit` with a reason that names the field, never its value."""
@@ -189,7 +218,7 @@ class JobType(ABC):
         return max(size - len(raw), 0) + 512
 
 
-class Tuned(BaseModel):
+class Tuned(JobInput):
     """What a job may say about how it is answered, for the ``Input`` of a type to begin with.
 
     ``effort``: how much the model thinks; ``max_tokens``: the longest answer, thoughts not counted. Both are the type's own
@@ -256,11 +285,15 @@ def _called(answer: Answer) -> str:
 
 
 def writable(value: dict[str, Any]) -> dict[str, Any]:
-    """The same. Raises `ValueError` for what JSON can hold and no request can: a whole number of more than 64 bits."""
+    """The same. Raises `ValueError` for what JSON can hold and no request can: numbers too large for one."""
     try:
-        orjson.dumps(value)
+        written = orjson.dumps(value)
+        if b"null" in written:  # also what stands for a number that Python has as infinite, such as 1e400
+            json.dumps(value, allow_nan=False)
     except orjson.JSONEncodeError:
         raise ValueError("it holds a whole number of more than 64 bits, or is nested too deep") from None
+    except ValueError:
+        raise ValueError("it holds a number that is too large") from None
     return value
 
 

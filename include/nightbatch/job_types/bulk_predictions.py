@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from string import Template
 from typing import Annotated, Any, ClassVar
 
+import msgspec
 import orjson
 from pydantic import AfterValidator, BaseModel, Field, field_validator
 
@@ -34,11 +36,12 @@ class BulkPredictions(JobType):
     class Input(Tuned):
         """``$name`` or ``${name}`` in the template stands for a value, ``$$`` for a dollar sign.
 
+        A text stands in the prompt as it is, any other value as its JSON.
         ``shared`` stands before the template, the same for many jobs: the provider keeps it in its cache.
         """
 
         template: Annotated[str, Field(min_length=1)]
-        values: Annotated[dict[str, str | int | float | bool], Field(default_factory=dict)]
+        values: Annotated[dict[str, Any], Field(default_factory=dict)]
         answer: Annotated[dict[str, Any], Field(alias="schema"), AfterValidator(writable)]
         system: str | None = None
         shared: str | None = None
@@ -55,14 +58,25 @@ class BulkPredictions(JobType):
     class Output(BaseModel):
         """Whatever the job's own schema says."""
 
+    def read_input(self, raw: bytes) -> Input:
+        """As ever; the values as texts, every digit of their numbers as it was given: 19.90 is no 19.9."""
+        job: BulkPredictions.Input = super().read_input(raw)
+        if not all(type(value) is str for value in job.values.values()):
+            job.values = _as_given(raw)
+        return job
+
     def request(self, job: Input) -> Prompt:
-        """The template with its values. Raises `Rejected` for a name without a value."""
+        """The template with its values. Raises `Rejected` for a name without a value, and for a value without a name."""
+        template = Template(job.template)
         try:
-            user = Template(job.template).substitute(job.values)
+            user = template.substitute(job.values)
         except KeyError as error:
             raise Rejected(f"values: the template's {error.args[0]} is missing") from None
         except ValueError:
             raise Rejected("template: a dollar sign stands alone; write $$ for one") from None
+        unused = job.values.keys() - _names(job.template)
+        if unused:
+            raise Rejected(_why_unused(job.template, min(unused)))
         return Prompt(
             user=user,
             system=job.system,
@@ -91,3 +105,41 @@ class BulkPredictions(JobType):
         if fault:
             raise Misfit(f"the answer does not fit: {fault.json_path} breaks the rule {fault.validator!r}")
         return Read(with_digits(text))
+
+
+class _Given(msgspec.Struct):
+    values: dict[str, msgspec.Raw] = {}
+
+
+_given = msgspec.json.Decoder(_Given)
+# How other tools write the place of a value: Jinja and mustache, str.format, the % operator, tags, shells on Windows.
+_OTHER_STYLES = ("{{{{ {} }}}}", "{{{}}}", "%({})s", "<{}>", "[{}]", "%{}%", "#{{{}}}", "<%= {} %>")
+
+
+@lru_cache(maxsize=64)  # the jobs of a night share a few
+def _names(template: str) -> frozenset[str]:
+    return frozenset(Template(template).get_identifiers())
+
+
+def _as_given(raw: bytes) -> dict[str, str]:
+    try:
+        return {name: _as_text(bytes(value)) for name, value in _given.decode(raw).values.items()}
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise Rejected("values: a value is no JSON, or nested too deep") from None
+
+
+def _as_text(value: bytes) -> str:
+    if value.startswith(b'"'):
+        return str(orjson.loads(value))
+    return with_digits(value.decode()).decode() if value.startswith((b"[", b"{")) else value.decode()
+
+
+def _why_unused(template: str, name: str) -> str:
+    """Return why a value that no place takes is refused, and how the template has to name it."""
+    shown = name[:100]
+    if Template.pattern.fullmatch(f"${name}") is None:
+        return f"values: no $name can be written for {shown!r}: a name holds a to z, digits and _ only"
+    bare = template.replace(" ", "")
+    styles = [style.format(name) for style in _OTHER_STYLES if style.format(name).replace(" ", "") in bare]
+    written = f": {styles[0][:110]} is no place for it" if styles else " uses it"
+    return f"values: {shown} is given, and nothing in the template{written}; write ${shown} or ${{{shown}}}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
-from nightbatch.job_types.base import EmbeddingType
+from nightbatch.job_types.base import EmbeddingType, JobInput
 from nightbatch.models import EmbeddingInput, ProviderName
 
 # https://ai.google.dev/gemini-api/docs/embeddings#supported-task-types
@@ -24,7 +24,7 @@ class EmbeddingGeneration(EmbeddingType):
     models: ClassVar[dict[ProviderName, str]] = {"openai": "text-embedding-3-small", "gemini": "gemini-embedding-001"}
     example: ClassVar[dict[str, Any]] = {"text": "A short text to be found again."}
 
-    class Input(BaseModel):
+    class Input(JobInput):
         """``text`` or ``texts``; ``dimensions`` where the model can shorten its vectors.
 
         ``task_type``, what the vectors are for, and a document's ``title`` are Gemini's; OpenAI knows none.

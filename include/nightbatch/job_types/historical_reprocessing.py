@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from nightbatch.errors import Rejected
-from nightbatch.job_types.base import JobType
+from nightbatch.job_types.base import JobInput, JobType
 from nightbatch.models import ProviderName, Request
 
 
@@ -22,7 +22,7 @@ class HistoricalReprocessing(JobType):
     }
     example: ClassVar[dict[str, Any]] = {"job_id": 1}
 
-    class Input(BaseModel):
+    class Input(JobInput):
         """``prompt_version``: one of the past job's type; its newest if not given."""
 
         job_id: Annotated[int, Field(ge=1)]
@@ -34,6 +34,10 @@ class HistoricalReprocessing(JobType):
     def request(self, job: Input) -> Request:
         """Comes to this only where the database knows no such job: its row replaces the reference."""
         raise Rejected(f"job_id: there is no job {job.job_id}")
+
+    def check_input(self, raw: bytes) -> None:
+        """Whether the database knows the job is seen at the plan."""
+        self.read_input(raw)
 
     @property
     def overhead_bytes(self) -> int:

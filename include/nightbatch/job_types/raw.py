@@ -8,7 +8,7 @@ import msgspec
 import orjson
 from pydantic import AfterValidator, BaseModel, Field
 
-from nightbatch.job_types.base import JobType, Read, require_vectors, writable
+from nightbatch.job_types.base import JobInput, JobType, Read, require_vectors, writable
 from nightbatch.models import Answer, Endpoint, ProviderName, ReadyBody, Request
 
 Url = Literal[
@@ -17,7 +17,7 @@ Url = Literal[
 ]  # fmt: skip
 
 
-class _Ready(msgspec.Struct):
+class _Ready(msgspec.Struct, forbid_unknown_fields=True):
     body: Annotated[dict[str, Any], msgspec.Meta(min_length=1)]
     url: Url | None = None
 
@@ -49,8 +49,11 @@ class Raw(JobType):
     example: ClassVar[dict[str, Any]] = {"body": {"messages": [{"role": "user", "content": "Say yes."}]}}
     openai_endpoint: ClassVar[Endpoint] = "chat"
 
-    class Input(BaseModel):
-        """The job's model is put into the body; what else stands there is the provider's to judge."""
+    class Input(JobInput):
+        """The job's model is put into the body; what else stands there is the provider's to judge.
+
+        ``url``: which of OpenAI's endpoints the body is for.
+        """
 
         body: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(writable)]
         url: Url | None = None
