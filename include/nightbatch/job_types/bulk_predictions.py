@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from string import Template
 from typing import Annotated, Any, ClassVar
 
@@ -11,8 +12,10 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator
 from nightbatch import foreign_schema
 from nightbatch.canonical import with_digits
 from nightbatch.errors import Rejected
-from nightbatch.job_types.base import JobType, Misfit, Read, strict, writable
+from nightbatch.job_types.base import JobType, Misfit, Read, writable
 from nightbatch.models import Answer, Prompt, ProviderName
+from nightbatch.plain_schema import plain_schema
+from nightbatch.schema_words import strict
 
 
 class BulkPredictions(JobType):
@@ -46,6 +49,10 @@ class BulkPredictions(JobType):
             if schema.get("type") != "object":
                 raise ValueError('its type has to be "object"')
             foreign_schema.require_usable(schema)
+            try:
+                _asked(orjson.dumps(schema))
+            except Rejected as error:
+                raise ValueError(str(error).removeprefix("schema: ")) from None
             return schema
 
     class Output(BaseModel):
@@ -59,9 +66,8 @@ class BulkPredictions(JobType):
             raise Rejected(f"values: the template's {error.args[0]} is missing") from None
         except ValueError:
             raise Rejected("template: a dollar sign stands alone; write $$ for one") from None
-        return Prompt(
-            user=user, system=job.system, schema=strict(job.answer), schema_name="prediction", max_tokens=job.max_tokens
-        )
+        schema = _asked(orjson.dumps(job.answer))
+        return Prompt(user=user, system=job.system, schema=schema, schema_name="prediction", max_tokens=job.max_tokens)
 
     def context(self, job: Input) -> bytes:
         """The schema, which the answer is checked against."""
@@ -80,3 +86,11 @@ class BulkPredictions(JobType):
         if fault:
             raise Misfit(f"the answer does not fit: {fault.json_path} breaks the rule {fault.validator!r}")
         return Read(with_digits(text))
+
+
+@lru_cache(maxsize=64)  # the jobs of a night share a few
+def _asked(text: bytes) -> dict[str, Any]:
+    """Return the schema to ask for. Raises `Rejected` for what no provider's structured output can say."""
+    schema: dict[str, Any] = strict(orjson.loads(text))
+    plain_schema(schema)
+    return schema

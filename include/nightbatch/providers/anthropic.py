@@ -35,6 +35,7 @@ from nightbatch.models import (
 )
 from nightbatch.providers.anthropic_results import is_of_the_account
 from nightbatch.providers.anthropic_results import read as _read
+from nightbatch.providers.anthropic_schema import anthropic_schema
 from nightbatch.providers.http import checked_key, home_of
 from nightbatch.providers.wire import (
     HOOKS,
@@ -233,21 +234,9 @@ def _params(model: str, prompt: Prompt) -> dict[str, Any]:
     if prompt.system:
         params["system"] = prompt.system
     if prompt.schema:
-        # The SDK moves the keywords that Anthropic refuses (minimum, maxLength, ...) into descriptions.
-        schema = _transformed(prompt.schema)
+        schema = anthropic_schema(prompt.schema)
         params["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
     return params
-
-
-def _transformed(schema: dict[str, Any]) -> dict[str, Any]:
-    """Raise `Rejected` for what the SDK cannot put into Anthropic's words; it raises errors of several kinds then."""
-    try:
-        return anthropic.transform_schema(schema)
-    except (ValueError, TypeError, AssertionError, AttributeError, KeyError, RecursionError):
-        raise Rejected(
-            "its schema cannot be written for Anthropic: every part of it needs one type (for one that may be null: anyOf),"
-            " anyOf, allOf, $ref, const or enum"
-        ) from None
 
 
 def _content(prompt: Prompt) -> str | list[dict[str, Any]]:

@@ -35,6 +35,7 @@ from nightbatch.models import (
 from nightbatch.providers.http import checked_key, home_of
 from nightbatch.providers.openai_results import is_of_the_account
 from nightbatch.providers.openai_results import read as _read
+from nightbatch.providers.openai_schema import openai_schema
 from nightbatch.providers.wire import (
     HOOKS,
     Download,
@@ -278,7 +279,7 @@ def _chat_body(model: str, prompt: Prompt) -> dict[str, Any]:
         "max_completion_tokens": prompt.max_tokens,
     }
     if prompt.schema:
-        named = {"name": prompt.schema_name, "strict": True, "schema": prompt.schema}
+        named = {"name": prompt.schema_name, "strict": True, "schema": openai_schema(prompt.schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": named}
     return body
 
@@ -288,8 +289,8 @@ def _responses_body(model: str, prompt: Prompt) -> dict[str, Any]:
     if prompt.system:
         body["instructions"] = prompt.system
     if prompt.schema:
-        format_ = {"type": "json_schema", "name": prompt.schema_name, "strict": True, "schema": prompt.schema}
-        body["text"] = {"format": format_}
+        schema = openai_schema(prompt.schema)
+        body["text"] = {"format": {"type": "json_schema", "name": prompt.schema_name, "strict": True, "schema": schema}}
     return body
 
 
