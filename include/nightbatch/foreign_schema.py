@@ -23,11 +23,13 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 _MOST_REFERENCES = 20_000
+_DEEPEST = 60  # references within references: the stack's own end may come in native code, which panics there
 _REFERENCE = re.compile(r"#(/(\$defs|definitions)/([^/]+))?")
 _SCHEMAS_BY_NAME = ("properties", "$defs", "definitions", "dependentSchemas")
 _VALUES = ("enum", "const", "default", "examples")
 
 _followed: ContextVar[Iterator[int]] = ContextVar("followed")
+_depth: ContextVar[int] = ContextVar("depth", default=0)
 
 
 class Endless(Exception):
@@ -55,6 +57,7 @@ def _require_usable(text: bytes) -> None:
 def fault(schema: dict[str, Any], instance: Any) -> ValidationError | None:
     """The first thing to mend in an instance, None if it fits. Raises `Endless`."""
     _followed.set(count())
+    _depth.set(0)
     try:
         found: ValidationError | None = best_match(_Validator(schema, registry=Registry()).iter_errors(instance))
     except (RecursionError, Unresolvable):
@@ -105,9 +108,18 @@ def _fits_pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> I
 
 
 def _follow(validator: Any, reference: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    if next(_followed.get()) > _MOST_REFERENCES:
+    depth = _depth.get()
+    if next(_followed.get()) > _MOST_REFERENCES or depth > _DEEPEST:
         raise Endless
+    _depth.set(depth + 1)
     yield from Draft202012Validator.VALIDATORS["$ref"](validator, reference, instance, schema)
+    _depth.set(depth)
 
 
-_Validator = extend(Draft202012Validator, {"pattern": _fits_pattern, "$ref": _follow})  # type: ignore[no-untyped-call]
+def _is_of_type(validator: Any, types: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    """OpenAPI's ``nullable`` stands in many schemas, and asks for null beside the type."""
+    if instance is not None or schema.get("nullable") is not True:
+        yield from Draft202012Validator.VALIDATORS["type"](validator, types, instance, schema)
+
+
+_Validator = extend(Draft202012Validator, {"pattern": _fits_pattern, "$ref": _follow, "type": _is_of_type})  # type: ignore[no-untyped-call]

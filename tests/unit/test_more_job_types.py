@@ -247,7 +247,8 @@ def test_a_schema_without_an_end_is_rejected_or_read_as_a_misfit() -> None:
         "properties": {"complaint": {"$ref": "#/$defs/a"}},
         "$defs": {"a": {"$ref": "#/$defs/a"}},
     }
-    predict("$text", {"text": "x"}, inner)
+    with pytest.raises(Rejected, match=r"\$\.properties\.complaint: it refers to itself without end"):
+        predict("$text", {"text": "x"}, inner)
     with pytest.raises(Misfit, match="without end"):
         PREDICTIONS.read_answer(answer({"complaint": True}), json.dumps(inner).encode())
 
@@ -259,7 +260,8 @@ def test_a_schema_that_names_itself_too_often_ends_all_the_same() -> None:
     with pytest.raises(Rejected, match="it refers to itself without end, or too often"):
         predict("$text", {"text": "x"}, {"type": "object", "allOf": [{"$ref": "#/$defs/d0"}], "$defs": chain})
     deep = {"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": chain}
-    predict("$text", {"text": "x"}, deep)
+    with pytest.raises(Rejected, match="too large when all that it refers to is written out"):
+        predict("$text", {"text": "x"}, deep)
     with pytest.raises(Misfit, match="without end"):
         PREDICTIONS.read_answer(answer({"a": 1}), json.dumps(deep).encode())
     assert time.process_time() - began < 60

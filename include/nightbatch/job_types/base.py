@@ -23,6 +23,7 @@ from nightbatch.canonical import canonical_json
 from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
 from nightbatch.job_types.tool_calls import tool_calls
 from nightbatch.models import Answer, Effort, EmbeddingInput, Endpoint, ProviderName, Request
+from nightbatch.schema_words import strict
 
 ERASED = b"null"
 """What stands in ``nightbatch.job.input`` once the retention is over."""
@@ -295,18 +296,3 @@ def writable(value: dict[str, Any]) -> dict[str, Any]:
     except ValueError:
         raise ValueError("it holds a number that is too large") from None
     return value
-
-
-def strict(node: Any) -> Any:
-    """Every property required and no others allowed, as OpenAI's strict mode asks; titles and defaults left out."""
-    if isinstance(node, list):
-        return [strict(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    properties = node.get("properties")
-    rest = {key: strict(value) for key, value in node.items() if key not in ("title", "default", "properties")}
-    if isinstance(properties, dict):
-        rest["properties"] = {name: strict(value) for name, value in properties.items()}
-        rest["required"] = list(properties)
-        rest["additionalProperties"] = False
-    return rest

@@ -13,8 +13,10 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator
 from nightbatch import foreign_schema
 from nightbatch.canonical import with_digits
 from nightbatch.errors import Rejected
-from nightbatch.job_types.base import JobType, Misfit, Read, Tuned, strict, writable
+from nightbatch.job_types.base import JobType, Misfit, Read, Tuned, writable
 from nightbatch.models import Answer, Prompt, ProviderName
+from nightbatch.plain_schema import plain_schema
+from nightbatch.schema_words import strict
 
 
 class BulkPredictions(JobType):
@@ -53,6 +55,10 @@ class BulkPredictions(JobType):
             if schema.get("type") != "object":
                 raise ValueError('its type has to be "object"')
             foreign_schema.require_usable(schema)
+            try:
+                _asked(orjson.dumps(schema))
+            except Rejected as error:
+                raise ValueError(str(error).removeprefix("schema: ")) from None
             return schema
 
     class Output(BaseModel):
@@ -81,7 +87,7 @@ class BulkPredictions(JobType):
             user=user,
             system=job.system,
             shared=job.shared,
-            schema=strict(job.answer),
+            schema=_asked(orjson.dumps(job.answer)),
             schema_name="prediction",
             max_tokens=job.max_tokens or 1024,
             effort=job.effort or "light",
@@ -143,3 +149,11 @@ def _why_unused(template: str, name: str) -> str:
     styles = [style.format(name) for style in _OTHER_STYLES if style.format(name).replace(" ", "") in bare]
     written = f": {styles[0][:110]} is no place for it" if styles else " uses it"
     return f"values: {shown} is given, and nothing in the template{written}; write ${shown} or ${{{shown}}}"
+
+
+@lru_cache(maxsize=64)  # the jobs of a night share a few
+def _asked(text: bytes) -> dict[str, Any]:
+    """Return the schema to ask for. Raises `Rejected` for what no provider's structured output can say."""
+    schema: dict[str, Any] = strict(orjson.loads(text))
+    plain_schema(schema)
+    return schema

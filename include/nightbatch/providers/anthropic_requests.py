@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import anthropic
-
 from nightbatch.errors import Rejected
 from nightbatch.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request, Tool
+from nightbatch.providers.anthropic_schema import anthropic_schema
 from nightbatch.providers.thinking import of_anthropic
 from nightbatch.providers.wire import image, in_base64, is_long, merged, require_fit, with_model
 
@@ -26,6 +25,8 @@ def _params(model: str, prompt: Prompt) -> dict[str, Any]:
     if prompt.temperature is not None:
         raise Rejected("Anthropic takes no temperature any more: leave it out")
     thinking = of_anthropic(model, prompt)
+    if prompt.tool and thinking.words.get("thinking", {}).get("type") in ("enabled", "adaptive"):
+        raise Rejected("Anthropic cannot be told to call a function and to think at once: leave tool or effort out")
     params: dict[str, Any] = {
         "model": model,
         "max_tokens": thinking.limit,
@@ -38,8 +39,7 @@ def _params(model: str, prompt: Prompt) -> dict[str, Any]:
         params["system"] = _system(prompt)
     output: dict[str, Any] = {}
     if prompt.schema:
-        # The SDK moves the keywords that Anthropic refuses (minimum, maxLength, ...) into descriptions.
-        output["format"] = {"type": "json_schema", "schema": _transformed(prompt.schema)}
+        output["format"] = {"type": "json_schema", "schema": anthropic_schema(prompt.schema)}
     if effort := thinking.words.get("effort"):
         output["effort"] = effort
     if output:
@@ -75,17 +75,6 @@ def _tools(prompt: Prompt) -> dict[str, Any]:
 def _tool(tool: Tool) -> dict[str, Any]:
     described = {"description": tool.description} if tool.description else {}
     return {"name": tool.name, **described, "input_schema": tool.parameters}
-
-
-def _transformed(schema: dict[str, Any]) -> dict[str, Any]:
-    """Raise `Rejected` for what the SDK cannot put into Anthropic's words; it raises errors of several kinds then."""
-    try:
-        return anthropic.transform_schema(schema)
-    except (ValueError, TypeError, AssertionError, AttributeError, KeyError, RecursionError):
-        raise Rejected(
-            "its schema cannot be written for Anthropic: every part of it needs one type (for one that may be null: anyOf),"
-            " anyOf, allOf, $ref, const or enum"
-        ) from None
 
 
 def _content(prompt: Prompt) -> str | list[dict[str, Any]]:

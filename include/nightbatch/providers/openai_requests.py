@@ -9,8 +9,10 @@ from typing import Any, Literal, NamedTuple
 
 from nightbatch.errors import Rejected
 from nightbatch.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request, Tool
+from nightbatch.providers.openai_schema import openai_schema
 from nightbatch.providers.thinking import of_openai
 from nightbatch.providers.wire import image, in_base64, merged, require_fit, with_model
+from nightbatch.schema_words import strict
 
 _Url = Literal[
     "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/moderations",
@@ -109,7 +111,7 @@ def _chat_body(model: str, prompt: Prompt) -> dict[str, Any]:
         "max_completion_tokens": thinking.limit,
     }
     if prompt.schema:
-        named = {"name": prompt.schema_name, "strict": True, "schema": prompt.schema}
+        named = {"name": prompt.schema_name, "strict": True, "schema": openai_schema(prompt.schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": named}
     if effort := thinking.words.get("effort"):
         body["reasoning_effort"] = effort
@@ -133,7 +135,12 @@ def _responses_body(model: str, prompt: Prompt) -> dict[str, Any]:
     if prompt.system:
         body["instructions"] = prompt.system
     if prompt.schema:
-        format_ = {"type": "json_schema", "name": prompt.schema_name, "strict": True, "schema": prompt.schema}
+        format_ = {
+            "type": "json_schema",
+            "name": prompt.schema_name,
+            "strict": True,
+            "schema": openai_schema(prompt.schema),
+        }
         body["text"] = {"format": format_}
     if thinking.words:
         body["reasoning"] = thinking.words
@@ -147,7 +154,7 @@ def _responses_body(model: str, prompt: Prompt) -> dict[str, Any]:
 
 def _function(tool: Tool) -> dict[str, Any]:
     described = {"description": tool.description} if tool.description else {}
-    return {"name": tool.name, **described, "parameters": tool.parameters, "strict": False}
+    return {"name": tool.name, **described, "parameters": openai_schema(strict(tool.parameters)), "strict": True}
 
 
 def _common(model: str, prompt: Prompt) -> dict[str, Any]:
