@@ -1,4 +1,4 @@
-"""What videos and images each provider takes, and how: pure decisions on kind and size."""
+"""What videos, images, documents and sounds each provider takes, and how: pure decisions on kind and size."""
 
 from __future__ import annotations
 
@@ -21,8 +21,14 @@ _STARTS = {
     b"\x00\x00\x01\xb3": "video/mpeg",
     b"FLV\x01": "video/x-flv",
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "video/wmv",
+    b"%PDF-": "application/pdf",
+    b"ID3": "audio/mpeg",
+    b"fLaC": "audio/flac",
+    b"OggS": "audio/ogg",
 }
-_RIFF = {b"WEBP": "image/webp", b"AVI ": "video/avi"}
+_RIFF = {b"WEBP": "image/webp", b"AVI ": "video/avi", b"WAVE": "audio/wav"}
+# The first 11 bits of a frame of MPEG sound, layer III: https://www.rfc-editor.org/rfc/rfc3003
+_MP3 = (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
 # What ISO files are called inside: https://mp4ra.org/registered-types/brands
 _BRANDS = {
     b"heic": "image/heic", b"heix": "image/heic", b"hevc": "image/heic", b"mif1": "image/heif", b"msf1": "image/heif",
@@ -43,22 +49,40 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class MediaRules:
-    """``inside``: the most bytes of base64 in one request; ``file``: the most bytes of an upload, 0 for none."""
+    """``inside``: the most bytes of base64 in one request; ``file``: the most bytes of an upload, 0 for none.
+
+    ``others`` are documents and sounds; ``image`` is the most bytes of one image.
+    """
 
     title: str
     images: frozenset[str]
     videos: frozenset[str]
+    others: frozenset[str]
     inside: int
     image: int
     file: int = 0
 
 
 RULES: dict[ProviderName, MediaRules] = {
-    # https://platform.openai.com/docs/guides/images-vision: 50 MB of images in a request
-    "openai": MediaRules("OpenAI", _COMMON | {"image/gif"}, frozenset(), inside=48 * _MB, image=48 * _MB),
-    # https://docs.claude.com/en/docs/build-with-claude/vision: 5 MB an image, 32 MB a request
-    "anthropic": MediaRules("Anthropic", _COMMON | {"image/gif"}, frozenset(), inside=30 * _MB, image=5 * _MB),
-    # https://ai.google.dev/gemini-api/docs/video-understanding and /files: 20 MB in a request, 2 GB a file
+    # https://platform.openai.com/docs/guides/images-vision, /pdf-files and /audio: 50 MB in a request
+    "openai": MediaRules(
+        "OpenAI",
+        _COMMON | {"image/gif"},
+        frozenset(),
+        frozenset({"application/pdf", "audio/mpeg", "audio/wav"}),
+        inside=48 * _MB,
+        image=48 * _MB,
+    ),
+    # https://docs.claude.com/en/docs/build-with-claude/vision and /pdf-support: 5 MB an image, 32 MB a request
+    "anthropic": MediaRules(
+        "Anthropic",
+        _COMMON | {"image/gif"},
+        frozenset(),
+        frozenset({"application/pdf"}),
+        inside=30 * _MB,
+        image=5 * _MB,
+    ),
+    # https://ai.google.dev/gemini-api/docs/video-understanding, /audio and /files: 20 MB in a request, 2 GB a file
     "gemini": MediaRules(
         "Gemini",
         _COMMON | {"image/heic", "image/heif"},
@@ -67,6 +91,7 @@ RULES: dict[ProviderName, MediaRules] = {
                 "video/mp4", "video/mpeg", "video/mov", "video/avi", "video/x-flv", "video/webm", "video/wmv", "video/3gpp",
             }
         ),
+        frozenset({"application/pdf", "audio/mpeg", "audio/wav", "audio/flac", "audio/ogg"}),
         inside=18 * _MB,
         image=18 * _MB,
         file=2_000 * _MB,
@@ -85,6 +110,8 @@ def kind_of(head: bytes) -> str | None:
         return "video/webm" if b"webm" in head else None
     if head[4:8] == b"ftyp":
         return "video/3gpp" if head[8:11] in (b"3gp", b"3g2") else _BRANDS.get(head[8:12], "video/mp4")
+    if head.startswith(_MP3):
+        return "audio/mpeg"
     return "video/mov" if head[4:8] in _OLD_MOVIE else None
 
 
@@ -99,16 +126,19 @@ def goes_inside(provider: ProviderName, files: Sequence[LocalFile]) -> bool:
     for file in files:
         if file.mime_type.startswith("video/") and not rules.videos:
             raise Rejected(f"{rules.title} cannot watch videos: give frames")
-        if file.mime_type not in rules.images | rules.videos:
+        if file.mime_type not in rules.images | rules.videos | rules.others:
             raise Rejected(f"{rules.title} takes no {file.mime_type}")
     whole = sum(in_base64(file.size) for file in files)
     largest = max((file.size for file in files), default=0)
-    if all(file.mime_type in rules.images for file in files) and whole <= rules.inside and largest <= rules.image:
+    image = max((file.size for file in files if file.mime_type in rules.images), default=0)
+    still = not any(file.mime_type in rules.videos for file in files)
+    if still and whole <= rules.inside and image <= rules.image:
         return True
     if rules.file:
         if largest > rules.file:
             raise Rejected(f"the file has {largest} bytes; {rules.title} takes {rules.file}")
         return False
-    if largest > rules.image:
-        raise Rejected(f"an image has {largest} bytes; {rules.title} takes {rules.image}")
-    raise Rejected(f"the images have {whole} bytes as base64; {rules.title} takes {rules.inside} in a request")
+    if image > rules.image:
+        raise Rejected(f"an image has {image} bytes; {rules.title} takes {rules.image}")
+    what = "images" if image == largest else "files"
+    raise Rejected(f"the {what} have {whole} bytes as base64; {rules.title} takes {rules.inside} in a request")

@@ -29,7 +29,7 @@ _UPLOADS_PER_BYTE = 5
 
 
 def find(folder: str, name: str) -> LocalFile:
-    """A video or image of the media folder, looked at but not read.
+    """Return a file of the media folder, looked at but not read.
 
     Raises `Rejected` with a reason that does not repeat the name, and `ConfigurationError` when the folder is not there.
     """
@@ -52,7 +52,7 @@ def find(folder: str, name: str) -> LocalFile:
     except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a loop of links, not there, not readable
         raise Rejected(f"the file cannot be read ({type(error).__name__})") from None
     if kind is None:
-        raise Rejected("its content is no video or image of a known kind")
+        raise Rejected("its content is no video, image, document or sound of a known kind")
     return LocalFile(str(path), kind, size)
 
 

@@ -78,7 +78,7 @@ def test_responses_and_embeddings_have_results_too(account: Account) -> None:
     body: Json = {"model": "gpt-5-mini", "input": "Describe the product", "instructions": "Be brief"}
     batch = account.send([{"custom_id": "r", "method": "POST", "url": RESPONSES, "body": body}], RESPONSES)
     found = account.lines_of(account.ended(batch.id).output_file_id)["r"]["response"]["body"]
-    assert (found["status"], found["output"][0]["content"][0]["type"]) == ("completed", "output_text")
+    assert (found["status"], found["output"][-1]["content"][0]["type"]) == ("completed", "output_text")
     body = {"model": "text-embedding-3-small", "input": ["red shoes", "blue hat"], "dimensions": 64}
     batch = account.send([{"custom_id": "e", "method": "POST", "url": EMBEDDINGS, "body": body}], EMBEDDINGS)
     found = account.lines_of(account.ended(batch.id).output_file_id)["e"]["response"]["body"]
@@ -188,7 +188,7 @@ def test_create_refuses_what_is_wrong_with_the_call(account: Account) -> None:
     with pytest.raises(openai.BadRequestError, match="metadata"):
         create(input_file_id=file_id, endpoint=CHAT, completion_window="24h", metadata={"k": "x" * 513})
     with pytest.raises(openai.BadRequestError, match="endpoint"):
-        create(input_file_id=file_id, endpoint="/v1/moderations", completion_window="24h")
+        create(input_file_id=file_id, endpoint="/v1/audio/speech", completion_window="24h")
 
 
 def test_a_deleted_input_does_not_stop_a_batch_that_has_begun(account: Account) -> None:

@@ -153,7 +153,11 @@ def test_no_type_takes_an_input_with_a_member_that_it_does_not_have(name: str) -
     [
         ("creative_scoring", {"headlin": "x"}, "headlin: there is no such member; headline was probably meant"),
         ("bulk_predictions", {"max_token": 9}, "max_token: there is no such member; max_tokens was probably meant"),
-        ("bulk_predictions", {"answer": {}}, "answer: there is no such member; there are effort, max_tokens, template, "),
+        (
+            "bulk_predictions",
+            {"answer": {}},
+            "answer: there is no such member; there are effort, max_tokens, template, ",
+        ),
         ("raw", {"bdy": {}}, "bdy: there is no such member; body was probably meant"),
     ],
 )

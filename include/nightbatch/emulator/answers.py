@@ -13,6 +13,7 @@ from nightbatch.emulator.prompt import (
     Reply,
     canonical_words,
     raise_for_marker,
+    thoughts_of,
     tokens_in,
     usage_of,
 )
@@ -35,8 +36,8 @@ def reply_to(prompt: Prompt) -> Reply:
     text, value = _content(prompt, misfit="misfit" in markers)
     if "truncate" in markers:
         return _reply(prompt, text[: max(1, len(text) // 2)], None, "length", markers)
-    if prompt.max_tokens is not None and tokens_in(text) > prompt.max_tokens:
-        return _reply(prompt, text[: prompt.max_tokens * 4], None, "length", markers)
+    if prompt.max_tokens is not None and tokens_in(text) > (left := prompt.max_tokens - thoughts_of(prompt)):
+        return _reply(prompt, text[: left * 4], None, "length", markers)
     return _reply(prompt, text, value, "stop", markers)
 
 

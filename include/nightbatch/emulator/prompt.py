@@ -32,7 +32,10 @@ PICTURE_TOKENS = 1290
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """`digest` names the request body: the same body, model and seed give the same answer."""
+    """`digest` names the request body: the same body, model and seed give the same answer.
+
+    `thoughts` is how many tokens the model usually thinks; `max_tokens` holds them and the answer.
+    """
 
     model: str
     system: str
@@ -46,7 +49,7 @@ class Prompt:
     caches: bool = True
     writes_cache: bool = False
     cache_hour: bool = False
-    thinks: bool = False
+    thoughts: int = 0
     searches: bool = False
     opens_pages: bool = False
     picture: bool = False
@@ -118,6 +121,17 @@ def tokens_in(text: str) -> int:
     return (len(text) + 3) // 4
 
 
+def thoughts_of(prompt: Prompt) -> int:
+    """How many tokens the model thinks about this request: half to one and a half of what is usual, or as it was marked.
+
+    No more than its limit.
+    """
+    marked = prompt.markers().get("think")
+    usual = prompt.thoughts // 2 + prompt.thoughts * int(prompt.digest[2:4], 16) // 256
+    thoughts = int(marked) if marked else usual
+    return thoughts if prompt.max_tokens is None else min(thoughts, prompt.max_tokens)
+
+
 def usage_of(prompt: Prompt, text: str) -> Usage:
     """What a request with this answer is billed for.
 
@@ -131,11 +145,11 @@ def usage_of(prompt: Prompt, text: str) -> Usage:
     prefix = system // _CACHE_STEP * _CACHE_STEP if prompt.caches and system >= _CACHE_MINIMUM else 0
     found = int(prompt.digest[:2], 16) % 4 != 0
     written = prefix if prefix and not found and prompt.writes_cache else 0
-    thoughts = 16 + int(prompt.digest[2:4], 16) if prompt.thinks else 0
+    thoughts = thoughts_of(prompt)
     return Usage(
         input_tokens=total,
         cached_tokens=prefix if found else 0,
-        output_tokens=max(1, tokens_in(text)) + thoughts + picture,
+        output_tokens=max(0 if thoughts else 1, tokens_in(text)) + thoughts + picture,
         written=written,
         written_for_an_hour=written if prompt.cache_hour else 0,
         audio=prompt.audio_tokens,

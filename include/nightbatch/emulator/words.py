@@ -42,3 +42,8 @@ def sentences(random: Random, prompt_words: Sequence[str], count: int) -> str:
 def phrase(random: Random, prompt_words: Sequence[str], count: int) -> str:
     """A few words that begin with a capital letter."""
     return " ".join(some_words(random, prompt_words, count)).capitalize()
+
+
+def names(text: str) -> frozenset[str]:
+    """The names that stand in a text, with space between them."""
+    return frozenset(text.split())

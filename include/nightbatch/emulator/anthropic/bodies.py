@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -10,9 +11,17 @@ from nightbatch.emulator.billing import serves
 from nightbatch.emulator.errors import ApiError, malformed_is_400
 from nightbatch.emulator.media import decoded, image_type
 from nightbatch.emulator.prompt import Answered, Prompt, Reply, digest_of
+from nightbatch.emulator.thoughts import anthropic_thoughts
+from nightbatch.emulator.words import names
 
 Params = Mapping[str, Any]
 
+# https://docs.claude.com/en/api/messages
+_FIELDS = names(
+    """model max_tokens messages system metadata stop_sequences stream thinking tool_choice tools output_config output_format
+    cache_control service_tier inference_geo container context_management mcp_servers diagnostics fallbacks user_profile_id
+    speed"""
+)
 _GONE = ("temperature", "top_p", "top_k")  # since API version 2026-10-21
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _IMAGE_BYTES = 5 << 20
@@ -53,11 +62,18 @@ def _refuse_faults(params: Params) -> None:
             raise ApiError(400, f"{name}: Field required")
     if not isinstance(params["max_tokens"], int) or params["max_tokens"] < 0:
         raise ApiError(400, "max_tokens: Input should be greater than or equal to 0")
+    for name in sorted(params.keys() - _FIELDS - {*_GONE}):
+        raise ApiError(400, f"{name}: Extra inputs are not permitted")
     for name in _GONE:
         if name in params:
             raise ApiError(400, f"{name}: Extra inputs are not permitted")
     if params.get("stream"):
         raise ApiError(400, "stream: streaming is not supported here")
+    if params.get("tool_choice") and not params.get("tools"):
+        raise ApiError(400, "tool_choice may only be specified while providing tools.")
+    for tool in params.get("tools") or ():
+        if "input_schema" in tool and not re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", str(tool.get("name"))):
+            raise ApiError(400, "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'")
     if not isinstance(params["messages"], list) or not params["messages"]:
         raise ApiError(400, "messages: at least one message is required")
     if not isinstance(params["model"], str) or not serves("anthropic", params["model"]):
@@ -96,7 +112,7 @@ def _prompt(params: Params, digest: str, schema: dict[str, Any] | None) -> Promp
         caches=bool(marks),
         writes_cache=True,
         cache_hour=any(mark.get("ttl") == "1h" for mark in marks),
-        thinks=(params.get("thinking") or {}).get("type") in ("enabled", "adaptive"),
+        thoughts=anthropic_thoughts(params),
         searches=any(str(tool.get("type", "")).startswith("web_search") for tool in params.get("tools") or ()),
     )
 

@@ -16,12 +16,25 @@ from nightbatch.emulator.errors import ApiError, malformed_is_400
 from nightbatch.emulator.media import decoded, image_type, picture, video_seconds
 from nightbatch.emulator.prompt import Answered, Prompt, Reply, Usage, digest_of, raise_for_marker, tokens_in
 from nightbatch.emulator.state import File
+from nightbatch.emulator.thoughts import gemini_thoughts
+from nightbatch.emulator.words import names
 
 Body = Mapping[str, Any]
 Find = Callable[[str], File | None]
 """The file that a URI names, None for a video elsewhere. Raises `ApiError` for one that cannot be used."""
 
 _DIMENSIONS = 3072
+# https://ai.google.dev/api/generate-content#request-body
+_FIELDS = names(
+    """model contents tools toolConfig safetySettings systemInstruction generationConfig cachedContent serviceTier store
+    labels"""
+)
+# https://ai.google.dev/api/generate-content#generationconfig
+_CONFIG_FIELDS = names(
+    """stopSequences responseMimeType responseSchema responseJsonSchema responseModalities candidateCount maxOutputTokens
+    temperature topP topK seed presencePenalty frequencyPenalty responseLogprobs logprobs enableEnhancedCivicAnswers
+    speechConfig thinkingConfig imageConfig mediaResolution responseFormat"""
+)
 # https://ai.google.dev/gemini-api/docs/tokens: for an image, and for a second of video with one frame
 _MEDIA_TOKENS = 258
 _ELSEWHERE_SECONDS = 60.0
@@ -108,6 +121,8 @@ def _prompt(model: str, body: Body, digest: str, find: Find, tool: Body | None) 
     if not text and not media and not audio:
         raise ApiError(400, "* GenerateContentRequest.contents: contents.parts must not be empty")
     config = field(body, "generationConfig") or {}
+    _refuse_unknown(body, _FIELDS, "request")
+    _refuse_unknown(config, _CONFIG_FIELDS, "request.generation_config")
     schema = field(config, "responseSchema") or field(config, "responseJsonSchema")
     if tool:
         schema = field(tool, "parameters") or field(tool, "parametersJsonSchema")
@@ -121,11 +136,19 @@ def _prompt(model: str, body: Body, digest: str, find: Find, tool: Body | None) 
         max_tokens=field(config, "maxOutputTokens"),
         media_tokens=media,
         audio_tokens=audio,
-        thinks=bool(field(thinking, "thinkingBudget") or field(thinking, "thinkingLevel")),
+        thoughts=gemini_thoughts(model, field(thinking, "thinkingLevel"), field(thinking, "thinkingBudget")),
         searches=any(field(given, "googleSearch") is not None for given in body.get("tools") or ()),
         opens_pages=any(field(given, "urlContext") is not None for given in body.get("tools") or ()),
         picture="IMAGE" in (field(config, "responseModalities") or ()),
     )
+
+
+def _refuse_unknown(given: Body, known: frozenset[str], place: str) -> None:
+    """Protobuf's JSON takes no name that its message lacks."""
+    for name in given:
+        if re.sub("_([a-z])", lambda found: found[1].upper(), name) not in known:
+            text = f"Invalid JSON payload received. Unknown name \"{name}\" at '{place}': Cannot find field."
+            raise ApiError(400, text)
 
 
 def _is_audio(part: Body) -> bool:

@@ -1,9 +1,10 @@
-"""Request bodies in, response bodies out: chat completions, responses, embeddings."""
+"""Request bodies in, response bodies out: chat completions, responses, embeddings, and the smaller endpoints."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,12 +23,30 @@ from nightbatch.emulator.prompt import (
     raise_for_marker,
     tokens_in,
 )
+from nightbatch.emulator.thoughts import openai_thoughts, refuse_openai_temperature
+from nightbatch.emulator.words import names
 
 Body = Mapping[str, Any]
 
 _DIMENSIONS = {"text-embedding-3-large": 3072}
 _DEFAULT_DIMENSIONS = 1536
 _INPUTS_PER_REQUEST = 2048
+# https://platform.openai.com/docs/api-reference/embeddings/create
+_TOKENS_PER_INPUT, _TOKENS_PER_REQUEST = 8192, 300_000
+# https://platform.openai.com/docs/api-reference/chat/create
+_CHAT_FIELDS = names(
+    """messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens
+    metadata modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key prompt_cache_options
+    prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream
+    stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options moderation"""
+)
+# https://platform.openai.com/docs/api-reference/responses/create
+_RESPONSES_FIELDS = names(
+    """input model background context_management conversation include instructions max_output_tokens max_tool_calls metadata
+    parallel_tool_calls previous_response_id prompt prompt_cache_key prompt_cache_options prompt_cache_retention reasoning
+    safety_identifier service_tier store stream stream_options temperature text tool_choice tools top_logprobs top_p
+    truncation user moderation generate"""
+)
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 # https://platform.openai.com/docs/guides/images-vision: a picture of 1024 by 1024 in high detail
 _IMAGE_TOKENS = 765
@@ -49,6 +68,19 @@ def answer(url: str, body: Body, *, seed: int, at: float) -> Answered:
     return _ENDPOINTS[url](body, model, digest_of(seed, model, body), int(at))
 
 
+def _refuse_faults(body: Body, thoughts: int, fields: Collection[str]) -> None:
+    unknown = sorted(body.keys() - fields)
+    if unknown:
+        raise ApiError(400, f"Unknown parameter: '{unknown[0]}'.", param=unknown[0], code="unknown_parameter")
+    refuse_openai_temperature(body, thoughts)
+    for tool in body.get("tools") or ():
+        name = (tool.get("function") or tool).get("name")
+        if tool.get("type") == "function" and not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", str(name)):
+            raise ApiError(400, "Invalid 'tools[0].name': string does not match pattern.", param="tools[0].name")
+    if body.get("tool_choice") not in (None, "none", "auto") and not body.get("tools"):
+        raise ApiError(400, "'tool_choice' is only allowed when 'tools' are specified.", param="tool_choice")
+
+
 def input_count(body: Body) -> int:
     """How many texts an embeddings request asks for."""
     given = body.get("input")
@@ -65,8 +97,9 @@ def _chat(body: Body, model: str, digest: str, at: int) -> Answered:
     schema = tool.get("parameters") if tool else schema
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     prompt = _prompt(messages, "content", model, digest, schema, limit)
-    thinks = body.get("reasoning_effort") not in (None, "none", "minimal")
-    reply = reply_to(require_text(replace(prompt, thinks=thinks), "messages"))
+    thoughts = openai_thoughts(model, body.get("reasoning_effort"), "reasoning_effort")
+    _refuse_faults(body, thoughts, _CHAT_FIELDS)
+    reply = reply_to(require_text(replace(prompt, thoughts=thoughts), "messages"))
     refused = reply.finish == "refusal"
     message: dict[str, Any] = {"role": "assistant", "content": None if refused else reply.text, "annotations": []}
     message["refusal"] = reply.text if refused else None
@@ -93,9 +126,10 @@ def _responses(body: Body, model: str, digest: str, at: int) -> Answered:
     tool = _forced_tool(body, None)
     schema = tool.get("parameters") if tool else schema
     prompt = _prompt(turns, "content", model, digest, schema, body.get("max_output_tokens"))
-    thinks = (body.get("reasoning") or {}).get("effort") not in (None, "none", "minimal")
+    thoughts = openai_thoughts(model, (body.get("reasoning") or {}).get("effort"), "reasoning.effort")
+    _refuse_faults(body, thoughts, _RESPONSES_FIELDS)
     searches = any(given.get("type") == "web_search" for given in body.get("tools") or ())
-    reply = reply_to(require_text(replace(prompt, thinks=thinks, searches=searches), "input"))
+    reply = reply_to(require_text(replace(prompt, thoughts=thoughts, searches=searches), "input"))
     cut = reply.finish == "length"
     part: dict[str, Any] = {"type": "output_text", "text": reply.text, "annotations": [], "logprobs": []}
     if reply.finish == "refusal":
@@ -187,17 +221,57 @@ def _embeddings(body: Body, model: str, digest: str, at: int) -> Answered:
     ]
     markers = Prompt(model=model, system="", text=" ".join(texts), digest=digest).markers()
     raise_for_marker(markers)
-    tokens = sum(max(1, tokens_in(text)) for text in texts)
+    sizes = [max(1, tokens_in(text)) for text in texts]
+    if max(sizes) > _TOKENS_PER_INPUT:
+        text = f"This model's maximum context length is {_TOKENS_PER_INPUT} tokens, however you requested {max(sizes)} tokens."
+        raise ApiError(400, text, param="input")
+    if (tokens := sum(sizes)) > _TOKENS_PER_REQUEST:
+        raise ApiError(400, f"Requested {tokens} tokens, max {_TOKENS_PER_REQUEST} tokens per request.", param="input")
     shown: dict[str, Any] = {"object": "list", "data": data, "model": model}
     if "nousage" not in markers:
         shown["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
     return Answered(shown, model, Usage(tokens))
 
 
+def _completions(body: Body, model: str, digest: str, at: int) -> Answered:
+    prompt = Prompt(model, "", _text_of(body.get("prompt")), digest, max_tokens=body.get("max_tokens"))
+    reply = reply_to(require_text(prompt, "prompt"))
+    choice = {"index": 0, "text": reply.text, "logprobs": None}
+    choice["finish_reason"] = "length" if reply.finish == "length" else "stop"
+    shown = {"id": f"cmpl-{digest}", "object": "text_completion", "created": at, "model": model, "choices": [choice]}
+    return Answered(shown | _chat_usage(reply), model, reply.usage)
+
+
+def _moderations(body: Body, model: str, digest: str, at: int) -> Answered:
+    """Free of charge: https://platform.openai.com/docs/guides/moderation"""
+    _texts(body.get("input"))
+    flags = {"flagged": False, "categories": {"violence": False}, "category_scores": {"violence": 0.01}}
+    return Answered({"id": f"modr-{digest}", "model": model, "results": [flags]}, model, Usage(0))
+
+
+def _images(body: Body, model: str, digest: str, at: int) -> Answered:
+    text = _text_of(body.get("prompt"))
+    if not text:
+        raise ApiError(400, "Missing required parameter: 'prompt'.", param="prompt", code="missing_required_parameter")
+    usage = Usage(tokens_in(text), 0, PICTURE_TOKENS, picture=PICTURE_TOKENS)
+    taken = {"image_tokens": 0, "text_tokens": usage.input_tokens}
+    used = {"input_tokens": usage.input_tokens, "input_tokens_details": taken, "output_tokens": usage.output_tokens}
+    shown = {"created": at, "data": [{"b64_json": picture(digest)}], "output_format": "png"}
+    used["total_tokens"] = usage.input_tokens + usage.output_tokens
+    return Answered(shown | {"usage": used}, model, usage)
+
+
+def _text_of(given: Any) -> str:
+    return given if isinstance(given, str) else ""
+
+
 _ENDPOINTS: dict[str, Callable[[Body, str, str, int], Answered]] = {
     "/v1/chat/completions": _chat,
     "/v1/responses": _responses,
     "/v1/embeddings": _embeddings,
+    "/v1/completions": _completions,
+    "/v1/moderations": _moderations,
+    "/v1/images/generations": _images,
 }
 
 

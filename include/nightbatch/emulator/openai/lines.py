@@ -16,7 +16,11 @@ from nightbatch.emulator.openai.bodies import answer, input_count
 from nightbatch.emulator.prompt import EXPIRE_MARKER
 from nightbatch.emulator.state import Batch, Outcome, State, over_token_limit
 
-ENDPOINTS = ("/v1/chat/completions", "/v1/responses", "/v1/embeddings")
+ENDPOINTS = (
+    *("/v1/chat/completions", "/v1/responses", "/v1/embeddings"),
+    *("/v1/completions", "/v1/moderations", "/v1/images/generations"),
+)
+"""Edits of images and videos are batches of OpenAI's too; here nobody draws them."""
 _MOST_REQUESTS = 50_000
 _MOST_ERRORS = 1000
 _NOT_DONE = {
