@@ -38,6 +38,8 @@ class PlannedType(Protocol):
     def overhead_bytes(self) -> int: ...
     @property
     def fallback(self) -> bool: ...
+    @property
+    def ready(self) -> bool: ...
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]: ...
 
 
@@ -68,7 +70,7 @@ def lanes(
             max_request_bytes=limits(provider).max_request_bytes,
             fallback=kind.fallback,
             turnaround=turnarounds.get((provider, kind.models[provider]), _PROMISED),
-            ready=len(kind.endpoints(provider)) > 1,
+            ready=kind.ready,
         )
         for kind in types
         for provider in PROVIDERS

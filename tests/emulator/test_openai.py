@@ -188,7 +188,7 @@ def test_create_refuses_what_is_wrong_with_the_call(account: Account) -> None:
     with pytest.raises(openai.BadRequestError, match="metadata"):
         create(input_file_id=file_id, endpoint=CHAT, completion_window="24h", metadata={"k": "x" * 513})
     with pytest.raises(openai.BadRequestError, match="endpoint"):
-        create(input_file_id=file_id, endpoint="/v1/audio/speech", completion_window="24h")
+        create(input_file_id=file_id, endpoint="/v1/audio/speech", completion_window="24h")  # type: ignore[arg-type]
 
 
 def test_a_deleted_input_does_not_stop_a_batch_that_has_begun(account: Account) -> None:

@@ -137,6 +137,11 @@ class JobType(ABC):
         """Where the requests of this type go."""
         return self.openai_endpoint if provider == "openai" else "chat"
 
+    @property
+    def ready(self) -> bool:
+        """Whether its jobs bring ready bodies, which say themselves where they go and which model they ask."""
+        return False
+
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]:
         """Return all that its requests may go to; more than one only for ready bodies, which say themselves to which."""
         return (self.endpoint(provider),)

@@ -68,13 +68,18 @@ class Raw(JobType):
         message: dict[str, Any] | None = None
         count: int | None = None
 
+    @property
+    def ready(self) -> bool:
+        """A team's own type made from this one may look otherwise."""
+        return type(self) is Raw
+
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]:
         """Return what the provider's batches are made of; a team's own type made from this one goes where it says."""
-        return _ENDPOINTS[provider] if type(self) is Raw else super().endpoints(provider)
+        return _ENDPOINTS[provider] if self.ready else super().endpoints(provider)
 
     def render_request(self, raw: bytes) -> Request:
         """As ever; the quick way, which builds no model, takes nothing that the other would not."""
-        if type(self) is Raw:  # not a team's own type made from it, which may ask for more
+        if self.ready:  # not a team's own type made from it, which may ask for more
             try:
                 return ReadyBody(writable(_ready.decode(raw).body))
             except (ValueError, RecursionError):
