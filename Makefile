@@ -13,7 +13,7 @@ install = ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || flock Makef
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pgbouncer test-postgres-15 chromium pgbouncer postgres-15 lint up down status crash-test interleave mutation-test soak crash-peers bench bench-airflow bench-api bench-peers lock schema clean
+.PHONY: help demo test test-pgbouncer test-postgres-15 chromium pgbouncer postgres-15 lint up down status crash-test interleave fuzz mutation-test soak crash-peers bench bench-airflow bench-api bench-peers lock schema clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -63,6 +63,9 @@ mutation-test: .venv/.dev ## take each part of the protocol out of a copy: some 
 
 interleave: .venv/.dev ## processes side by side, SEEDS=2000 schedules; the bill is the judge; SEED=N tells one, HOSTILE=1: with other settings
 	$(BIN)/python -m tests.interleave $(if $(HOSTILE),--hostile) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+fuzz: .venv/.dev ## schemas and templates of every kind at every provider, EXAMPLES=5000 each; the emulator is the judge
+	$(BIN)/python -m tests.fuzz --examples $(or $(EXAMPLES),5000)
 
 soak: .venv/.dev ## real Airflow for MINUTES=20 while its processes, Postgres and the providers are killed at random
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)

@@ -22,11 +22,11 @@ from pydantic_core import SchemaValidator, core_schema
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from nightbatch.schema_words import every
+
 _MOST_REFERENCES = 20_000
 _DEEPEST = 60  # references within references: the stack's own end may come in native code, which panics there
 _REFERENCE = re.compile(r"#(/(\$defs|definitions)/([^/]+))?")
-_SCHEMAS_BY_NAME = ("properties", "$defs", "definitions", "dependentSchemas")
-_VALUES = ("enum", "const", "default", "examples")
 
 _followed: ContextVar[Iterator[int]] = ContextVar("followed")
 _depth: ContextVar[int] = ContextVar("depth", default=0)
@@ -46,7 +46,7 @@ def _require_usable(text: bytes) -> None:
     schema = orjson.loads(text)
     try:
         Draft202012Validator.check_schema(schema, format_checker=FormatChecker(formats=()))
-        _check(schema, schema)
+        _check(schema)
         fault(schema, {})  # would not end if the schema is nothing but itself
     except SchemaError as error:
         raise ValueError(f"no JSON schema: {error.json_path} is wrong") from None
@@ -65,24 +65,16 @@ def fault(schema: dict[str, Any], instance: Any) -> ValidationError | None:
     return found
 
 
-def _check(node: Any, root: dict[str, Any]) -> None:
+def _check(schema: dict[str, Any]) -> None:
     """Raises `ValueError` for a reference to elsewhere or to nothing, and for a pattern that cannot be used."""
-    if isinstance(node, list):
-        for item in node:
-            _check(item, root)
-    if not isinstance(node, dict):
-        return
-    for key, value in node.items():
-        if key in _SCHEMAS_BY_NAME and isinstance(value, dict):
-            _check(list(value.values()), root)
-        elif key in ("$dynamicRef", "patternProperties"):
-            raise ValueError(f"no provider's structured output knows {key}")
-        elif key == "$ref":
-            _check_reference(value, root)
-        elif key == "pattern":
-            _regex(value)
-        elif key not in _VALUES:
-            _check(value, root)
+    for node in every(schema):
+        for word in ("$dynamicRef", "patternProperties"):
+            if word in node:
+                raise ValueError(f"no provider's structured output knows {word}")
+        if "$ref" in node:
+            _check_reference(node["$ref"], schema)
+        if "pattern" in node:
+            _regex(node["pattern"])
 
 
 def _check_reference(reference: str, root: dict[str, Any]) -> None:

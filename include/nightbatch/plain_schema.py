@@ -20,7 +20,15 @@ import orjson
 from jsonschema import Draft202012Validator, FormatChecker, SchemaError
 
 from nightbatch.errors import Rejected
-from nightbatch.schema_merging import Contradiction, flat_words, kinds_meant_by, kinds_of, merged, with_values_that_fit
+from nightbatch.schema_merging import (
+    Contradiction,
+    fits,
+    flat_words,
+    kinds_meant_by,
+    kinds_of,
+    merged,
+    with_values_that_fit,
+)
 
 Schema = dict[str, Any]
 
@@ -383,8 +391,9 @@ def _check_names(node: Schema, named: Schema, place: str) -> None:
         reject(f"{place}.{word}", f"all of its properties are asked for, and there are {len(named)}")
     if isinstance(node.get("unevaluatedProperties"), dict):
         reject(f"{place}.unevaluatedProperties", "a map, whose names are not known beforehand; use a list of pairs")
-    if not _is_anything(node.get("propertyNames", True)):
-        reject(f"{place}.propertyNames", "no provider's structured output knows propertyNames")
+    for name in named:
+        if not fits(node.get("propertyNames", True), name):
+            reject(f"{place}.propertyNames", f"the property {name[:40]!r} does not fit it")
     for name, others in (node.get("dependentRequired") or {}).items():
         if name in named and not set(others) <= set(named):
             reject(f"{place}.dependentRequired", "it asks for what is not among the properties")

@@ -84,7 +84,7 @@ def with_values_that_fit(node: Schema) -> list[Schema]:
     by_kind: dict[str, list[Any]] = {}
     for value in values:
         kept = by_kind.setdefault(_kind_of(value), [])
-        if _fits(rest, value) and not any(_same(value, other) for other in kept):
+        if fits(rest, value) and not any(_same(value, other) for other in kept):
             kept.append(value)
     if "integer" in by_kind and "number" in by_kind:
         by_kind["number"] = [*by_kind.pop("integer"), *by_kind["number"]]
@@ -108,11 +108,12 @@ def _kind_of(value: Any) -> str:
     return "number" if isinstance(value, float) else "string"
 
 
-def _fits(rest: Schema, value: Any) -> bool:
+def fits(node: Any, value: Any) -> bool:
+    """Return whether a schema allows a value; where that cannot be told, the load has the last word."""
     try:
-        return foreign_schema.fault(rest, value) is None
-    except (ValueError, TypeError, ArithmeticError):
-        return True  # the load has the last word
+        return foreign_schema.fault(node, value) is None
+    except (foreign_schema.Endless, ValueError, TypeError, ArithmeticError):
+        return True
 
 
 def _same(one: Any, other: Any) -> bool:

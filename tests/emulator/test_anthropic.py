@@ -119,7 +119,7 @@ def test_an_early_end_keeps_what_was_done(account: Account, ending: str, kind: s
 def test_structured_output_and_forced_tools_follow_the_schema(account: Account) -> None:
     tool = {"name": "score", "description": "Score it", "input_schema": SCORE_SCHEMA}
     choice = {"type": "tool", "name": "score"}
-    wanted = {"format": {"type": "json_schema", "schema": SCORE_SCHEMA}}
+    wanted = {"format": {"type": "json_schema", "schema": anthropic.transform_schema(SCORE_SCHEMA)}}
     requests = [claude_request("tool", tools=[tool], tool_choice=choice), claude_request("text", output_config=wanted)]
     batch_id = account.send_claude(requests)
     account.claude_ended(batch_id)

@@ -13,11 +13,12 @@ from google.genai import errors, types
 
 from tests.emulator.support import GEMINI, SCORE_SCHEMA, Account, gemini_line, jsonl, read_jsonl
 
+SCHEMA = {word: value for word, value in SCORE_SCHEMA.items() if word != "additionalProperties"}
 EMBEDDING = "gemini-embedding-001"
 
 
 def test_a_batch_goes_from_upload_to_result(account: Account) -> None:
-    file = account.upload_gemini([gemini_line(f"k{i}", responseSchema=SCORE_SCHEMA) for i in range(3)], "files/nb-1")
+    file = account.upload_gemini([gemini_line(f"k{i}", responseSchema=SCHEMA) for i in range(3)], "files/nb-1")
     assert (file.name, file.state, file.source) == ("files/nb-1", types.FileState.ACTIVE, types.FileSource.UPLOADED)
     sent = account.gemini.batches.create(model=GEMINI, src="files/nb-1", config={"display_name": "tag-1"})
     assert (sent.state, sent.display_name, sent.model) == (

@@ -7,9 +7,11 @@ allOf, and Gemini's upper-case types with `nullable`.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -24,6 +26,8 @@ _FORMATS = {
     "uri": "https://example.com/{word}",
     "uuid": "{hex:08x}-0000-4000-8000-{hex:012x}",
 }
+_NOTED_NUMBER = re.compile(r"\b(minimum|maximum|minItems|maxItems|minLength|maxLength|multipleOf): (-?\d+)\b(?!\.)")
+_NOTED_ENUM = re.compile(r"\{(?:.*, )?enum: (\[.*?\])(?:, .*)?\}$")
 _SHORT_FIELDS = ("name", "title", "label", "tag", "category", "topic", "keyword", "language", "theme", "item")
 _FRACTION_FIELDS = ("confidence", "probability", "ratio", "relevance", "similarity")
 
@@ -44,6 +48,7 @@ class SchemaWriter:
 
     def _value(self, given: Schema, field: str, depth: int) -> Any:
         schema = self._resolved(given)
+        schema = {**_described(schema), **schema}
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
@@ -162,14 +167,19 @@ def _merged(parts: Sequence[Schema]) -> dict[str, Any]:
     return merged
 
 
-def _described_bounds(schema: Schema) -> Schema:
-    """Anthropic's SDK moves bounds into the description, like `{minimum: 1, maximum: 10}`; a model reads them there."""
-    found = re.findall(r"\b(minimum|maximum): (-?\d+)\b", str(schema.get("description", "")))
-    return {name: int(number) for name, number in found}
+def _described(schema: Schema) -> Schema:
+    """Words that a provider does not take stand in the description, like `{minimum: 1, enum: ["a"]}`; a model reads them."""
+    text = str(schema.get("description", ""))
+    if "{" not in text:
+        return {}
+    found: dict[str, Any] = {name: int(number) for name, number in _NOTED_NUMBER.findall(text)}
+    if listed := _NOTED_ENUM.search(text):
+        with suppress(ValueError):
+            found["enum"] = json.loads(listed[1])
+    return found
 
 
 def _bounds(schema: Schema, low: float, high: float) -> tuple[float, float]:
-    schema = {**_described_bounds(schema), **schema}
     lowest = schema.get("minimum", schema.get("exclusiveMinimum"))
     highest = schema.get("maximum", schema.get("exclusiveMaximum"))
     low = lowest if lowest is not None else min(low, highest) if highest is not None else low

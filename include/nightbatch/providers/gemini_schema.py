@@ -59,10 +59,14 @@ class _Writer:
         return made
 
     def _choice(self, node: dict[str, Any], place: str, depth: int) -> dict[str, Any]:
-        given = [self.node(child, place, depth) for child in node["anyOf"] if child != {"type": "null"}]
+        given = [child for child in node["anyOf"] if child != {"type": "null"}]
         described = {"description": node["description"]} if "description" in node else {}
         nullable = {"nullable": True} if len(given) < len(node["anyOf"]) else {}
-        return (given[0] if len(given) == 1 else {"anyOf": given}) | described | nullable
+        if len(given) > 1:
+            return {"anyOf": [self.node(child, place, depth) for child in given]} | described | nullable
+        made = self.node(given[0] | described, place, depth)
+        last = {"description": made.pop("description")} if described else {}
+        return made | last | nullable
 
 
 def _leaf(node: dict[str, Any]) -> dict[str, Any]:

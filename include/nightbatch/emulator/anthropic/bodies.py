@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from nightbatch.emulator.answers import reply_to
+from nightbatch.emulator.anthropic.schemas import require_taken
 from nightbatch.emulator.billing import serves
 from nightbatch.emulator.errors import ApiError, malformed_is_400
 from nightbatch.emulator.media import decoded, image_type
@@ -36,6 +37,7 @@ def answer(params: Params, *, seed: int, tier: Literal["batch", "standard"]) -> 
     _refuse_faults(params)
     model = params["model"]
     digest = digest_of(seed, model, params)
+    _refuse_schemas(params)
     tool = _forced_tool(params)
     schema = tool["input_schema"] if tool else ((params.get("output_config") or {}).get("format") or {}).get("schema")
     reply = reply_to(_prompt(params, digest, schema))
@@ -78,6 +80,16 @@ def _refuse_faults(params: Params) -> None:
         raise ApiError(400, "messages: at least one message is required")
     if not isinstance(params["model"], str) or not serves("anthropic", params["model"]):
         raise ApiError(404, f"model: {params['model']}")
+
+
+def _refuse_schemas(params: Params) -> None:
+    """Raise `ApiError` for a schema of the answer that is not taken; of tools the strict ones are looked at."""
+    wanted = (params.get("output_config") or {}).get("format") or {}
+    if wanted.get("type") == "json_schema":
+        require_taken(wanted.get("schema"), place="output_config.format.schema")
+    for number, tool in enumerate(params.get("tools") or ()):
+        if tool.get("strict"):
+            require_taken(tool.get("input_schema"), place=f"tools.{number}.custom.input_schema")
 
 
 def _forced_tool(params: Params) -> Params | None:

@@ -13,6 +13,7 @@ from typing import Any
 from nightbatch.emulator.answers import reply_to
 from nightbatch.emulator.embeddings import embed
 from nightbatch.emulator.errors import ApiError, malformed_is_400
+from nightbatch.emulator.gemini.schemas import require_taken
 from nightbatch.emulator.media import decoded, image_type, picture, video_seconds
 from nightbatch.emulator.prompt import Answered, Prompt, Reply, Usage, digest_of, raise_for_marker, tokens_in
 from nightbatch.emulator.state import File
@@ -51,6 +52,7 @@ def field(body: Body, name: str) -> Any:
 @malformed_is_400
 def generate(model: str, body: Body, *, seed: int, find: Find) -> Answered:
     """A `GenerateContentResponse`. Raises `ApiError`."""
+    _refuse_schemas(body)
     digest = digest_of(seed, model, body)
     tool = _forced_tool(body)
     reply = reply_to(_prompt(model, body, digest, find, tool))
@@ -86,6 +88,18 @@ def embed_content(model: str, body: Body, *, seed: int) -> Answered:
     if "nousage" not in markers:
         shown |= {"tokenCount": tokens, "usageMetadata": {"promptTokenCount": tokens}}
     return Answered(shown, model, Usage(tokens))
+
+
+def _refuse_schemas(body: Body) -> None:
+    """Raise `ApiError` for a schema of the answer or of a function that is not taken; JSON schemas are not looked at."""
+    schema = field(field(body, "generationConfig") or {}, "responseSchema")
+    if schema is not None:
+        require_taken(schema, place="GenerateContentRequest.generation_config.response_schema")
+    for number, tool in enumerate(body.get("tools") or ()):
+        for which, function in enumerate(field(tool, "functionDeclarations") or ()):
+            place = f"GenerateContentRequest.tools[{number}].function_declarations[{which}].parameters"
+            if (field(function, "parameters") or {}).get("properties"):  # one without parameters is taken
+                require_taken(function["parameters"], place=place)
 
 
 def _forced_tool(body: Body) -> Body | None:

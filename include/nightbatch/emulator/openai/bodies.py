@@ -13,6 +13,7 @@ from nightbatch.emulator.billing import bills_cache_writes, embeds, serves
 from nightbatch.emulator.embeddings import embed
 from nightbatch.emulator.errors import ApiError, malformed_is_400
 from nightbatch.emulator.media import decoded, image_type, picture
+from nightbatch.emulator.openai.schemas import require_strict
 from nightbatch.emulator.prompt import (
     PICTURE_TOKENS,
     Answered,
@@ -93,6 +94,7 @@ def _chat(body: Body, model: str, digest: str, at: int) -> Answered:
         raise ApiError(400, "Invalid 'messages': expected a non-empty array.", param="messages")
     wanted = body.get("response_format") or {}
     schema = (wanted.get("json_schema") or {}).get("schema") if wanted.get("type") == "json_schema" else None
+    _require_strict(wanted.get("json_schema") or {}, schema, body.get("tools"), "function", "response_format")
     tool = _forced_tool(body, "function")
     schema = tool.get("parameters") if tool else schema
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
@@ -123,6 +125,7 @@ def _responses(body: Body, model: str, digest: str, at: int) -> Answered:
     turns = [{"role": "system", "content": body.get("instructions") or ""}, *turns]
     wanted = (body.get("text") or {}).get("format") or {}
     schema = wanted.get("schema") if wanted.get("type") == "json_schema" else None
+    _require_strict(wanted, schema, body.get("tools"), None, "text.format.schema")
     tool = _forced_tool(body, None)
     schema = tool.get("parameters") if tool else schema
     prompt = _prompt(turns, "content", model, digest, schema, body.get("max_output_tokens"))
@@ -160,6 +163,20 @@ def _responses(body: Body, model: str, digest: str, at: int) -> Answered:
     shown |= {"instructions": body.get("instructions"), "metadata": body.get("metadata") or {}}
     shown |= {"temperature": 1.0, "top_p": 1.0, "service_tier": "default"}
     return Answered(shown | _responses_usage(reply), model, reply.usage)
+
+
+def _require_strict(wanted: Body, schema: Any, tools: Any, inner: str | None, param: str) -> None:
+    """Raise `ApiError` for what strict mode refuses, of the answer's schema and of the functions'."""
+    if schema is not None and wanted.get("strict"):
+        require_strict(schema, what=f"response_format '{wanted.get('name')}'", param=param)
+    for number, tool in enumerate(tools or ()):
+        function = tool.get(inner) or {} if inner else tool
+        if tool.get("type") == "function" and function.get("strict"):
+            what, place = (
+                f"function '{function.get('name')}'",
+                f"tools[{number}].{inner + '.' if inner else ''}parameters",
+            )
+            require_strict(function.get("parameters"), what=what, param=place)
 
 
 def _forced_tool(body: Body, inner: str | None) -> Body | None:

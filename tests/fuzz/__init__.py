@@ -1,0 +1,1 @@
+"""Schemas and templates of every kind, through every adapter: rejected in words, or taken by the emulator."""
