@@ -20,7 +20,11 @@ from tests.samples import mp4, png
         (b"GIF89a", "image/gif"),
         (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
         (b"RIFF\0\0\0\0AVI LIST", "video/avi"),
-        (b"RIFF\0\0\0\0WAVEfmt ", None),
+        (b"RIFF\0\0\0\0WAVEfmt ", "audio/wav"),
+        (b"ID3\x04\0", "audio/mpeg"),
+        (b"\xff\xfb\x90\x64", "audio/mpeg"),
+        (b"fLaC\0\0\0\x22", "audio/flac"),
+        (b"OggS\0\x02", "audio/ogg"),
         (mp4(), "video/mp4"),
         (b"\0\0\0\x14ftypqt  ", "video/mov"),
         (b"\0\0\0\x08wide\0\0\0\0mdat", "video/mov"),
@@ -36,7 +40,8 @@ from tests.samples import mp4, png
         (b"", None),
         (b"#!/bin/sh", None),
         (b"<svg xmlns=", None),
-        (b"%PDF-1.7", None),
+        (b"%PDF-1.7", "application/pdf"),
+        (b"%!PS-Adobe", None),
     ],
 )
 def test_the_first_bytes_tell_the_kind_whatever_the_name(head: bytes, kind: str | None) -> None:
@@ -45,7 +50,7 @@ def test_the_first_bytes_tell_the_kind_whatever_the_name(head: bytes, kind: str 
 
 @given(st.binary(max_size=HEAD_BYTES))
 def test_any_bytes_are_a_kind_that_some_provider_takes_or_none(head: bytes) -> None:
-    taken = set().union(*(rules.images | rules.videos for rules in RULES.values()))
+    taken = set().union(*(rules.images | rules.videos | rules.others for rules in RULES.values()))
     assert kind_of(head) in {None, *taken}
 
 
