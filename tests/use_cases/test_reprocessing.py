@@ -53,7 +53,7 @@ def test_a_reprocessing_of_a_reprocessing_is_one_of_the_first_job(world: World) 
         ('{"job_id": 99999999999999999999999}', "job_id: "),
         ('{"job_id": 1, "prompt_version": "7"}', "no prompt version '7'"),
         ('{"job_id": 2}', "there is no job"),
-        ('{"job_id": 3, "x": "\\u0000"}', "there is no job 3"),
+        ('{"job_id": 3, "x": "\\u0000"}', "x: there is no such member"),
         ("{}", "job_id: Field required"),
     ],
 )
