@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SEEDS = 200
+SEEDS = 100
 
 
 def test_no_schedule_of_the_first_seeds_pays_twice_or_loses_anything() -> None:

@@ -234,7 +234,7 @@ def test_anything_in_any_order_pays_nothing_twice_and_loses_nothing(
         run_state_machine_as_test(
             lambda: AnyOrder(postgres_server, _migrated, quick_emulator, http),  # type: ignore[arg-type]  # makes one
             settings=settings(
-                max_examples=int(EXAMPLES or 12),
+                max_examples=int(EXAMPLES or 6),
                 stateful_step_count=30,
                 deadline=None,
                 derandomize=not EXAMPLES,

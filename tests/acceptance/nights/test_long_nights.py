@@ -13,7 +13,7 @@ from nightbatch.errors import NightbatchError
 from nightbatch.stack import Stack
 from tests.acceptance.nights.steps import bill, control, end_of, sql, states, turnaround
 
-DAYS = 3
+DAYS = 2
 
 
 def queue(stack: Stack, provider: str, count: int, **columns: Any) -> set[int]:
