@@ -25,6 +25,7 @@ write your yours
 """
 _EMPTY_WORDS = frozenset(_EMPTY.split())
 _CACHE_MINIMUM = 1024
+_LONG_QUESTION = 60  # tokens
 _CACHE_STEP = 128
 # Of a picture of up to 1024 by 1024: https://ai.google.dev/gemini-api/docs/pricing
 PICTURE_TOKENS = 1290
@@ -124,10 +125,11 @@ def tokens_in(text: str) -> int:
 def thoughts_of(prompt: Prompt) -> int:
     """How many tokens the model thinks about this request: half to one and a half of what is usual, or as it was marked.
 
-    No more than its limit.
+    About a short question less; and no more than its limit.
     """
     marked = prompt.markers().get("think")
-    usual = prompt.thoughts // 2 + prompt.thoughts * int(prompt.digest[2:4], 16) // 256
+    share = min(1.0, (tokens_in(prompt.system) + tokens_in(prompt.text)) / _LONG_QUESTION)
+    usual = int(prompt.thoughts * share * (0.5 + int(prompt.digest[2:4], 16) / 256))
     thoughts = int(marked) if marked else usual
     return thoughts if prompt.max_tokens is None else min(thoughts, prompt.max_tokens)
 
