@@ -34,7 +34,8 @@ GROUP BY since, since_then, before;
 -- are told the range of the new ids: they hold the jobs of all nights); known ones wait in open_job without an attempt.
 -- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's. A job is urgent when it may
 -- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it.
--- Gemini's own lists write models/x for the model x: it is one model, and one batch
+-- Gemini's own lists write models/x for the model x: it is one model, and one batch; and what was copied may have white space
+-- around it
 CREATE TEMPORARY TABLE candidate ON COMMIT DROP AS
 SELECT
     j.id AS job_id, j.known,
@@ -72,7 +73,7 @@ LEFT JOIN unnest(
 ) AS lane (number, job_type, provider, default_model, overhead, max_request_bytes, fallback, turnaround)
     ON lane.job_type = j.job_type AND lane.provider = j.provider
 CROSS JOIN LATERAL (SELECT octet_length(j.input::text) + coalesce(lane.overhead, 0) AS bytes) AS size
-CROSS JOIN LATERAL (SELECT coalesce(j.model, lane.default_model) AS given) AS asked
+CROSS JOIN LATERAL (SELECT coalesce(btrim(j.model, E' \t\n\r'), lane.default_model) AS given) AS asked
 CROSS JOIN LATERAL (
     SELECT CASE WHEN j.provider = 'gemini' AND starts_with(given, 'models/') AND given <> 'models/' THEN substr(given, 8) ELSE given END
 ) AS model (name);
