@@ -6,7 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pandas import DataFrame
+
+    from nightbatch.intake import Enqueued
 
 
 def enqueue(jobs: DataFrame | Iterable[Mapping[str, Any]], *, dsn: str | None = None) -> list[int]:
@@ -14,7 +18,8 @@ def enqueue(jobs: DataFrame | Iterable[Mapping[str, Any]], *, dsn: str | None = 
 
     Columns, or keys, are those of ``nightbatch.job``: ``job_type``, ``provider``, ``input`` (a dict or JSON text, or its
     members as ``input.<member>``), and if wanted ``model, priority, dedup_key, labels, not_before, deadline, cache_days,
-    fallback``. NaN, NaT and None are not given. A row with a dedup key that is known has the id of that key's first job.
+    fallback``. NaN, NaT and None are not given; decimals keep their digits, and UUIDs, dates and times are written as text. A row
+    with a dedup key that is known has the id of that key's first job.
 
     All rows are queued, or none: `nightbatch.intake.JobsRefused` names every row that is no job, by its position from 0.
     ``dsn`` is the database, by default the one in ``NIGHTBATCH_DSN``. Raises `nightbatch.errors.ConfigurationError` when
@@ -28,3 +33,39 @@ def enqueue(jobs: DataFrame | Iterable[Mapping[str, Any]], *, dsn: str | None = 
 
     with open_store(dsn or database()) as store:
         return enqueue_rows(store, job_types(), jobs)
+
+
+def enqueue_file(
+    path: str | Path,
+    *,
+    model: str | None = None,
+    all_or_nothing: bool = False,
+    again: bool = False,
+    dsn: str | None = None,
+) -> Enqueued:
+    """Queue the jobs of a file as `nightbatch enqueue` does; what became of its lines, the bad ones with their reasons.
+
+    ``path`` may also be an address such as ``s3://bucket/jobs.jsonl``, which Airflow's ``ObjectStoragePath`` opens.
+    ``model`` is for lines of a provider's batch file that name none, ``again`` queues lines anew that were queued from a
+    file before. Raises `nightbatch.errors.ConfigurationError` for a file that cannot be read, and with ``all_or_nothing``
+    `nightbatch.intake.JobsRefused` where a line is bad.
+    """
+    from pathlib import Path
+
+    from nightbatch import intake
+    from nightbatch.errors import ConfigurationError
+    from nightbatch.input_formats import Source
+    from nightbatch.job_types import job_types
+    from nightbatch.postgres.store import open_store
+    from nightbatch.settings import database
+
+    if "://" in str(path):
+        from nightbatch.airflow.storage import object_at
+
+        source: Source = object_at(str(path))
+    elif Path(path).is_file():
+        source = Path(path)
+    else:
+        raise ConfigurationError(f"{path} is no file.")
+    with open_store(dsn or database()) as store:
+        return intake.enqueue_file(store, job_types(), source, model=model, all_or_nothing=all_or_nothing, again=again)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
-from nightbatch.errors import ConfigurationError, NightbatchError
+from nightbatch.batch_files import LABEL
+from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
+from nightbatch.input_formats import Source, read_file
 from nightbatch.job_types.base import JobType
-from nightbatch.lines import Line, Numbered, read_csv, read_jsonl, read_rows
+from nightbatch.lines import Line, Numbered, why_no_model
 from nightbatch.postgres.staging import Row, RowsRefused, insert_for_ids, insert_rows, rejected_of
 from nightbatch.postgres.store import Store
+from nightbatch.rows import read_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -33,7 +36,7 @@ class BadLine:
 
 @dataclass(slots=True)
 class Enqueued:
-    """What became of a file's lines: ``known`` had the dedup key of a job that was there before.
+    """What became of a file's lines: ``known`` had the dedup key of a job that was there before, or stood in a file before.
 
     ``rejected`` are those of these jobs that ended as rejected: `nightbatch retry --job` asks them again.
     """
@@ -45,37 +48,69 @@ class Enqueued:
 
 
 class JobsRefused(NightbatchError):
-    """Some rows are no jobs, so none was inserted; ``bad`` names every one of them by its position, from 0."""
+    """Some rows are no jobs, so none was inserted; ``bad`` names every one of them by its position, from 0.
 
-    def __init__(self, bad: list[BadLine]) -> None:
-        shown = "; ".join(f"row {row.number}: {row.reason}" for row in bad[:5])
+    Or lines of a file, by their numbers; ``what`` says which.
+    """
+
+    def __init__(self, bad: list[BadLine], what: Literal["row", "line"] = "row") -> None:
+        shown = "; ".join(f"{what} {row.number}: {row.reason}" for row in bad[:5])
         more = f"; and {len(bad) - 5:,} more" if len(bad) > 5 else ""
-        super().__init__(f"Nothing was queued, since {len(bad):,} of the rows are no jobs: {shown}{more}.")
-        self.bad = bad
+        super().__init__(f"Nothing was queued, since {len(bad):,} of the {what}s are no jobs: {shown}{more}.")
+        self.bad, self.what = bad, what
 
 
 def enqueue_file(
-    store: Store, types: Mapping[str, JobType], path: Path, *, progress: Callable[[int], None] = lambda _: None
+    store: Store,
+    types: Mapping[str, JobType],
+    path: Source,
+    *,
+    model: str | None = None,
+    all_or_nothing: bool = False,
+    again: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Enqueued:
-    """Insert the jobs of a JSONL or CSV file; bad lines are left out and reported.
+    """Insert the jobs of a file (`nightbatch.input_formats`); bad lines are left out and reported.
 
-    Streams the file; ``progress`` gets the bytes read so far. All good lines are inserted, or, if the database fails on
-    the way, none. Raises `ConfigurationError` for a file that cannot be read as either.
+    A line without a dedup key gets one of its content, so that a file queues nothing twice; ``again`` queues it anew.
+    ``model`` is for lines of a provider's batch file that name none. Streams the file; ``progress`` gets the bytes read so
+    far. All good lines are inserted, or, if the database fails on the way, none. Raises `ConfigurationError` for a file that
+    cannot be read, and, with ``all_or_nothing``, `JobsRefused` for one with a bad line, of which nothing is inserted then.
     """
-    read = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": read_csv}.get(path.suffix.lower())
-    if read is None:
-        raise ConfigurationError(f"{path.name}: only .jsonl and .csv files can be enqueued.")
     done = Enqueued()
-    good = _good_rows(read(path, progress), types, done.bad)
+    numbered = read_file(path, _members_of(types), model=model, progress=progress)
+    good = _good_rows(numbered, types, done.bad, None if again else _Keys())
     with store.transaction():
         for chunk in _read_ahead(good):
+            if done.bad and all_or_nothing:
+                continue  # the others are only looked at, to be named with it
             for accepted, new in _insert(store, insert_rows, chunk, done.bad):
                 done.new += new
                 done.known += len(accepted) - new
                 if new < len(accepted):
                     done.rejected += rejected_of(store, [row for _, row in accepted])
-    done.bad.sort(key=lambda line: line.number)
+        done.bad.sort(key=lambda line: line.number)
+        if done.bad and all_or_nothing:
+            raise JobsRefused(done.bad, "line")
     return done
+
+
+def check_file(
+    types: Mapping[str, JobType],
+    path: Source,
+    *,
+    model: str | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Enqueued:
+    """Read a file as `enqueue_file` does, and insert nothing: ``new`` counts its good lines. Needs no database."""
+    done = Enqueued()
+    numbered = read_file(path, _members_of(types), model=model, progress=progress)
+    done.new = sum(1 for _ in _good_rows(numbered, types, done.bad, None))
+    return done
+
+
+def _members_of(types: Mapping[str, JobType]) -> Callable[[str], Collection[str]]:
+    return lambda job_type: types[job_type].json_members if job_type in types else ()
 
 
 def enqueue_rows(
@@ -88,7 +123,7 @@ def enqueue_rows(
     """
     bad: list[BadLine] = []
     ids: list[int] = []
-    good = _good_rows(read_rows(jobs), types, bad)
+    good = _good_rows(read_rows(jobs, _members_of(types)), types, bad, None)
     with store.transaction():
         while chunk := list(islice(good, _CHUNK)):
             if not bad:  # after a bad one the others are only looked at, to be named with it
@@ -113,18 +148,53 @@ def _read_ahead(rows: Iterator[tuple[int, Row]]) -> Iterator[_Placed]:
 
 
 def _good_rows(
-    numbered: Iterator[Numbered], types: Mapping[str, JobType], bad: list[BadLine]
+    numbered: Iterator[Numbered], types: Mapping[str, JobType], bad: list[BadLine], keys: _Keys | None
 ) -> Iterator[tuple[int, Row]]:
     for number, line in numbered:
         reason = line if isinstance(line, str) else _why_not(line, types)
         if reason or isinstance(line, str):
             bad.append(BadLine(number, str(reason)))
         else:
-            yield number, _row(line)
+            yield number, _row(line, keys.of(line) if keys and line.dedup_key is None else line.dedup_key)
+
+
+class _Keys:
+    """Gives the lines of one file dedup keys of their content, so that the file again queues nothing twice.
+
+    Equal lines are told apart by which of them each is: a file that says something twice means it. When and how a job is to
+    be answered is no part of it, nor are its labels, but for the id that it has in a provider's batch file.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+        self._times: dict[bytes, int] = {}
+
+    def of(self, line: Line) -> str:
+        """Return the key of the next line."""
+        texts = (line.job_type, line.provider, line.model, line.labels.get(LABEL), _same_if_equal(bytes(line.input)))
+        digest = blake2b(msgspec.json.encode(texts), digest_size=16).digest()
+        times = 1
+        if digest in self._seen:
+            times = self._times[digest] = self._times.get(digest, 1) + 1
+        self._seen.add(digest)
+        return f"{_OUR_KEYS}{digest.hex()}:{times}"
+
+
+_OUR_KEYS = "nightbatch:line:"
+_as_written = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
+_in_order = msgspec.json.Encoder(order="sorted").encode
+
+
+def _same_if_equal(text: bytes) -> Any:
+    """Return an input in such a way that white space and the order of its members make no other of it."""
+    try:
+        return msgspec.Raw(_in_order(_as_written(text)))
+    except (ValueError, RecursionError):
+        return text
 
 
 def _why_not(line: Line, types: Mapping[str, JobType]) -> str | None:
-    """What the types do not say: which job types there are, and what Postgres cannot keep as text."""
+    """Return what a line's types do not say: what there is, what Postgres cannot keep, and what the night would reject."""
     kind = types.get(line.job_type)
     if kind is None:
         return f"there is no such job type; there are {', '.join(sorted(types))}"
@@ -133,17 +203,36 @@ def _why_not(line: Line, types: Mapping[str, JobType]) -> str | None:
     if not bytes(line.input).startswith(b"{"):
         return "input is no JSON object"
     texts = "".join((line.model or "", line.dedup_key or "", *line.labels, *line.labels.values()))
-    return "a text holds the character U+0000" if "\0" in texts else None
+    if "\0" in texts:
+        return "a text holds the character U+0000"
+    if line.dedup_key is not None and line.dedup_key.startswith(_OUR_KEYS):
+        return f"dedup_key: those that begin with {_OUR_KEYS} are nightbatch's own"
+    if line.model is not None:
+        line.model = line.model.strip()
+        if why := why_no_model(line.model):
+            return why
+    return _why_rejected(kind, bytes(line.input))
 
 
-def _row(line: Line) -> Row:
+def _why_rejected(kind: JobType, text: bytes) -> str | None:
+    """Return why the night would reject an input. What only this machine lacks, such as a file or a package, says nothing."""
+    try:
+        kind.check_input(text)
+    except Rejected as error:
+        return None if isinstance(error.__cause__, OSError | ImportError) else str(error)
+    except ConfigurationError:
+        pass
+    return None
+
+
+def _row(line: Line, dedup_key: str | None) -> Row:
     return (
         line.job_type,
         line.provider,
         line.model,
         line.priority,
         bytes(line.input),
-        line.dedup_key,
+        dedup_key,
         msgspec.json.encode(line.labels) if line.labels else b"{}",
         line.not_before,
         line.deadline,

@@ -1,22 +1,16 @@
-"""What a job looks like on its way in: a line of a file, a row of a frame, a mapping. One set of checks for all of them."""
+"""What a job looks like on its way in: a line of a file, a row of a table, a mapping. One set of checks for all of them."""
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date, datetime
-from io import TextIOWrapper
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from nightbatch.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -40,152 +34,91 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
 Numbered = tuple[int, Line | str]
 """Where a job stands, with the job, or with the reason why it is none."""
 
+Numbering = Iterator[Numbered]
 
-def read_jsonl(path: Path, progress: Callable[[int], None]) -> Iterator[Numbered]:
-    """By number of the line, from 1; ``progress`` gets the bytes read so far."""
-    decoder = msgspec.json.Decoder(Line)
-    done = 0
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            done += len(raw)
-            if number % 1000 == 0:
-                progress(done)
-            if not raw.strip():
-                continue
-            try:
-                yield number, decoder.decode(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                yield number, _why_undecodable(raw, error)
-    progress(done)
+JsonMembers = Callable[[str], Collection[str]]
+"""Of a job type, the members of its input that are no text: where a table gives one as text, it is JSON."""
+
+_NO_NAME = re.compile("[\\s\"'`\x00-\x1f\x7f-\xa0\xad\u2000-\u206f\u3000\ufeff]")
+"""What no model's name holds; `nightbatch.job` has the same as its CHECK ``model_is_a_name``."""
 
 
-def _why_undecodable(raw: bytes, error: Exception) -> str:
-    if raw.strip() in (b"{", b"[", b"}", b"]") or not raw.lstrip().startswith(b"{"):
-        return f"not a JSON object: every line must hold one whole job ({error})"
-    if "truncated" in str(error) and b"\\ud" in raw.lower():
-        return "a string holds half a character (a lone surrogate)"
-    return str(error)
+def why_no_model(name: str) -> str | None:
+    """Return why a trimmed text is no name of a model, or None."""
+    found = _NO_NAME.search(name)
+    if found is None:
+        return None if name else "model: it is empty"
+    what = "white space" if found[0].isspace() else "a quote" if found[0] in "\"'`‘’“”" else f"U+{ord(found[0]):04X}"
+    return f"model: it holds {what}, which no model's name does"
 
 
-def read_csv(path: Path, progress: Callable[[int], None]) -> Iterator[Numbered]:
-    """The first line names the columns; ``input`` holds JSON, or columns such as ``input.headline`` its members.
-
-    By the line on which each row ends. Raises `ConfigurationError` for a first line that does not name the columns.
-    """
-    csv.field_size_limit(sys.maxsize)
-    decoder = msgspec.json.Decoder(Line, strict=False)
-    with path.open("rb") as raw, TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file)
-        _check_columns(f"{path.name}: the first line", reader.fieldnames or [])
-        for count, row in enumerate(reader, start=1):
-            if count % 1000 == 0:
-                progress(raw.tell())
-            try:
-                yield reader.line_num, decoder.decode(msgspec.json.encode(_cells(row)))
-            except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-                yield reader.line_num, str(error)
-        progress(raw.tell())
-
-
-def _check_columns(what: str, names: Iterable[Any]) -> None:
+def check_columns(what: str, names: Iterable[Any]) -> None:
+    """Raise `ConfigurationError` for names of columns that are not those of a job, each once."""
     found = list(names)
-    unknown = [name for name in found if name not in Line.__struct_fields__ and not str(name).startswith("input.")]
+    unknown = [name for name in found if not is_column(str(name))]
     twice = [name for name in dict.fromkeys(found) if found.count(name) > 1]
     if unknown or twice or not found:
         raise ConfigurationError(
             f"{what} must name the columns, of {', '.join(Line.__struct_fields__)} or input.<member>"
-            + (f"; there is {', '.join(map(repr, unknown[:3]))}" if unknown else "")
+            + (f"; there is {', '.join(map(_with_hint, unknown[:3]))}" if unknown else "")
             + (f"; {', '.join(map(repr, twice[:3]))} stands there twice" if twice else "")
             + "."
         )
 
 
-def _cells(row: dict[str | Any, Any]) -> dict[str, Any]:
-    if None in row:
-        raise msgspec.ValidationError("the row has more cells than the first line has names")
-    filled = {name: text for name, text in row.items() if text not in (None, "")}
-    for text in filled.values():
-        text.encode()  # half a character cannot be kept
-    parts = _take_parts(filled)
+def is_column(name: str) -> bool:
+    """Return whether a table of jobs may have a column of this name."""
+    return name in Line.__struct_fields__ or (name.startswith("input.") and len(name) > 6)
+
+
+def _with_hint(name: Any) -> str:
+    shown = repr(name) if len(str(name)) <= 100 else f"{str(name)[:100]!r}..."
+    near = get_close_matches(str(name)[:100].strip().casefold(), Line.__struct_fields__, n=1)
+    return f"{shown} ({near[0]}?)" if near else shown
+
+
+def with_input(given: dict[str, Any], members: JsonMembers, write: Callable[[Any], bytes]) -> dict[str, Any]:
+    """Put a table's row together: what stands under ``input.<member>`` becomes the input, and JSON text is read.
+
+    Raises `ValueError` with a reason.
+    """
+    parts = _take_parts(given)
+    if parts and "input" in given:
+        raise ValueError("it has an input, and members of one besides")
     if parts:
-        filled["input"] = msgspec.Raw(msgspec.json.encode(parts))
-    return _with_json_read(filled)
-
-
-def _take_parts(given: dict[str, Any]) -> dict[str, Any]:
-    return {name.removeprefix("input."): given.pop(name) for name in list(given) if name.startswith("input.")}
-
-
-def _with_json_read(given: dict[str, Any]) -> dict[str, Any]:
-    """Input and labels may be JSON text."""
-    if isinstance(given.get("input"), str):
+        for name in parts.keys() & set(members(str(given.get("job_type")))):
+            parts[name] = _read_json(parts[name])
+        given["input"] = msgspec.Raw(write(parts))
+    elif isinstance(given.get("input"), Mapping):
+        given["input"] = msgspec.Raw(write(given["input"]))
+    elif isinstance(given.get("input"), str):
         given["input"] = msgspec.json.decode(given["input"], type=msgspec.Raw)
     if isinstance(given.get("labels"), str):
         given["labels"] = msgspec.json.decode(given["labels"], type=dict[str, str])
     return given
 
 
-def read_rows(jobs: DataFrame | Iterable[Mapping[str, Any]]) -> Iterator[Numbered]:
-    """By position, from 0. A frame's columns are named as those of a CSV file; NaN, NaT, NA and None are not given.
-
-    Raises `ConfigurationError` for a frame whose columns are named otherwise, or for what is neither.
-    """
-    for position, row in enumerate(_mappings(jobs)):
-        try:
-            yield position, _line(row)
-        except UnicodeEncodeError:
-            yield position, "a string holds half a character (a lone surrogate)"
-        except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
-            yield position, str(error)
-
-
-def _mappings(jobs: DataFrame | Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    if isinstance(jobs, str | bytes | Mapping):
-        raise ConfigurationError("nightbatch.enqueue takes a DataFrame, or several jobs as mappings.")
-    pandas = sys.modules.get("pandas")  # a frame can only be given by who has imported it already
-    if pandas is not None and isinstance(jobs, pandas.DataFrame):
-        return _rows_of(cast("DataFrame", jobs))
-    return iter(cast("Iterable[Mapping[str, Any]]", jobs))
+def _take_parts(given: dict[str, Any]) -> dict[str, Any]:
+    """Take ``input.headline`` and ``input.values.text`` out, as the members that they name."""
+    parts: dict[str, Any] = {}
+    for name in [name for name in given if name.startswith("input.")]:
+        *above, last = name.split(".")[1:]
+        place = parts
+        for step in above:
+            place = place.setdefault(step, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"{name} and a column above it are both given")
+        if last in place:
+            raise ValueError(f"{name} and a column below it are both given")
+        place[last] = given.pop(name)
+    return parts
 
 
-def _rows_of(frame: DataFrame) -> Iterator[Mapping[str, Any]]:
-    columns = list(frame.columns)
-    _check_columns("The frame", columns)
-    for cells in frame.itertuples(index=False, name=None):
-        yield dict(zip(columns, cells, strict=True))
-
-
-def _line(row: Mapping[str, Any]) -> Line:
-    if not isinstance(row, Mapping):
-        raise TypeError(f"it is no mapping but of type {type(row).__name__}")
-    given = {str(name): value for name, value in row.items() if not _is_missing(value)}
-    parts = _take_parts(given)
-    if parts and "input" in given:
-        raise ValueError("it has an input, and members of one besides")
-    if parts or isinstance(given.get("input"), Mapping):
-        given["input"] = msgspec.Raw(_as_json(parts or given["input"]))
-    for name in ("priority", "cache_days"):  # a column with gaps holds its numbers as floats
-        if isinstance(given.get(name), float) and given[name].is_integer():
-            given[name] = int(given[name])
-    return msgspec.json.decode(msgspec.json.encode(_with_json_read(given), enc_hook=_plain), type=Line)
-
-
-def _is_missing(value: Any) -> bool:
-    if value is None or type(value).__name__ in ("NaTType", "NAType"):  # pandas' own, without importing it
-        return True
-    return isinstance(value, float) and value != value
-
-
-def _as_json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode()
-
-
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy, dates, and mappings of any kind, as JSON knows them."""
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON")
+def _read_json(value: Any) -> Any:
+    """Return JSON text as what it says; what is no text, or no JSON, is for the job type to judge."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.decode(value, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return value

@@ -102,6 +102,60 @@ def test_the_same_as_json(run: CliRunner, tmp_path: Path) -> None:
     assert (done.exit_code, json.loads(done.stdout)) == (0, {"new": 1, "known": 0, "rejected": [], "bad": []})
 
 
+def queued(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT count(*) FROM nightbatch.job").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_check_tells_and_inserts_nothing(run: CliRunner, dsn: str, tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_text(f"{GOOD}\n")
+    good = run.invoke(app, ["enqueue", str(path), "--check"])
+    assert (good.exit_code, good.stdout) == (0, "1 jobs would be queued, 0 bad lines left out.\n")
+    path.write_text(f"{GOOD}\n{GOOD.replace('headline', 'headlin')}\n")
+    bad = run.invoke(app, ["enqueue", str(path), "--check"], env={"NIGHTBATCH_DSN": None})
+    assert (bad.exit_code, bad.stdout) == (1, "1 jobs would be queued, 1 bad lines left out.\n")
+    assert bad.stderr == "jobs.jsonl:2: headlin: there is no such member; headline was probably meant\n"
+    assert queued(dsn) == 0
+
+
+def test_all_or_nothing_queues_nothing_for_one_bad_line(run: CliRunner, dsn: str, tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_text(f"{GOOD}\nnonsense\n")
+    done = run.invoke(app, ["enqueue", str(path), "--all-or-nothing"])
+    assert (done.exit_code, done.stdout) == (1, "0 jobs queued, 1 bad lines, so nothing was queued.\n")
+    assert done.stderr.startswith("jobs.jsonl:2: not a JSON object")
+    assert queued(dsn) == 0
+
+
+def test_a_file_again_queues_nothing_unless_it_is_asked_for(run: CliRunner, dsn: str, tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_text(f"{GOOD}\n{GOOD}\n")
+    assert run.invoke(app, ["enqueue", str(path)]).stdout == "2 jobs queued, 0 bad lines left out.\n"
+    known = "0 jobs queued, 2 were queued before (--again queues them anew), 0 bad lines left out.\n"
+    assert run.invoke(app, ["enqueue", str(path)]).stdout == known
+    assert run.invoke(app, ["enqueue", str(path), "--again"]).stdout == "2 jobs queued, 0 bad lines left out.\n"
+    assert queued(dsn) == 4
+
+
+def test_a_batch_file_of_geminis_needs_a_model(run: CliRunner, dsn: str, tmp_path: Path) -> None:
+    path = tmp_path / "batch.jsonl"
+    path.write_text('{"key": "a", "request": {"contents": []}}\n')
+    assert "say which one by --model" in run.invoke(app, ["enqueue", str(path)]).stderr
+    assert run.invoke(app, ["enqueue", str(path), "--model", "gemini-3.5-flash-lite"]).exit_code == 0
+    assert queued(dsn) == 1
+
+
+def test_a_file_that_there_is_not_is_wrong_usage(run: CliRunner, dsn: str, tmp_path: Path) -> None:
+    for file in (tmp_path / "none.jsonl", tmp_path):
+        done = run.invoke(app, ["enqueue", str(file)])
+        assert (done.exit_code, done.stderr) == (2, f"nightbatch: {file} is no file.\n")
+    stored = run.invoke(app, ["enqueue", f"file://{tmp_path}/none.jsonl"])
+    assert (stored.exit_code, "is no file" in stored.stderr) == (1, True)
+
+
 def test_status_shows_the_queue(run: CliRunner, dsn: str) -> None:
     with open_store(dsn) as store:
         store.insert_job("creative_scoring", "openai", "{}")

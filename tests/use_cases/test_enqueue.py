@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
+from decimal import Decimal
+from enum import Enum
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import numpy
 import pandas
@@ -32,6 +38,25 @@ def database(dsn: str) -> Iterator[Connection]:
 
 def job(**values: Any) -> dict[str, Any]:
     return {"job_type": "creative_scoring", "provider": "openai", "input": {"headline": "x"}} | values
+
+
+def raw(body: dict[str, Any], **values: Any) -> dict[str, Any]:
+    return {"job_type": "raw", "provider": "openai", "input": {"body": body}} | values
+
+
+class State(Enum):
+    OPEN = "open"
+
+
+class Named(NamedTuple):
+    job_type: str
+    provider: str
+    input: dict[str, str]
+
+
+@dataclass
+class Point:
+    x: int
 
 
 def jobs(database: Connection, columns: str = "id") -> list[Any]:
@@ -85,15 +110,78 @@ def test_a_frame_is_queued_and_what_is_missing_in_it_is_not_given(dsn: str, data
 
 
 def test_values_of_numpy_and_dates_are_written_as_json_knows_them(dsn: str, database: Connection) -> None:
-    values = {"n": numpy.int64(3), "f": numpy.float32(0.5), "a": numpy.array([1, 2]), "d": date(2026, 11, 23)}
-    nightbatch.enqueue([job(input=values | {"t": pandas.Timestamp(MORNING)}, priority=numpy.int8(7))], dsn=dsn)
-    assert jobs(database, "input, priority") == [
-        ({"n": 3, "f": 0.5, "a": [1, 2], "d": "2026-11-23", "t": "2026-11-24T06:00:00+00:00"}, 7)
+    values = {"n": numpy.int64(3), "f": numpy.float32(0.1), "a": numpy.array([1, 2]), "d": date(2026, 11, 23)}
+    values |= {"m": numpy.datetime64("2026-11-24T06:00:00.5", "ns"), "b": numpy.True_, "t": pandas.Timestamp(MORNING)}
+    nightbatch.enqueue([raw(values, priority=numpy.int8(7))], dsn=dsn)
+    assert jobs(database, "input -> 'body', priority") == [
+        (
+            {"n": 3, "f": 0.1, "a": [1, 2], "d": "2026-11-23", "m": "2026-11-24T06:00:00.500000", "b": True,
+             "t": "2026-11-24T06:00:00+00:00"},
+            7,
+        )
+    ]  # fmt: skip
+
+
+def test_values_of_a_database_are_written_as_json_with_their_digits(dsn: str, database: Connection) -> None:
+    name = UUID("0194b2a1-0000-7000-8000-000000000001")
+    values = {
+        "price": Decimal("19.90"),
+        "big": Decimal("1234567890123456.78"),
+        "id": name,
+        "at": time_of_day(6, 30),
+    }
+    values |= {"tags": ("a", "b"), "few": {"x"}, "state": State.OPEN, "at_all": {"1": None, 2: MORNING}, "none": None}
+    nightbatch.enqueue([raw(values, dedup_key=name, labels={"order": 4711, "shop": name})], dsn=dsn)
+    assert jobs(database, "input::text, dedup_key, labels") == [
+        (
+            '{"body":{"price":19.90,"big":1234567890123456.78,"id":"0194b2a1-0000-7000-8000-000000000001","at":"06:30:00",'
+            '"tags":["a","b"],"few":["x"],"state":"open","at_all":{"1":null,"2":"2026-11-24T06:00:00+00:00"},"none":null}}',
+            str(name),
+            {"order": "4711", "shop": str(name)},
+        )
     ]
 
 
+def test_numbers_of_a_column_with_gaps_are_whole_again_as_keys(dsn: str, database: Connection) -> None:
+    frame = pandas.DataFrame(
+        {"job_type": "creative_scoring", "provider": "openai", "input.headline": ["a", "b"], "dedup_key": [4711, None]}
+    )
+    nightbatch.enqueue(frame, dsn=dsn)
+    assert sorted(jobs(database, "input ->> 'headline', dedup_key")) == [("a", "4711"), ("b", None)]
+
+
+def test_rows_of_other_libraries_are_mappings(dsn: str, database: Connection) -> None:
+    lite = sqlite3.connect(":memory:")
+    lite.row_factory = sqlite3.Row
+    rows = lite.execute(
+        "SELECT 'creative_scoring' AS job_type, 'openai' AS provider, 'x' AS \"input.headline\""
+    ).fetchall()
+    named: Any = Named("creative_scoring", "openai", {"headline": "y"})
+    nightbatch.enqueue([*rows, named], dsn=dsn)
+    assert jobs(database, "input ->> 'headline'") == ["x", "y"]
+
+
+def test_json_text_in_a_column_is_read_where_the_type_wants_no_text(dsn: str, database: Connection) -> None:
+    frame = pandas.DataFrame(
+        {
+            "job_type": "bulk_predictions",
+            "provider": "openai",
+            "input.template": ["{} $t"],
+            "input.values": ['{"t": 19.90}'],
+            "input.schema": ['{"type": "object"}'],
+        }
+    )
+    nightbatch.enqueue(frame, dsn=dsn)
+    assert jobs(database, "input::text") == ['{"template":"{} $t","values":{"t": 19.90},"schema":{"type": "object"}}']
+
+
+def test_a_model_is_trimmed(dsn: str, database: Connection) -> None:
+    nightbatch.enqueue([job(model=" gpt-6-luna\n")], dsn=dsn)
+    assert jobs(database, "model") == ["gpt-6-luna"]
+
+
 def test_a_json_text_is_kept_byte_for_byte(dsn: str, database: Connection) -> None:
-    text = '{ "n": 1e400, "a": 1, "a": 2, "z": "\\u0000" }'
+    text = '{ "headline": "\\u0000", "body": "1", "body": "2" }'
     nightbatch.enqueue([job(input=text)], dsn=dsn)
     assert jobs(database, "input::text") == [text]
 
@@ -157,13 +245,28 @@ def test_ids_stand_in_the_order_of_many_rows(dsn: str, database: Connection) -> 
         (job(model="a\0b"), "a text holds the character U+0000"),
         (job(model="\ud800"), "a string holds half a character"),
         (job(input={"headline": "\ud800"}), "a string holds half a character"),
-        (job(input={"score": float("nan")}), "Out of range float values are not JSON compliant"),
-        (job(input={"score": {1, 2}}), "a value of type set cannot be written as JSON"),
+        (job(input={"score": float("nan")}), "JSON has no nan: leave the member out, or give None"),
+        (job(input={"score": Decimal("Infinity")}), "JSON has no Infinity: leave the member out, or give None"),
+        (job(input={"score": timedelta(1)}), "a value of type timedelta cannot be written as JSON"),
+        (job(input={"headline": b"x"}), "a value is of type bytes: decode it to text, or write it as base64"),
+        (job(input={"headline": memoryview(b"x")}), "a value is of type memoryview: decode it to text"),
+        (job(input={"headline": Point(1)}), "a value of type Point cannot be written as JSON"),
+        (job(input={"headline": {(1, 2): "x"}}), "a member's name is of type tuple: JSON has texts only"),
+        (job(input={"t": [pandas.NaT]}), "a value of type NaTType cannot be written as JSON"),
+        (job(dedup_key=float(2**53)), "dedup_key: as a float it is not exact"),
+        (job(dedup_key="nightbatch:line:x"), "dedup_key: those that begin with nightbatch:line: are nightbatch's own"),
+        (job(model="gpt 6"), "model: it holds white space, which no model's name does"),
+        (job(model='"gpt-6"'), "model: it holds a quote, which no model's name does"),
+        (job(model="gpt\u20116-luna"), "model: it holds U+2011, which no model's name does"),
+        (job(model="gpt-6\u200b"), "model: it holds U+200B, which no model's name does"),
+        (job(model="  "), "model: it is empty"),
+        (job(input={"headline": ""}), "headline: String should have at least 1 character"),
+        (job(input={"headline": "x", "boddy": "y"}), "boddy: there is no such member; body was probably meant"),
         (job(input=[1]), "input is no JSON object"),
         (job(input="{"), "Input data was truncated"),
         (job(input=None), "Object missing required field `input`"),
         (job() | {"input.headline": "y"}, "it has an input, and members of one besides"),
-        (job(labels={"n": 1}), "Expected `str`, got `int` - at `$.labels[...]`"),
+        (job(labels={"n": [1]}), "Expected `str`, got `array` - at `$.labels[...]`"),
         (job(not_before=datetime(2026, 11, 23)), "Expected `datetime` with a timezone component"),  # noqa: DTZ001
         (job(prioritiy=3), "Object contains unknown field `prioritiy`"),
         (17, "it is no mapping but of type int"),

@@ -100,6 +100,37 @@ def test_bad_lines_of_a_bulk_are_left_out_and_named(client: Client, world: World
     assert world.rows("SELECT count(*) FROM nightbatch.job") == [3]
 
 
+def test_a_bulk_again_queues_nothing_and_wishes_are_heeded(client: Client, world: World) -> None:
+    body = json.dumps(JOB) + "\n" + json.dumps({**JOB, "input": {"headlin": "x"}}) + "\n"
+    headers = {"content-type": "application/jsonl"}
+    checked = client.post("queue/bulk?check=true", content=body, headers=headers)
+    assert (checked.json()["new"], checked.json()["bad_lines"]) == (1, 1)
+    refused = client.post("queue/bulk?all_or_nothing=true", content=body, headers=headers)
+    assert (refused.status_code, refused.json()["errors"][0]["where"]) == (422, "lines.2")
+    assert world.rows("SELECT count(*) FROM nightbatch.job") == [0]
+    assert client.post("queue/bulk", content=body, headers=headers).json()["new"] == 1
+    assert client.post("queue/bulk", content=body, headers=headers).json()["known"] == 1
+    assert client.post("queue/bulk?again=true", content=body, headers=headers).json()["new"] == 1
+    assert client.post("queue/bulk?allornothing=true", content=body, headers=headers).status_code == 422
+
+
+def test_the_digits_of_an_input_are_kept_and_what_the_night_would_reject_is_refused(
+    client: Client, world: World
+) -> None:
+    schema = {"type": "object"}
+    job = {
+        "job_type": "bulk_predictions",
+        "provider": "openai",
+        "input": {"template": "$n", "values": {"n": 0}, "schema": schema},
+    }
+    body = json.dumps({"jobs": [job]}).replace('"n": 0', '"n": 1234567890123456.780')
+    assert client.post("queue", content=body, headers={"content-type": "application/json"}).status_code == 201
+    assert world.rows("SELECT input -> 'values' ->> 'n' FROM nightbatch.job") == ["1234567890123456.780"]
+    answer = client.post("queue", content=body.replace("$n", "{{n}}"), headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["errors"][0]["where"]) == (422, "jobs.0")
+    assert "is no place for it; write $n" in answer.json()["errors"][0]["what"]
+
+
 @pytest.mark.fault(51)
 @pytest.mark.parametrize("told", [True, False])
 def test_a_huge_body_is_refused_before_it_is_parsed(client: Client, told: bool) -> None:

@@ -21,37 +21,94 @@ from nightbatch.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nightbatch.input_formats import Source
     from nightbatch.intake import Enqueued
+    from nightbatch.postgres.store import Store
 
 
 def enqueue(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Jobs, one JSON object a line, or CSV.")
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Jobs: JSON lines, CSV or a JSON array, also with .gz; a path, or s3://... as Airflow has it.",
+        ),
     ],
+    model: Annotated[
+        str | None, typer.Option(help="For the lines of a provider's batch file that name none (Gemini's).")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only tell what is wrong; insert nothing.")] = False,
+    all_or_nothing: Annotated[
+        bool, typer.Option("--all-or-nothing", help="Insert nothing if one line is bad.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Queue lines anew that were queued from a file before.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Insert the jobs of a .jsonl or .csv file.
+    """Insert the jobs of a file, or lines of a provider's own batch file.
 
-    Bad lines are named and left out; exit code 1 if there were any.
+    Bad lines are named and left out; exit code 1 if there were any. A file queues nothing twice.
     """
     from nightbatch import intake
     from nightbatch.job_types import job_types
 
-    with told(as_json), opened() as store, progress(file.name, file.stat().st_size) as advance:
-        done = intake.enqueue_file(store, job_types(), file, progress=advance)
+    with told(as_json):
+        source, size = _source(file)
+        with progress(source.name, size) as advance:
+            if check:
+                done = intake.check_file(job_types(), source, model=model, progress=advance)
+            else:
+                with opened() as store:
+                    done = _enqueue(store, source, model, all_or_nothing, again, advance)
     if as_json:
         bad = [{"line": line.number, "reason": line.reason} for line in done.bad]
         print_json({"new": done.new, "known": done.known, "rejected": done.rejected, "bad": bad})
     else:
-        _tell_enqueued(file.name, done)
+        _tell_enqueued(source.name, done, "would be queued" if check else "queued", all_or_nothing)
     raise typer.Exit(NEEDS_A_PERSON if done.bad else 0)
 
 
-def _tell_enqueued(name: str, done: Enqueued) -> None:
+def _source(file: str) -> tuple[Source, int | None]:
+    """Return the file that is named, and its size where that is known. Raises `Misuse` where there is none."""
+    if "://" in file:
+        from nightbatch.airflow.storage import object_at
+
+        return object_at(file), None
+    path = Path(file)
+    if not path.exists() or path.is_dir():
+        raise Misuse(f"{file} is no file.")
+    return path, path.stat().st_size
+
+
+def _enqueue(
+    store: Store, source: Source, model: str | None, all_or_nothing: bool, again: bool, advance: Callable[[int], None]
+) -> Enqueued:
+    from nightbatch import intake
+    from nightbatch.job_types import job_types
+
+    try:
+        return intake.enqueue_file(
+            store,
+            job_types(),
+            source,
+            model=model,
+            all_or_nothing=all_or_nothing,
+            again=again,
+            progress=advance,
+        )
+    except intake.JobsRefused as refused:
+        return intake.Enqueued(bad=refused.bad)
+
+
+def _tell_enqueued(name: str, done: Enqueued, what: str, all_or_nothing: bool) -> None:
     for line in done.bad:
         say(f"{name}:{line.number}: {line.reason}", error=True)
-    known = f", {done.known:,} were known by their dedup_key" if done.known else ""
-    say(f"{done.new:,} jobs queued{known}, {len(done.bad):,} bad lines left out.")
+    known = f", {done.known:,} were queued before (--again queues them anew)" if done.known else ""
+    bad = "bad lines, so nothing was queued" if all_or_nothing and done.bad else "bad lines left out"
+    say(f"{done.new:,} jobs {what}{known}, {len(done.bad):,} {bad}.")
     if done.rejected:
         ids = ",".join(map(str, done.rejected[:20])) + (",..." if len(done.rejected) > 20 else "")
         say(

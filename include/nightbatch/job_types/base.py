@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError
 
 from nightbatch.canonical import canonical_json
 from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
@@ -210,6 +210,16 @@ class JobType(ABC):
         return canonical_json(self.Output)
 
     @cached_property
+    def json_members(self) -> frozenset[str]:
+        """Return the members of the input that are no text: where a table gives one as text, it is JSON."""
+        try:
+            schema = self.Input.model_json_schema()
+        except PydanticUserError:  # a type that no schema can say takes what it takes
+            return frozenset()
+        members = schema.get("properties", {})
+        return frozenset(name for name, node in members.items() if not _takes_text(node, schema.get("$defs", {})))
+
+    @cached_property
     def schema(self) -> dict[str, Any]:
         """The output as the strict JSON schema that all three providers take."""
         made: dict[str, Any] = strict(self.Output.model_json_schema())
@@ -288,6 +298,19 @@ def _called(answer: Answer) -> str:
     """The arguments of the one function that an answer calls and says nothing beside."""
     calls = tool_calls(answer)
     return calls[0].arguments if len(calls) == 1 else ""
+
+
+def _takes_text(node: Any, defs: Mapping[str, Any], depth: int = 0) -> bool:
+    """Return whether a text may fit a part of an input's schema; one that says nothing takes everything."""
+    if not isinstance(node, Mapping) or depth > 8:
+        return True
+    if "$ref" in node:
+        return _takes_text(defs.get(str(node["$ref"]).rpartition("/")[2]), defs, depth + 1)
+    choices = node.get("anyOf") or node.get("oneOf") or node.get("allOf")
+    if choices:
+        return any(_takes_text(choice, defs, depth + 1) for choice in choices)
+    kind = node.get("type")
+    return "string" in kind if isinstance(kind, list) else kind in (None, "string")
 
 
 def writable(value: dict[str, Any]) -> dict[str, Any]:

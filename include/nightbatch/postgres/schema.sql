@@ -1306,6 +1306,11 @@ ALTER TABLE ONLY nightbatch.media
 ALTER TABLE ONLY nightbatch.media_use
     ADD CONSTRAINT media_use_pkey PRIMARY KEY (media_id, batch_id);
 
+ALTER TABLE nightbatch.job
+    ADD CONSTRAINT model_is_a_name CHECK ((btrim(model, ' 	
+
+'::text) ~ '^[^\u0001-\u0020\u007f-\u00a0\u00ad\u2000-\u206f\u3000\ufeff"''`]+$'::text)) NOT VALID;
+
 ALTER TABLE ONLY nightbatch.named_lock
     ADD CONSTRAINT named_lock_pkey PRIMARY KEY (name);
 

@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from nightbatch.insights import Attempt, Progress, Waiting
 from nightbatch.intake import BadLine
@@ -17,7 +17,7 @@ from nightbatch.postgres.figures import ResultRow
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 _Reason = Annotated[str, Field(max_length=2000, description="Why; it is kept with the decision. A dry run needs none.")]
-_Model = Annotated[str, Field(min_length=1, max_length=200)]
+_Model = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 _JobType = Annotated[str, Field(min_length=1, max_length=100)]
 
 
@@ -69,8 +69,23 @@ class Queued(BaseModel):
     job_ids: list[int]
 
 
+class BulkWish(_Body):
+    """``check`` only tells, and ``new`` is then what would be queued; with ``all_or_nothing`` a bad line refuses all.
+
+    ``again`` queues lines anew that were queued before; ``model`` is for lines of a provider's batch file that name none.
+    """
+
+    check: bool = False
+    all_or_nothing: bool = False
+    again: bool = False
+    model: _Model | None = None
+
+
 class BulkQueued(BaseModel):
-    """``known`` lines had the dedup key of a job that was there before. ``bad`` names the first hundred of the lines left out."""
+    """``known`` lines had the dedup key of a job that was there before, or were queued by a file before.
+
+    ``bad`` names the first hundred of the lines left out.
+    """
 
     new: int
     known: int

@@ -82,8 +82,9 @@ def _ours(_: Request, error: Any) -> JSONResponse:
         case Transient():
             return problem(503, str(error), headers={"Retry-After": "10"})
         case JobsRefused():
-            errors = [{"where": f"jobs.{row.number}", "what": row.reason} for row in error.bad[:_SHOWN]]
-            return problem(422, f"Nothing was queued, since {len(error.bad):,} of the jobs are none.", errors=errors)
+            where = "jobs" if error.what == "row" else "lines"
+            errors = [{"where": f"{where}.{row.number}", "what": row.reason} for row in error.bad[:_SHOWN]]
+            return problem(422, f"Nothing was queued, since {len(error.bad):,} of the {where} are none.", errors=errors)
         case NotFound():
             return problem(404, str(error))
         case ConfigurationError() | Refused():

@@ -34,7 +34,8 @@ GROUP BY since, since_then, before;
 -- are told the range of the new ids: they hold the jobs of all nights); known ones wait in open_job without an attempt.
 -- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's. A job is urgent when it may
 -- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it.
--- Gemini's own lists write models/x for the model x: it is one model, and one batch. A ready body says itself where it goes, and
+-- Gemini's own lists write models/x for the model x: it is one model, and one batch; what was copied may have white space
+-- around it. A ready body says itself where it goes, and
 -- which model it asks where the job does not
 CREATE TEMPORARY TABLE candidate ON COMMIT DROP AS
 SELECT
@@ -75,7 +76,8 @@ LEFT JOIN unnest(
         AND (NOT lane.ready OR lane.endpoint = nightbatch.raw_endpoint(j.provider, j.input))
 CROSS JOIN LATERAL (SELECT octet_length(j.input::text) + coalesce(lane.overhead, 0) AS bytes) AS size
 CROSS JOIN LATERAL (
-    SELECT coalesce(j.model, CASE WHEN lane.ready THEN nullif(btrim(j.input #>> '{body,model}'), '') END, lane.default_model) AS given
+    SELECT coalesce(btrim(j.model, E' \t\n\r'),
+        CASE WHEN lane.ready THEN nullif(btrim(j.input #>> '{body,model}'), '') END, lane.default_model) AS given
 ) AS asked
 CROSS JOIN LATERAL (
     SELECT CASE WHEN j.provider = 'gemini' AND starts_with(given, 'models/') AND given <> 'models/' THEN substr(given, 8) ELSE given END

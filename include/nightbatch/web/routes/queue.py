@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import anyio
-from fastapi import APIRouter, HTTPException, Request
+import msgspec
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from nightbatch import insights, intake
@@ -14,7 +16,7 @@ from nightbatch.intake import Enqueued
 from nightbatch.job_types import job_types
 from nightbatch.postgres.store import Store
 from nightbatch.web.auth import READ, RUN
-from nightbatch.web.bodies import BulkQueued, NewJobs, Queued, QueueStatus
+from nightbatch.web.bodies import BulkQueued, BulkWish, NewJobs, Queued, QueueStatus
 from nightbatch.web.database import OpenStore
 
 router = APIRouter(tags=["queue"])
@@ -24,6 +26,7 @@ _SUFFIXES = {
     "application/jsonl": ".jsonl",
     "application/x-jsonlines": ".jsonl",
     "text/csv": ".csv",
+    "text/tab-separated-values": ".tsv",
 }
 _SHOWN = 100
 _EXAMPLE = (
@@ -43,19 +46,37 @@ _BULK = {
 }
 
 
+class _Input(msgspec.Struct):
+    input: msgspec.Raw
+
+
+class _Inputs(msgspec.Struct):
+    jobs: list[_Input]
+
+
+async def _inputs(request: Request) -> list[str]:
+    """Return the inputs as they stand in the body: a number that Python has read may have lost its digits."""
+    try:
+        return [bytes(job.input).decode() for job in msgspec.json.decode(await request.body(), type=_Inputs).jobs]
+    except (ValueError, RecursionError):
+        return []  # the route's own check says why
+
+
 @router.post("/queue", dependencies=RUN, status_code=201)
-def enqueue(body: NewJobs, store: OpenStore) -> Queued:
+def enqueue(body: NewJobs, inputs: Annotated[list[str], Depends(_inputs)], store: OpenStore) -> Queued:
     """Queue up to a thousand jobs: all of them, or none. Give each a `dedup_key` and the request can be repeated safely."""
     rows = [job.model_dump(exclude_none=True) for job in body.jobs]
+    for row, text in zip(rows, inputs, strict=False):
+        row["input"] = text
     return Queued(job_ids=intake.enqueue_rows(store, job_types(), rows))
 
 
 @router.post("/queue/bulk", dependencies=RUN, openapi_extra=_BULK)
-async def enqueue_bulk(request: Request, store: OpenStore) -> BulkQueued:
+async def enqueue_bulk(request: Request, store: OpenStore, wish: Annotated[BulkWish, Query()]) -> BulkQueued:
     """Queue any number of jobs, a JSON object a line or CSV, as `nightbatch enqueue` does: bad lines are left out and named.
 
     The body is kept on disk until all of it is there, then copied in one transaction: a request that breaks off queues
-    nothing. With a `dedup_key` on each line it can be repeated safely.
+    nothing. It can be repeated safely: a line that was queued before is known, by its `dedup_key` or else its content.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     suffix = _SUFFIXES.get(content_type)
@@ -64,7 +85,7 @@ async def enqueue_bulk(request: Request, store: OpenStore) -> BulkQueued:
     with tempfile.TemporaryDirectory(prefix="nightbatch-bulk-") as folder:
         path = Path(folder, f"body{suffix}")
         await _keep(request, path)
-        done = await run_in_threadpool(_enqueue_file, store, path)
+        done = await run_in_threadpool(_enqueue_file, store, path, wish)
     return BulkQueued(new=done.new, known=done.known, bad_lines=len(done.bad), bad=done.bad[:_SHOWN])
 
 
@@ -77,8 +98,12 @@ async def _keep(request: Request, path: Path) -> None:
         raise HTTPException(507, f"The body could not be kept on the api-server's disk: {error.strerror}.") from None
 
 
-def _enqueue_file(store: Store, path: Path) -> Enqueued:
-    return intake.enqueue_file(store, job_types(), path)
+def _enqueue_file(store: Store, path: Path, wish: BulkWish) -> Enqueued:
+    if wish.check:
+        return intake.check_file(job_types(), path, model=wish.model)
+    return intake.enqueue_file(
+        store, job_types(), path, model=wish.model, all_or_nothing=wish.all_or_nothing, again=wish.again
+    )
 
 
 @router.get("/queue/status", dependencies=READ)
