@@ -168,11 +168,13 @@ def test_json_text_in_a_column_is_read_where_the_type_wants_no_text(dsn: str, da
             "provider": "openai",
             "input.template": ["{} $t"],
             "input.values": ['{"t": 19.90}'],
-            "input.schema": ['{"type": "object"}'],
+            "input.schema": ['{"type": "object", "properties": {"dear": {"type": "boolean"}}}'],
         }
     )
     nightbatch.enqueue(frame, dsn=dsn)
-    assert jobs(database, "input::text") == ['{"template":"{} $t","values":{"t": 19.90},"schema":{"type": "object"}}']
+    assert jobs(database, "input::text") == [
+        '{"template":"{} $t","values":{"t": 19.90},"schema":{"type": "object", "properties": {"dear": {"type": "boolean"}}}}'
+    ]
 
 
 def test_a_model_is_trimmed(dsn: str, database: Connection) -> None:
