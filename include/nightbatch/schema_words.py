@@ -6,7 +6,9 @@ https://json-schema.org/draft/2020-12/json-schema-core#name-keywords-for-applyin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
+
+from nightbatch.errors import Rejected
 
 ONE = (
     "items",
@@ -22,6 +24,11 @@ ONE = (
 )
 MANY = ("allOf", "anyOf", "oneOf", "prefixItems")
 NAMED = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+
+
+def reject(place: str, reason: str) -> NoReturn:
+    """Raise `Rejected` for the part of the schema at ``place``."""
+    raise Rejected(f"schema: {place}: {reason}")
 
 
 def changed(node: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
@@ -66,11 +73,11 @@ def strict(schema: Any) -> Any:
 def _strict(node: Any, close: bool) -> Any:
     if not isinstance(node, dict):
         return node
-    kept = {word: value for word, value in node.items() if word not in ("title", "default", "properties")}
-    properties = node.get("properties")
-    if not isinstance(properties, dict):
-        return changed(kept, lambda child: _strict(child, close))
+    kept = {word: value for word, value in node.items() if word not in ("title", "default")}
+    properties = kept.pop("properties", None)
     made = changed(kept, lambda child: _strict(child, close))
+    if not isinstance(properties, dict):
+        return made if properties is None else made | {"properties": properties}
     made["properties"] = {name: _strict(child, close) for name, child in properties.items()}
     if close:
         made["required"] = _all_names(properties, node.get("required"))
