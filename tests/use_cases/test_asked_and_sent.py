@@ -110,19 +110,24 @@ def test_the_endpoint_of_a_body_is_told_by_its_shape(world: World, provider: str
     assert world.rows("SELECT nightbatch.raw_endpoint(%s, %s)", provider, json.dumps(given)) == [endpoint]
 
 
+def deep_thought(kind: str, tokens: int) -> Json:
+    """The type's example, with a mark that has the emulator's model think that much about it."""
+    example = job_types()[kind].example
+    name = {"creative_scoring": "headline", "hook_generation": "product", "bulk_predictions": "template"}[kind]
+    return example | {name: f"{example[name]} [[emulator:think={tokens}]]"}
+
+
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
 def test_no_answer_is_cut_off_by_its_own_thoughts_with_default_settings(world: World, provider: ProviderName) -> None:
     """The emulator's models think as the providers' do, and their thoughts count as output."""
     for kind in ("creative_scoring", "hook_generation", "bulk_predictions"):
         for number in range(20):
-            asked = job_types()[kind].example | {"max_tokens": 4_000 if kind == "bulk_predictions" else 2_000 + number}
-            put(world, kind, provider, asked)
+            put(world, kind, provider, deep_thought(kind, number * 400))
             put(world, kind, provider, job_types()[kind].example)
     world.night("r1")
     assert world.rows("SELECT outcome, count(*) FROM nightbatch.result GROUP BY outcome") == [("succeeded", 120)]
-    if provider != "anthropic":  # its models think when they are told to
-        units = world.rows("SELECT sum((units ->> 'output_reasoning_tokens')::bigint) FROM nightbatch.result")
-        assert units[0] and units[0] > 120 * 100
+    thoughts = world.rows("SELECT max((units ->> 'output_reasoning_tokens')::bigint) FROM nightbatch.result")
+    assert thoughts == [7_600]
 
 
 def test_thoughts_without_room_cut_the_answer_off(world: World) -> None:

@@ -11,7 +11,7 @@ from nightbatch.emulator.errors import ApiError
 Body = Mapping[str, Any]
 
 # Tokens of a usual thought. Where a document names no number, these are the emulator's own.
-_USUAL = {"none": 0, "minimal": 120, "low": 700, "medium": 2_400, "high": 9_000, "xhigh": 16_000, "max": 16_000}
+_USUAL = {"none": 0, "minimal": 60, "low": 300, "medium": 500, "high": 4_000, "xhigh": 12_000, "max": 12_000}
 _EFFORTS = tuple(_USUAL)
 # https://platform.openai.com/docs/guides/reasoning
 _OPENAI_THINKS = re.compile(r"o\d|gpt-(?:[5-9]|\d\d)")

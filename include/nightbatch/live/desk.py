@@ -15,7 +15,9 @@ from nightbatch.models import Prompt, ProviderName
 from nightbatch.provider import BatchProvider
 
 # Enough for a model that thinks before it says two letters; an answer cut short is as good here.
-PROMPT = Prompt(user="Answer with the word ok.", max_tokens=64)
+PROMPT = Prompt(user="Answer with the word ok.", max_tokens=64, thinking_tokens=960)
+MOST_OUTPUT = 1024
+"""Tokens of thoughts and answer together."""
 _DISTRIBUTIONS = ("nightbatch", "openai", "anthropic", "google-genai", "genai-prices")
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nightbatch.errors import AccountRefused, ConfigurationError, ProviderError, Refused, Throttled
-from nightbatch.live.desk import PROMPT, Desk
+from nightbatch.live.desk import MOST_OUTPUT, Desk
 from nightbatch.live.record import REQUESTS, Sent, Step, Words
 from nightbatch.live.reused_name import ask_gemini
 from nightbatch.live.watching import clean, visit
@@ -44,7 +44,7 @@ def offer(desk: Desk) -> Offer | None:
         return None
     model = desk.record.model
     rates = rates_for(desk.name, model, at=datetime.now(UTC))
-    one = rates.cost(Usage(len(desk.line(model, "x" * 40)), PROMPT.max_tokens)) if rates else None
+    one = rates.cost(Usage(len(desk.line(model, "x" * 40)), MOST_OUTPUT)) if rates else None
     if rates is None or one is None:
         raise ConfigurationError(
             f"{desk.name}: no batch price is known for {model}, so none can be shown. Name another with --model."

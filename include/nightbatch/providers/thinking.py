@@ -54,8 +54,8 @@ def of_openai(model: str, prompt: Prompt) -> Thinking:
     if any(form in found["form"] for form in _OPENAI_QUIET) or (0, 0) < version < (5, 0):
         return _silent(model, prompt)
     if prompt.effort is None:
-        return Thinking({}, _limit(prompt))
-    return Thinking({"effort": _openai_word(model, version, found["form"], prompt.effort)}, _limit(prompt))
+        return Thinking({}, longest(prompt))
+    return Thinking({"effort": _openai_word(model, version, found["form"], prompt.effort)}, longest(prompt))
 
 
 def _openai_word(model: str, version: tuple[int, int], form: str, effort: Effort) -> str:
@@ -88,13 +88,13 @@ def of_anthropic(model: str, prompt: Prompt) -> Thinking:
     if version < (4, 6):
         return _with_budget(prompt)
     if prompt.effort in (None, "light"):
-        return Thinking({}, _limit(prompt))
+        return Thinking({}, longest(prompt))
     if prompt.effort == "none":
         if found["name"] in _ALWAYS_THINK:
             raise Rejected(f"{model} always thinks: the least effort is minimal")
-        return Thinking({"thinking": {"type": "disabled"}}, _limit(prompt))
+        return Thinking({"thinking": {"type": "disabled"}}, longest(prompt))
     effort = "low" if prompt.effort == "minimal" else prompt.effort
-    return Thinking({"thinking": {"type": "adaptive"}, "effort": effort}, _limit(prompt))
+    return Thinking({"thinking": {"type": "adaptive"}, "effort": effort}, longest(prompt))
 
 
 def _with_budget(prompt: Prompt) -> Thinking:
@@ -121,10 +121,10 @@ def of_gemini(model: str, prompt: Prompt) -> Thinking:
     if prompt.effort == "none":
         raise Rejected(f"{model} always thinks: the least effort is minimal")
     if prompt.effort is None:
-        return Thinking({}, _limit(prompt))
+        return Thinking({}, longest(prompt))
     # Pro has no level below low, and 3 Pro none between low and high
     words = {"light": "LOW", "max": "HIGH", "minimal": "LOW" if "pro" in form else "MINIMAL"}
-    return Thinking({"thinkingLevel": words.get(prompt.effort, prompt.effort.upper())}, _limit(prompt))
+    return Thinking({"thinkingLevel": words.get(prompt.effort, prompt.effort.upper())}, longest(prompt))
 
 
 def _gemini_budget(model: str, form: str, prompt: Prompt) -> Thinking:
@@ -133,7 +133,7 @@ def _gemini_budget(model: str, form: str, prompt: Prompt) -> Thinking:
             raise Rejected(f"{model} always thinks: the least effort is minimal")
         return Thinking({"thinkingBudget": 0}, prompt.max_tokens)
     if prompt.thinking_tokens is None and (prompt.effort is None or (prompt.effort == "light" and "lite" in form)):
-        return Thinking({}, _limit(prompt))
+        return Thinking({}, longest(prompt))
     budget = prompt.thinking_tokens or _GEMINI_BUDGET[prompt.effort or "low"]
     return Thinking({"thinkingBudget": budget}, prompt.max_tokens + budget)
 
@@ -148,11 +148,14 @@ def _silent(model: str, prompt: Prompt) -> Thinking:
 def _unknown(prompt: Prompt, words: dict[str, Any]) -> Thinking:
     if prompt.effort in (None, "light"):
         return Thinking({}, prompt.max_tokens + (prompt.thinking_tokens or 0))
-    return Thinking(words, _limit(prompt))
+    return Thinking(words, longest(prompt))
 
 
-def _limit(prompt: Prompt) -> int:
-    """Thoughts count as output: without room of their own they cut the answer off, which is paid all the same."""
+def longest(prompt: Prompt) -> int:
+    """Return the most tokens that thoughts and answer may have, on a model that thinks.
+
+    Thoughts count as output: without room of their own they cut the answer off, which is paid all the same.
+    """
     if prompt.thinking_tokens is not None:
         return prompt.max_tokens + prompt.thinking_tokens
     return max(prompt.max_tokens, min(prompt.max_tokens + _ROOM[prompt.effort], _LONGEST))
