@@ -171,8 +171,8 @@ class _Keys:
 
     def of(self, line: Line) -> str:
         """Return the key of the next line."""
-        texts = (line.job_type, line.provider, line.model, line.labels.get(LABEL), _same_if_equal(bytes(line.input)))
-        digest = blake2b(msgspec.json.encode(texts), digest_size=16).digest()
+        about = msgspec.json.encode((line.job_type, line.provider, line.model, line.labels.get(LABEL)))
+        digest = blake2b(about + _same_if_equal(bytes(line.input)), digest_size=16).digest()
         times = 1
         if digest in self._seen:
             times = self._times[digest] = self._times.get(digest, 1) + 1
@@ -185,10 +185,10 @@ _as_written = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
 _in_order = msgspec.json.Encoder(order="sorted").encode
 
 
-def _same_if_equal(text: bytes) -> Any:
+def _same_if_equal(text: bytes) -> bytes:
     """Return an input in such a way that white space and the order of its members make no other of it."""
     try:
-        return msgspec.Raw(_in_order(_as_written(text)))
+        return _in_order(_as_written(text))
     except (ValueError, RecursionError):
         return text
 
