@@ -279,17 +279,18 @@ def test_a_column_that_there_is_not_is_named_with_the_one_that_was_meant(put: An
 def test_json_text_in_a_cell_is_read_where_the_type_wants_no_text(put: Any, store: Store) -> None:
     text = (
         "job_type,provider,input.template,input.values,input.schema,input.max_tokens\n"
-        'bulk_predictions,openai,Is $t nice?,"{""t"": 19.90}","{""type"":""object""}",64\n'
+        'bulk_predictions,openai,Is $t nice?,"{""t"": 19.90}","{""type"":""object"",""properties"":{""a"":{""type"":""string""}}}",64\n'
     )
     assert put("jobs.csv", text) == Enqueued(new=1)
     kept = store.connection.execute("SELECT input::text FROM nightbatch.job").fetchall()
-    assert kept == [('{"template":"Is $t nice?","values":{"t": 19.90},"schema":{"type":"object"},"max_tokens":64}',)]
+    schema = '{"type":"object","properties":{"a":{"type":"string"}}}'
+    assert kept == [(f'{{"template":"Is $t nice?","values":{{"t": 19.90}},"schema":{schema},"max_tokens":64}}',)]
 
 
 def test_members_of_members_may_be_columns(put: Any, store: Store) -> None:
     text = (
         "job_type,provider,input.template,input.values.t,input.values.u,input.schema\n"
-        'bulk_predictions,openai,$t $u,tea,19.90,"{""type"":""object""}"\n'
+        'bulk_predictions,openai,$t $u,tea,19.90,"{""type"":""object"",""properties"":{""a"":{""type"":""string""}}}"\n'
     )
     assert put("jobs.csv", text) == Enqueued(new=1)
     assert store.connection.execute("SELECT input -> 'values' FROM nightbatch.job").fetchall() == [

@@ -117,7 +117,7 @@ def test_a_bulk_again_queues_nothing_and_wishes_are_heeded(client: Client, world
 def test_the_digits_of_an_input_are_kept_and_what_the_night_would_reject_is_refused(
     client: Client, world: World
 ) -> None:
-    schema = {"type": "object"}
+    schema = {"type": "object", "properties": {"dear": {"type": "boolean"}}}
     job = {
         "job_type": "bulk_predictions",
         "provider": "openai",
