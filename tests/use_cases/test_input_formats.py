@@ -279,7 +279,8 @@ def test_a_column_that_there_is_not_is_named_with_the_one_that_was_meant(put: An
 def test_json_text_in_a_cell_is_read_where_the_type_wants_no_text(put: Any, store: Store) -> None:
     text = (
         "job_type,provider,input.template,input.values,input.schema,input.max_tokens\n"
-        'bulk_predictions,openai,Is $t nice?,"{""t"": 19.90}","{""type"":""object"",""properties"":{""a"":{""type"":""string""}}}",64\n'
+        'bulk_predictions,openai,Is $t nice?,"{""t"": 19.90}",'
+        '"{""type"":""object"",""properties"":{""a"":{""type"":""string""}}}",64\n'
     )
     assert put("jobs.csv", text) == Enqueued(new=1)
     kept = store.connection.execute("SELECT input::text FROM nightbatch.job").fetchall()
