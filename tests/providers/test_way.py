@@ -389,3 +389,9 @@ def test_a_file_without_certificates_is_refused_in_words(
         with pytest.raises(ConfigurationError, match=f"SSL_CERT_FILE names no certificates.*{why}"):
             build(name, api_key=KEY)
         monkeypatch.delenv("SSL_CERT_FILE")
+
+
+def test_an_error_after_the_handshake_is_not_taken_for_the_proxy_s() -> None:
+    """Else a create that was sent would count as not sent, and be sent again."""
+    with pytest.raises(ValueError, match="later"), way.through_proxy("socks5://127.0.0.1:1"):
+        raise ValueError("later")

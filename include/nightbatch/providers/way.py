@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 from urllib.request import getproxies
 
@@ -152,11 +153,15 @@ def transport_options(proxy: str | None, ca_file: str | None) -> dict[str, Any]:
 
 @contextmanager
 def through_proxy(proxy: str | None) -> Iterator[None]:
-    """Raise `httpx2.ProxyError` where a SOCKS proxy answers with something else: the client lets it fall through."""
+    """Raise `httpx2.ProxyError` where a SOCKS proxy answers with something else: the client lets it fall through.
+
+    Only for an error of the handshake: one that comes later says nothing of whether the request was sent.
+    """
     try:
         yield
     except (AssertionError, ValueError, SOCKSError) as error:
-        if proxy is None or not proxy.startswith("socks") or isinstance(error, httpx2.HTTPError):
+        handshake = any(frame.name.endswith("_init_socks5_connection") for frame in extract_tb(error.__traceback__))
+        if proxy is None or not handshake or isinstance(error, httpx2.HTTPError):
             raise
         raise httpx2.ProxyError("The proxy does not speak SOCKS 5.") from None
 
