@@ -159,10 +159,12 @@ class EmbeddingInput(msgspec.Struct, frozen=True):
 class ReadyBody(msgspec.Struct, frozen=True):
     """A request body in its provider's own words, passed through.
 
-    The batch's model is put into it where it names none; another one is refused.
+    The batch's model is put into it where it names none; another one is refused. ``url`` is the endpoint of OpenAI's that it is
+    for, where that is said.
     """
 
     body: dict[str, Any]
+    url: str | None = None
 
 
 Request = Prompt | EmbeddingInput | ReadyBody

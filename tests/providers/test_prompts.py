@@ -231,6 +231,17 @@ def test_a_ready_body_that_names_another_model_is_refused(provider: ProviderName
     assert body(provider, ReadyBody(own)).get("model") in (MODELS[provider], None)
 
 
+def test_a_model_among_the_provider_s_own_words_is_not_passed_over_in_silence() -> None:
+    with pytest.raises(Rejected, match="which one is meant"):
+        body("gemini", Prompt(user="x", provider_options={"gemini": {"model": "gemini-3.7-flash"}}))
+
+
+@pytest.mark.parametrize("provider", MODELS)
+def test_a_url_that_is_not_heeded_is_refused(provider: ProviderName) -> None:
+    with pytest.raises(Rejected, match="url: "):
+        body(provider, ReadyBody({"messages": []}, "/v1/completions"))
+
+
 def test_a_task_type_reaches_gemini_and_openai_refuses_it() -> None:
     asked = EmbeddingInput(("q",), task_type="RETRIEVAL_DOCUMENT", title="t")
     made = body("gemini", asked, "gemini-embedding-001", "embeddings")

@@ -81,14 +81,15 @@ class Raw(JobType):
         """As ever; the quick way, which builds no model, takes nothing that the other would not."""
         if self.ready:  # not a team's own type made from it, which may ask for more
             try:
-                return ReadyBody(writable(_ready.decode(raw).body))
+                given = _ready.decode(raw)
+                return ReadyBody(writable(given.body), given.url)
             except (ValueError, RecursionError):
                 pass  # for the reason
         return super().render_request(raw)
 
     def request(self, job: Input) -> ReadyBody:
         """The body."""
-        return ReadyBody(job.body)
+        return ReadyBody(job.body, job.url)
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """The text, whatever it says; and the message where it calls a function, shows an image, or has more than one choice."""

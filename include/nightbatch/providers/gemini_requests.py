@@ -8,7 +8,7 @@ from nightbatch.errors import Rejected
 from nightbatch.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request
 from nightbatch.providers.gemini_schema import gemini_schema
 from nightbatch.providers.thinking import of_gemini
-from nightbatch.providers.wire import in_base64, merged, require_fit, with_model
+from nightbatch.providers.wire import in_base64, merged, require_fit, require_no_url, with_model
 
 
 def line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
@@ -19,6 +19,7 @@ def line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> di
     if not model.isprintable() or any(part in model for part in ("..", "?", "&", "#")):
         raise Rejected(f"{model[:60]!r} is no name of a model")
     require_fit(endpoint, request)
+    require_no_url(request)
     return {"key": custom_id, "request": _request_body(model, request)}
 
 
@@ -27,16 +28,15 @@ def _request_body(model: str, request: Request) -> dict[str, Any]:
         case EmbeddingInput():
             return _embedding(request)
         case ReadyBody():
-            return _ready(model, request)
+            return _without_model(model, request.body)
         case Prompt():
-            return merged(_generate(model, request), request.provider_options.get("gemini", {}))
+            return _without_model(model, merged(_generate(model, request), request.provider_options.get("gemini", {})))
 
 
-def _ready(model: str, request: ReadyBody) -> dict[str, Any]:
+def _without_model(model: str, body: dict[str, Any]) -> dict[str, Any]:
     """A model in the body is only looked at: no line of Gemini's carries one."""
-    named = str(request.body.get("model") or "").removeprefix("models/")
-    with_model({"model": named}, model)
-    return {key: value for key, value in request.body.items() if key != "model"}
+    with_model({"model": str(body.get("model") or "").removeprefix("models/")}, model)
+    return {key: value for key, value in body.items() if key != "model"}
 
 
 def _embedding(request: EmbeddingInput) -> dict[str, Any]:

@@ -63,6 +63,8 @@ def _body(model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
         case EmbeddingInput():
             return _embeddings_body(model, request)
         case ReadyBody():
+            if request.url not in (None, URLS[endpoint]):
+                raise Rejected(f"url: its batch goes to {URLS[endpoint]}")
             return with_model(request.body, model)
         case Prompt() if endpoint == "responses":
             body = _responses_body(model, request)

@@ -41,6 +41,7 @@ from nightbatch.models import (
     ListedBatch,
     Media,
     Prompt,
+    ReadyBody,
     Request,
     ResultLine,
     UnreadableLine,
@@ -559,6 +560,12 @@ def require_fit(endpoint: Endpoint, request: Request) -> None:
         raise Rejected(f"the endpoint {endpoint} does not take a {type(request).__name__}")
     if isinstance(request, Prompt) and endpoint not in _FOR_PROMPTS:
         raise Rejected(f"the endpoint {endpoint} does not take a {type(request).__name__}")
+
+
+def require_no_url(request: Request) -> None:
+    """Raise `Rejected` for a ready body that names an endpoint of OpenAI's at another provider."""
+    if isinstance(request, ReadyBody) and request.url is not None:
+        raise Rejected("url: only OpenAI's batches have one; leave it out")
 
 
 def with_model(body: dict[str, Any], model: str) -> dict[str, Any]:
