@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
 import pytest
@@ -31,22 +32,19 @@ def has_pgbouncer() -> str | None:
 
 def pgbouncer() -> str:
     """The program. Skips the test where it is missing, or fails it where CI says that it must be there."""
-    return has_pgbouncer() or _missing("PgBouncer", "make pgbouncer")
+    return has_pgbouncer() or missing("PgBouncer", "make pgbouncer")
 
 
 def postgres_15() -> Path:
     """The folder of Debian's programs; as `pgbouncer`."""
-    return (
-        POSTGRES_15
-        if (POSTGRES_15 / "postgres").exists()
-        else Path(_missing("Debian's PostgreSQL 15", "make postgres-15"))
-    )
+    return POSTGRES_15 if (POSTGRES_15 / "postgres").exists() else missing("Debian's PostgreSQL 15", "make postgres-15")
 
 
-def _missing(what: str, how: str) -> str:
+def missing(what: str, how: str) -> NoReturn:
+    """Skip the test and say why, or fail it where CI requires what is missing."""
     if os.environ.get("NIGHTBATCH_OTHER_SERVERS") == "required":
-        pytest.fail(f"{what} is not installed: {how}")
-    pytest.skip(f"{what} is not installed: {how}")
+        pytest.fail(f"{what} is not here: {how}")
+    pytest.skip(f"{what} is not here: {how}")
 
 
 def server(folder: Path) -> EmbeddedPostgres:
