@@ -14,10 +14,12 @@ import msgspec
 from nightbatch.batch_files import LABEL
 from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
 from nightbatch.input_formats import Source, read_file
-from nightbatch.job_types.base import JobType
+from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.lines import Line, Numbered, why_no_model
+from nightbatch.models import Prompt, ReadyBody, Request
 from nightbatch.postgres.staging import Row, RowsRefused, insert_for_ids, insert_rows, rejected_of
 from nightbatch.postgres.store import Store
+from nightbatch.providers import writer
 from nightbatch.rows import read_rows
 
 if TYPE_CHECKING:
@@ -211,18 +213,45 @@ def _why_not(line: Line, types: Mapping[str, JobType]) -> str | None:
         line.model = line.model.strip()
         if why := why_no_model(line.model):
             return why
-    return _why_rejected(kind, bytes(line.input))
+    return _why_rejected(kind, line)
 
 
-def _why_rejected(kind: JobType, text: bytes) -> str | None:
-    """Return why the night would reject an input. What only this machine lacks, such as a file or a package, says nothing."""
+def _why_rejected(kind: JobType, line: Line) -> str | None:
+    """Return why the night would reject a line. What only this machine lacks, such as a file or a package, says nothing."""
     try:
-        kind.check_input(text)
+        request = kind.check_input(bytes(line.input))
+        if request is not None and not (isinstance(request, Prompt) and request.media):  # those are looked for at night
+            _write(kind, line, request)
     except Rejected as error:
         return None if isinstance(error.__cause__, OSError | ImportError) else str(error)
     except ConfigurationError:
         pass
     return None
+
+
+class _Named(msgspec.Struct):
+    model: str | None = None
+
+
+_named = msgspec.json.Decoder(_Named).decode
+
+
+def _write(kind: JobType, line: Line, request: Request) -> None:
+    """Write the line as the night would. Raises `Rejected` for what its provider or its model does not take."""
+    if isinstance(request, ReadyBody):
+        named = str(request.body.get("model") or "")
+        if line.provider == "openai":
+            request = msgspec.structs.replace(request, url=None)  # there is a batch for each
+    else:
+        named = (_named(line.input).model or "") if kind.model_in else ""
+    named = named.strip()
+    if line.model and named not in ("", line.model):
+        raise Rejected(
+            f"model: the input asks for {named[:60]}, and the job for {line.model[:60]}: which one is meant?"
+        )
+    with costs_the_job(f"the adapter of {line.provider}"):
+        model = line.model or named or kind.models[line.provider]
+        writer(line.provider).write("j1", model, kind.endpoints(line.provider)[0], request)
 
 
 def _row(line: Line, dedup_key: str | None) -> Row:

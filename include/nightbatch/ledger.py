@@ -80,7 +80,7 @@ class Lane:
     ``capacity`` is the most bytes that a batch's requests may sum up to, ``overhead`` what the type adds to each input.
     ``fallback``: whether the type's jobs may go to the realtime API when no batch would be back by their deadline;
     ``turnaround`` is how long a batch takes, in seconds. ``ready``: the type has a lane for each endpoint, and the body of a
-    job tells which is its own.
+    job tells which is its own. ``model_in``: where an input may name the model, as a path in the words of Postgres.
     """
 
     job_type: str
@@ -94,6 +94,7 @@ class Lane:
     fallback: bool = False
     turnaround: float = 86_400.0
     ready: bool = False
+    model_in: str | None = None
 
 
 class JobRow(NamedTuple):

@@ -40,6 +40,8 @@ class PlannedType(Protocol):
     def fallback(self) -> bool: ...
     @property
     def ready(self) -> bool: ...
+    @property
+    def model_in(self) -> str | None: ...
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]: ...
 
 
@@ -71,6 +73,7 @@ def lanes(
             fallback=kind.fallback,
             turnaround=turnarounds.get((provider, kind.models[provider]), _PROMISED),
             ready=kind.ready,
+            model_in=kind.model_in,
         )
         for kind in types
         for provider in PROVIDERS

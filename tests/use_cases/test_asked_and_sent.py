@@ -87,6 +87,28 @@ def test_a_model_in_the_body_is_asked_and_one_that_differs_from_the_job_s_is_rej
     assert "which one is meant" in reason
 
 
+@pytest.mark.parametrize("name", ['"model"', '"\\u006dodel"'])
+def test_an_input_may_name_its_model_and_one_that_differs_from_the_column_s_is_rejected(
+    world: World, name: str
+) -> None:
+    query = "INSERT INTO nightbatch.job (job_type, provider, input, model) VALUES (%s, 'openai', %s, %s) RETURNING id"
+    given = f'{{{name}: " gpt-6-sol ", "headline": "x"}}'
+    asked, alike, torn = [
+        world.rows(query, "creative_scoring", given, model)[0] for model in (None, "gpt-6-sol", "gpt-6-luna")
+    ]
+    usual = world.rows(query, "creative_scoring", '{"headline": "a \\"model\\""}', None)[0]
+    world.night("r1")
+    assert world.states() == {asked: "succeeded", alike: "succeeded", usual: "succeeded", torn: "rejected"}
+    found = world.rows(
+        "SELECT r.job_id, b.model FROM nightbatch.result AS r JOIN nightbatch.batch AS b ON b.id = r.batch_id"
+    )
+    default = job_types()["creative_scoring"].models["openai"]
+    assert dict(found) == {asked: "gpt-6-sol", alike: "gpt-6-sol", usual: default}
+    reason = "model: the input asks for gpt-6-sol, and the job for gpt-6-luna: which one is meant?"
+    assert world.rows("SELECT error FROM nightbatch.job_status WHERE job_id = %s", torn) == [reason]
+    world.judge()
+
+
 ENDPOINT_OF = [
     ("openai", {"body": {"messages": []}}, "chat"),
     ("openai", {"body": {"input": "x"}}, "responses"),

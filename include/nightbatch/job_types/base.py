@@ -17,11 +17,12 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PydanticUserError, ValidationError
 
 from nightbatch.canonical import canonical_json
 from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
 from nightbatch.job_types.tool_calls import tool_calls
+from nightbatch.lines import why_no_model
 from nightbatch.models import Answer, Effort, EmbeddingInput, Endpoint, ProviderName, Request
 from nightbatch.schema_words import strict
 
@@ -53,6 +54,12 @@ def no_such_member(name: str, names: Iterable[str]) -> str:
     near = get_close_matches(name[:100].casefold(), there, n=1)
     meant = f"; {near[0]} was probably meant" if near else f"; there are {', '.join(there)}" if there else ""
     return f"there is no such member{meant}"
+
+
+def _named(model: str) -> str:
+    if why := why_no_model(model.strip()):
+        raise ValueError(why.removeprefix("model: "))
+    return model
 
 
 class JobInput(BaseModel):
@@ -142,6 +149,11 @@ class JobType(ABC):
         """Whether its jobs bring ready bodies, which say themselves where they go and which model they ask."""
         return False
 
+    @property
+    def model_in(self) -> str | None:
+        """Where an input may name the model that it asks, as a path in the words of Postgres; None where it may not."""
+        return "{model}" if issubclass(self.Input, Tuned) else None
+
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]:
         """Return all that its requests may go to; more than one only for ready bodies, which say themselves to which."""
         return (self.endpoint(provider),)
@@ -182,15 +194,17 @@ class JobType(ABC):
         with costs_the_job(f"the job type {self.name}"):
             return self.request(self.read_input(raw))
 
-    def check_input(self, raw: bytes) -> None:
-        """Look at an input before it is queued. Raises `Rejected` for what the night would reject."""
+    def check_input(self, raw: bytes) -> Request | None:
+        """Return the request of an input that is to be queued, if that is known yet.
+
+        Raises `Rejected` for what the night would reject.
+        """
         if type(self).render_request is not JobType.render_request:
-            self.render_request(raw)
-            return
+            return self.render_request(raw)
         try:
-            self.request(self.read_input(raw))
+            return self.request(self.read_input(raw))
         except Exception:  # noqa: BLE001  told as at night; to be ready for it costs more than the look itself
-            self.render_request(raw)
+            return self.render_request(raw)
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
         """The validated output. Raises `Misfit` with a reason that names the field, never its value."""
@@ -244,9 +258,10 @@ class Tuned(JobInput):
     """What a job may say about how it is answered, for the ``Input`` of a type to begin with.
 
     ``effort``: how much the model thinks; ``max_tokens``: the longest answer, thoughts not counted. Both are the type's own
-    where they are not given.
+    where they are not given. ``model``: which one is asked where the job's column is empty; a job that names two is rejected.
     """
 
+    model: Annotated[str, AfterValidator(_named)] | None = None
     effort: Effort | None = None
     max_tokens: Annotated[int, Field(ge=1, le=64_000)] | None = None
 

@@ -71,12 +71,6 @@ class BulkPredictions(JobType):
             job.values = _as_given(raw)
         return job
 
-    def check_input(self, raw: bytes) -> None:
-        """As ever; whether the values fit the template is looked up where many jobs share one."""
-        job = self.read_input(raw)
-        if type(self) is not BulkPredictions or not _fits(job.template, tuple(job.values)):
-            super().check_input(raw)
-
     def request(self, job: Input) -> Prompt:
         """The template with its values. Raises `Rejected` for a name without a value, and for a value without a name."""
         template = Template(job.template)
@@ -131,11 +125,6 @@ _OTHER_STYLES = ("{{{{ {} }}}}", "{{{}}}", "%({})s", "<{}>", "[{}]", "%{}%", "#{
 @lru_cache(maxsize=64)  # the jobs of a night share a few
 def _names(template: str) -> frozenset[str]:
     return frozenset(Template(template).get_identifiers())
-
-
-@lru_cache(maxsize=64)
-def _fits(template: str, names: tuple[str, ...]) -> bool:
-    return Template(template).is_valid() and _names(template) == set(names)
 
 
 def _as_given(raw: bytes) -> dict[str, str]:

@@ -36,7 +36,7 @@ class HistoricalReprocessing(JobType):
         raise Rejected(f"job_id: there is no job {job.job_id}")
 
     def check_input(self, raw: bytes) -> None:
-        """Whether the database knows the job is seen at the plan."""
+        """Look only at the reference: the database says at the plan whether it knows the job."""
         self.read_input(raw)
 
     @property

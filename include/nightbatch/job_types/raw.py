@@ -73,6 +73,11 @@ class Raw(JobType):
         """A team's own type made from this one may look otherwise."""
         return type(self) is Raw
 
+    @property
+    def model_in(self) -> str | None:
+        """In the body."""
+        return "{body,model}" if self.ready else super().model_in
+
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]:
         """Return what the provider's batches are made of; a team's own type made from this one goes where it says."""
         return _ENDPOINTS[provider] if self.ready else super().endpoints(provider)

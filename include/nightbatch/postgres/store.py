@@ -705,4 +705,5 @@ def _lane_columns(lanes: Sequence[Lane]) -> dict[str, list[Any]]:
         "lane_fallbacks": [lane.fallback for lane in lanes],
         "lane_turnarounds": [lane.turnaround for lane in lanes],
         "lane_ready": [lane.ready for lane in lanes],
+        "lane_models_in": [lane.model_in for lane in lanes],
     }

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from nightbatch.models import ProviderName
 from nightbatch.provider import BatchProvider
 from nightbatch.providers.extras import PLAIN, Wire
+
+if TYPE_CHECKING:
+    from nightbatch.providers.wire import LineWriter
 
 
 def build(
@@ -41,3 +45,18 @@ def build(
             from nightbatch.providers.gemini import GeminiBatches
 
             return GeminiBatches(**given)
+
+
+@cache
+def writer(name: ProviderName) -> LineWriter:
+    """Return what writes the lines of a provider's input files: no key, no connection and no SDK."""
+    from nightbatch.providers.wire import LineWriter
+
+    match name:
+        case "openai":
+            from nightbatch.providers.openai_requests import line
+        case "anthropic":
+            from nightbatch.providers.anthropic_requests import line
+        case "gemini":
+            from nightbatch.providers.gemini_requests import line
+    return LineWriter(line)

@@ -35,8 +35,8 @@ GROUP BY since, since_then, before;
 -- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's. A job is urgent when it may
 -- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it.
 -- Gemini's own lists write models/x for the model x: it is one model, and one batch; what was copied may have white space
--- around it. A ready body says itself where it goes, and
--- which model it asks where the job does not
+-- around it. A ready body says itself where it goes. An input may name the model where the job does not; to look for the letters
+-- first (they may be written as \u006d) costs less than to parse every input
 CREATE TEMPORARY TABLE candidate ON COMMIT DROP AS
 SELECT
     j.id AS job_id, j.known,
@@ -55,6 +55,9 @@ SELECT
         WHEN lane.number IS NULL THEN format('there is no job type %%s', left(j.job_type, 100))
         WHEN size.bytes > lane.max_request_bytes
             THEN format('the request would have about %%s bytes; %%s takes %%s', size.bytes, j.provider, lane.max_request_bytes)
+        WHEN NOT lane.ready AND asked.inside <> asked.given
+            THEN format('model: the input asks for %%s, and the job for %%s: which one is meant?',
+                left(asked.inside, 60), left(asked.given, 60))
     END AS reason
 FROM (
     SELECT job.*, false AS known FROM nightbatch.job
@@ -70,14 +73,18 @@ FROM (
 LEFT JOIN unnest(
     %(lane_numbers)s::integer[], %(lane_types)s::text[], %(lane_providers)s::text[], %(lane_models)s::text[],
     %(lane_overheads)s::bigint[], %(lane_request_bytes)s::bigint[], %(lane_fallbacks)s::boolean[],
-    %(lane_turnarounds)s::double precision[], %(lane_endpoints)s::text[], %(lane_ready)s::boolean[]
-) AS lane (number, job_type, provider, default_model, overhead, max_request_bytes, fallback, turnaround, endpoint, ready)
+    %(lane_turnarounds)s::double precision[], %(lane_endpoints)s::text[], %(lane_ready)s::boolean[],
+    %(lane_models_in)s::text[]
+) AS lane (number, job_type, provider, default_model, overhead, max_request_bytes, fallback, turnaround, endpoint, ready, model_in)
     ON lane.job_type = j.job_type AND lane.provider = j.provider
         AND (NOT lane.ready OR lane.endpoint = nightbatch.raw_endpoint(j.provider, j.input))
 CROSS JOIN LATERAL (SELECT octet_length(j.input::text) + coalesce(lane.overhead, 0) AS bytes) AS size
 CROSS JOIN LATERAL (
-    SELECT coalesce(btrim(j.model, E' \t\n\r'),
-        CASE WHEN lane.ready THEN nullif(btrim(j.input #>> '{body,model}'), '') END, lane.default_model) AS given
+    SELECT CASE WHEN lane.model_in IS NOT NULL AND (strpos(j.input::text, '"model"') > 0 OR strpos(j.input::text, '\u006') > 0)
+        THEN nullif(btrim(j.input #>> lane.model_in::text[]), '') END AS inside
+) AS told
+CROSS JOIN LATERAL (
+    SELECT told.inside, coalesce(btrim(j.model, E' \t\n\r'), told.inside, lane.default_model) AS given
 ) AS asked
 CROSS JOIN LATERAL (
     SELECT CASE WHEN j.provider = 'gemini' AND starts_with(given, 'models/') AND given <> 'models/' THEN substr(given, 8) ELSE given END
