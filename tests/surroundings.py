@@ -47,6 +47,13 @@ def missing(what: str, how: str) -> NoReturn:
     pytest.skip(f"{what} is not here: {how}")
 
 
+def require_pgvector(dsn: str) -> None:
+    """Skip the test on a server that has no pgvector, where vectors are arrays, as tests of their own say."""
+    with psycopg.connect(dsn) as connection:
+        if connection.execute("SELECT FROM pg_extension WHERE extname = 'vector'").fetchone() is None:
+            pytest.skip(f"{SURROUNDING} has no pgvector")
+
+
 def server(folder: Path) -> EmbeddedPostgres:
     """The server of the surrounding; it is not started yet."""
     bin_dir = postgres_15() if SURROUNDING == "postgres-15" else None

@@ -15,6 +15,7 @@ from nightbatch.job_types import job_types
 from nightbatch.job_types.creative_scoring import CreativeScoring
 from nightbatch.ledger import RunParams
 from nightbatch.models import ProviderName
+from tests.surroundings import require_pgvector
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import end_unfinished
 
@@ -244,6 +245,7 @@ def test_a_job_that_waited_is_answered_as_well(world: World) -> None:
 
 
 def test_embeddings_are_copied_with_their_vectors(world: World) -> None:
+    require_pgvector(world.dsn)
     job: dict[str, Any] = {"job_type": "embedding_generation", "input": '{"texts": ["One", "Two"]}'}
     first = insert(world, **job, days=None)
     world.night("r1")

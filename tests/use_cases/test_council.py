@@ -8,6 +8,7 @@ import pytest
 from nightbatch import council
 from nightbatch.errors import NightbatchError, Rejected
 from nightbatch.job_types import job_types
+from tests.surroundings import require_pgvector
 from tests.use_cases.conftest import World
 
 MEMBERS = [("openai", None), ("anthropic", None), ("gemini", None), ("openai", "gpt-6-sol")]
@@ -37,6 +38,7 @@ def test_a_council_of_one_is_none(world: World) -> None:
 
 
 def test_nearest_neighbours_are_those_of_an_exact_search(world: World) -> None:
+    require_pgvector(world.dsn)
     rng = np.random.default_rng(7)
     vectors = rng.normal(size=(300, 16)).astype(np.float32)
     run = world.rows("INSERT INTO nightbatch.run (id) VALUES ('r') RETURNING id")[0]

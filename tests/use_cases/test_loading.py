@@ -14,6 +14,7 @@ from nightbatch.errors import ReconciliationError, Transient
 from nightbatch.job_types import job_types
 from nightbatch.models import ProviderName
 from nightbatch.postgres.store import open_store
+from tests.surroundings import require_pgvector
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import wait_for_end
 
@@ -254,6 +255,7 @@ def test_usage_that_is_missing_is_an_unknown_cost_and_not_zero(world: World, pro
 
 
 def test_vectors_land_in_pgvector(world: World) -> None:
+    require_pgvector(world.dsn)
     for text in ("a red bicycle", "a red bike", "the tax office"):
         for name in ("openai", "gemini"):
             world.store.insert_job("embedding_generation", name, f'{{"text": "{text}", "dimensions": 64}}')

@@ -15,6 +15,7 @@ from nightbatch.errors import ConfigurationError
 from nightbatch.job_types import job_types
 from nightbatch.models import Answer, Prompt, ProviderName
 from nightbatch.provider import BatchProvider
+from tests.surroundings import require_pgvector
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, recover, sent, wait_for_end
 
@@ -139,6 +140,7 @@ def embed(world: World, count: int) -> int:
 
 @pytest.mark.fault(65)
 def test_a_vector_that_the_database_refuses_costs_its_own_job(world: World) -> None:
+    require_pgvector(world.dsn)
     batch_id = embed(world, 3)
     wait_for_end(world, batch_id)
     provider_for = with_answers(world, lambda answer: Answer("succeeded", embeddings=((0.5,) * 20_000,)))

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from nightbatch.cli import app
 from nightbatch.emulator.embeddings import embed
 from nightbatch.postgres.migrate import migrations
+from tests.surroundings import require_pgvector
 from tests.use_cases.conftest import World
 
 DIMENSIONS = 256
@@ -94,6 +95,7 @@ def shop(world: World) -> list[str]:
 
 
 def test_ten_thousand_texts_are_searched_as_exactly_as_by_numpy(world: World, shop: list[str]) -> None:
+    require_pgvector(world.dsn)
     stored = {
         (job, position): np.array(json.loads(text), dtype=np.float64)
         for job, position, text in world.rows("SELECT job_id, position, embedding::text FROM nightbatch.embedding")
@@ -127,6 +129,7 @@ def similar(world: World, *words: str) -> tuple[int, str]:
 
 
 def test_the_command_shows_neighbours_with_their_labels(world: World) -> None:
+    require_pgvector(world.dsn)
     rows: list[tuple[dict[str, Any], dict[str, str]]] = [
         ({"text": "a red bicycle"}, {"shelf": "wheels"}),
         ({"text": "a red bicycle bell"}, {"shelf": "parts", "sku": "7"}),
@@ -165,6 +168,7 @@ def test_the_command_shows_neighbours_with_their_labels(world: World) -> None:
 
 
 def test_the_command_says_why_it_finds_nothing(world: World) -> None:
+    require_pgvector(world.dsn)
     (scored,) = world.insert("openai", 1)
     alone = world.store.insert_job("embedding_generation", "openai", '{"text": "alone", "dimensions": 16}')
     world.night("r1")
