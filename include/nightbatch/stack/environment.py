@@ -15,6 +15,7 @@ from nightbatch.stack.credentials import USERS, Secrets
 from nightbatch.stack.ports import Ports
 
 PROJECT = Path(__file__).parents[3]
+AIRFLOW_SETTINGS = str(Path(__file__).with_name("airflow_settings"))
 EMULATOR_KEY = "emu-local"
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}
 _EMULATOR_PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini"}
@@ -66,6 +67,7 @@ def airflow_environment(
         **base_environment(home),
         **_QUICK,
         "AIRFLOW_HOME": str(home),
+        "PYTHONPATH": AIRFLOW_SETTINGS,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",

@@ -40,8 +40,8 @@ def until_all_end(stack: Stack, dag_id: str, count: int, timeout: float = 300) -
 
 def test_a_night_at_twice_the_limit_goes_in_waves_and_no_job_fails(stack: Stack) -> None:
     """OpenAI takes a batch and fails it minutes later for want of room, so its jobs go with another run of the Dag."""
-    jobs = queue(stack, "openai", 32) | queue(stack, "gemini", 32)
-    for provider, limit in (("openai", 5_200), ("gemini", 8_800)):  # about half of what 32 of these jobs have
+    jobs = queue(stack, "openai", 16) | queue(stack, "gemini", 16)
+    for provider, limit in (("openai", 2_600), ("gemini", 4_400)):  # about half of what 16 of these jobs have
         control(stack, "POST", "limits", {"provider": provider, "account": "local", "tokens": limit})
     turnaround(stack, 60)  # its batches are in the queue together, until OpenAI's failed
     before = len(runs(stack))
