@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +13,7 @@ from pydantic import BaseModel
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType
 from nightbatch.models import Prompt, ProviderName, Tool
+from tests.samples import png
 from tests.use_cases.conftest import World
 
 Json = dict[str, Any]
@@ -140,16 +143,29 @@ def deep_thought(kind: str, tokens: int) -> Json:
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
-def test_no_answer_is_cut_off_by_its_own_thoughts_with_default_settings(world: World, provider: ProviderName) -> None:
+def test_no_answer_is_cut_off_by_its_own_thoughts_with_default_settings(
+    world: World, provider: ProviderName, tmp_path: Path
+) -> None:
     """The emulator's models think as the providers' do, and their thoughts count as output."""
+    world.settings = replace(world.settings, media_dir=str(tmp_path))
+    (tmp_path / "frame.png").write_bytes(png(4, 4))
+    looked_at = {"frames": ["frame.png"], "question": "For whom? [[emulator:think=7600]]"}
+    asked = [put(world, "video_analysis", provider, looked_at)]
+    if provider != "anthropic":  # it has no embeddings
+        asked.append(put(world, "embedding_generation", provider, {"text": "x"}))
     for kind in ("creative_scoring", "hook_generation", "bulk_predictions"):
         for number in range(20):
-            put(world, kind, provider, deep_thought(kind, number * 400))
+            asked.append(put(world, kind, provider, deep_thought(kind, number * 400)))
             put(world, kind, provider, job_types()[kind].example)
     world.night("r1")
-    assert world.rows("SELECT outcome, count(*) FROM nightbatch.result GROUP BY outcome") == [("succeeded", 120)]
-    thoughts = world.rows("SELECT max((units ->> 'output_reasoning_tokens')::bigint) FROM nightbatch.result")
-    assert thoughts == [7_600]
+    again = put(world, "historical_reprocessing", provider, {"job_id": asked[-1]})
+    world.night("r2")
+    outcomes = world.rows("SELECT outcome, count(*) FROM nightbatch.result GROUP BY outcome")
+    assert outcomes == [("succeeded", len(asked) + 60 + 1)]
+    thoughts = "(units ->> 'output_reasoning_tokens')::bigint"
+    assert world.rows(f"SELECT max({thoughts}) FROM nightbatch.result") == [7_600]
+    assert world.rows(f"SELECT {thoughts} FROM nightbatch.result WHERE job_id = %s", again) == [7_600]
+    world.judge()
 
 
 def test_thoughts_without_room_cut_the_answer_off(world: World) -> None:

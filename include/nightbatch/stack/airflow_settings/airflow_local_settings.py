@@ -1,4 +1,4 @@
-"""Settings that Airflow imports by this name. The scheduler's workers are forks: what all tasks need is imported once, before that.
+"""Settings that Airflow imports by this name: the scheduler forks its workers, so what tasks need is imported once, before.
 
 A task of a night spends half of its time on imports otherwise. An installation of a team's own may do the same.
 """
