@@ -156,7 +156,7 @@ def test_no_type_takes_an_input_with_a_member_that_it_does_not_have(name: str) -
         (
             "bulk_predictions",
             {"answer": {}},
-            "answer: there is no such member; there are effort, max_tokens, template, ",
+            "answer: there is no such member; there are model, effort, max_tokens, ",
         ),
         ("raw", {"bdy": {}}, "bdy: there is no such member; body was probably meant"),
     ],

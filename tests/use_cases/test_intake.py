@@ -89,6 +89,43 @@ def test_a_bad_line_is_named_and_the_others_go_in(store: Store, tmp_path: Path, 
     assert len(jobs(store)) == 2
 
 
+LONG = {"type": "object", "properties": {"sku": {"enum": [f"SKU-{number}" for number in range(1500)]}}}
+BODY = {"messages": [{"role": "user", "content": "x"}]}
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (line(model="gpt-5", input={"headline": "x", "effort": "none"}), "gpt-5 always thinks: the least effort is"),
+        (
+            line(input={"headline": "x", "effort": "high", "model": "gpt-4.1"}),
+            "gpt-4.1 does not think: leave effort out",
+        ),
+        (line(input={"headline": "x", "model": "gpt 6"}), "model: Value error, it holds white space"),
+        (
+            line(model="gpt-6-luna", input={"headline": "x", "model": "gpt-6-sol"}),
+            "model: the input asks for gpt-6-sol, and",
+        ),
+        (line(job_type="bulk_predictions", input={"template": "x", "schema": LONG}), "schema: "),
+        (
+            line(job_type="raw", model="gpt-6-luna", input={"body": BODY | {"model": "gpt-6-sol"}}),
+            "model: the input asks",
+        ),
+        (
+            line(job_type="raw", provider="anthropic", input={"body": BODY, "url": "/v1/responses"}),
+            "url: only OpenAI's",
+        ),
+    ],
+)
+def test_what_its_provider_or_its_model_does_not_take_is_refused_before_the_night(
+    store: Store, tmp_path: Path, bad: str, reason: str
+) -> None:
+    done = enqueue(store, tmp_path / "jobs.jsonl", "\n".join((GOOD, bad, GOOD)))
+    (found,) = done.bad
+    assert (found.number, done.new) == (2, 2)
+    assert found.reason.startswith(reason)
+
+
 def test_an_input_that_is_not_utf_8_is_named_and_the_others_go_in(store: Store, tmp_path: Path) -> None:
     latin = GOOD.replace("Good", "Café").encode("latin-1")
     done = enqueue(store, tmp_path / "jobs.jsonl", b"\n".join([GOOD.encode(), latin, GOOD.encode()]))

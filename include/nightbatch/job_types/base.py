@@ -149,7 +149,7 @@ class JobType(ABC):
         """Whether its jobs bring ready bodies, which say themselves where they go and which model they ask."""
         return False
 
-    @property
+    @cached_property
     def model_in(self) -> str | None:
         """Where an input may name the model that it asks, as a path in the words of Postgres; None where it may not."""
         return "{model}" if issubclass(self.Input, Tuned) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -73,7 +74,7 @@ class Raw(JobType):
         """A team's own type made from this one may look otherwise."""
         return type(self) is Raw
 
-    @property
+    @cached_property
     def model_in(self) -> str | None:
         """In the body."""
         return "{body,model}" if self.ready else super().model_in

@@ -608,6 +608,7 @@ class LineWriter:
         self._line = line
         self._frames: dict[bytes, list[bytes]] = {}
         self._last, self._last_frame = b"", [b"", b"", b""]
+        self._checked: tuple[Any, ...] = ()
 
     def write(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
         """One line, without a line break. Raises `Rejected` as the adapter does, and for text that is no Unicode."""
@@ -620,6 +621,16 @@ class LineWriter:
             raise Rejected(
                 "the request cannot be written as JSON: it holds half a character (a lone surrogate), or a number too large"
             ) from None
+
+    def check(self, model: str, endpoint: Endpoint, request: Request) -> None:
+        """Raise `Rejected` as `write` does. Of requests that differ in their text only, one after the other, one is written."""
+        if not isinstance(request, Prompt) or request.media:
+            self.write(_ID, model, endpoint, request)
+            return
+        rest = (model, endpoint, *_rest(request))
+        if rest != self._checked:
+            self.write(_ID, model, endpoint, request)
+            self._checked = rest
 
     def _frame(self, model: str, endpoint: Endpoint, prompt: Prompt) -> list[bytes]:
         # Not the schema's identity: a type may change it in place
