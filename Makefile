@@ -61,8 +61,8 @@ crash-test: .venv/.dev pgbouncer ## kill the process at every step, in several s
 mutation-test: .venv/.dev ## take each part of the protocol out of a copy: some test has to turn red; ONLY=name chooses
 	$(BIN)/python -m tests.mutation $(ONLY)
 
-interleave: .venv/.dev ## processes side by side, SEEDS=2000 schedules; the bill is the judge; SEED=N tells one, HOSTILE=1: with other settings
-	$(BIN)/python -m tests.interleave $(if $(HOSTILE),--hostile) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+interleave: .venv/.dev ## processes side by side, SEEDS=2000 schedules; the bill is the judge; SEED=N tells one, SURROUNDING="second installation" plays them elsewhere
+	$(BIN)/python -m tests.interleave $(if $(SURROUNDING),--surrounding "$(SURROUNDING)") $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 fuzz: .venv/.dev ## schemas and templates of every kind at every provider, EXAMPLES=5000 each; the emulator is the judge
 	$(BIN)/python -m tests.fuzz --examples $(or $(EXAMPLES),5000)

@@ -49,6 +49,11 @@ class Batch:
         return self.tag.removeprefix("nb-").replace("-", "")[:16]
 
     @property
+    def unsent(self) -> bool:
+        """Whether the provider has nothing of it, as far as the ledger knows: a create may have been refused."""
+        return self.state in ("planned", "uploaded")
+
+    @property
     def submission(self) -> Submission:
         """What a provider needs to send this attempt, or to find it again."""
         return Submission(

@@ -109,9 +109,9 @@ def _attempt_of(
     """
     if batch.tag is not None:
         found = walks.of_tag(store, batch.tag)
-        if found is not None and found.intent_at is not None:
-            return found
-        return "unknown" if found is not None or walks.is_ours(store, batch.tag) else None
+        if found is not None:
+            return "unknown" if found.unsent else found
+        return "unknown" if walks.is_ours(store, batch.tag) else None
     candidates = walks.of_size(store, provider.name, account, batch)
     if not batch.ended:
         return "undecided" if candidates else None
@@ -119,8 +119,10 @@ def _attempt_of(
     if request is None:
         return None
     attempt = next((one for one in candidates if (one.id, one.nonce) == request[1:]), None)
-    if attempt is not None or request.nonce is None:
-        return attempt
+    if attempt is not None:
+        return "unknown" if attempt.unsent else attempt
+    if request.nonce is None:
+        return None
     ours = walks.is_ours(store, f"nb-{request.nonce[:8]}-")
     return "unknown" if ours and not walks.has_nonce(store, request.nonce) else None
 

@@ -7,12 +7,20 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
+from functools import partial
 from multiprocessing import get_context
 
+from psycopg.conninfo import make_conninfo
+
 from nightbatch.postgres.embedded import EmbeddedPostgres
+from tests.crash.surroundings import MEANINGS, PLAIN
 from tests.interleave.house import House, play
+from tests.interleave.story import Verdict
 from tests.scratch import scratch
+from tests.surroundings import pooled
 
 _PIECE = 20
 
@@ -24,27 +32,34 @@ def main() -> int:
     asked.add_argument("--first", type=int, default=0, help="the first of them")
     asked.add_argument("--seed", type=int, help="this one only, step by step")
     asked.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    asked.add_argument("--hostile", action="store_true", help="in databases whose settings are all others")
+    asked.add_argument("--surrounding", choices=MEANINGS, default=PLAIN, help="the world in which they are played")
     given = asked.parse_args()
-    with scratch() as folder, EmbeddedPostgres(folder / "data", fsync=False, die_with_parent=True) as server:
+    with ExitStack() as kept:
+        folder = kept.enter_context(scratch())
+        server = kept.enter_context(EmbeddedPostgres(folder / "data", fsync=False, die_with_parent=True))
+        dsn, pooled_dsn = server.dsn(), None
+        if given.surrounding == "pgbouncer":
+            pooled_dsn = make_conninfo(dsn, port=kept.enter_context(pooled(server)))
         if given.seed is not None:
-            return _tell(server, given.seed, hostile=given.hostile)
+            return _tell(House(dsn, given.surrounding, pooled_dsn), given.seed)
         seeds = range(given.first, given.first + given.seeds)
-        return _play_all(server, seeds, given.processes, hostile=given.hostile)
+        return _play_all(
+            seeds, given.processes, partial(play, dsn, surrounding=given.surrounding, pooled_dsn=pooled_dsn)
+        )
 
 
-def _tell(server: EmbeddedPostgres, seed: int, *, hostile: bool) -> int:
-    with House(server.dsn(), hostile=hostile) as house:
+def _tell(house: House, seed: int) -> int:
+    with house:
         verdict = house.play(seed)
     print(*verdict.story, "", *(verdict.wrong or ["The promise was kept."]), sep="\n")
     return 1 if verdict.wrong else 0
 
 
-def _play_all(server: EmbeddedPostgres, seeds: range, processes: int, *, hostile: bool) -> int:
+def _play_all(seeds: range, processes: int, play_these: Callable[[range], list[Verdict]]) -> int:
     began, found, steps = time.monotonic(), [], 0
     pieces = [seeds[at : at + _PIECE] for at in range(0, len(seeds), _PIECE)]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(play, server.dsn(), piece, hostile=hostile) for piece in pieces]):
+        for done in as_completed([pool.submit(play_these, piece) for piece in pieces]):
             for verdict in done.result():
                 steps += verdict.steps
                 if verdict.wrong:

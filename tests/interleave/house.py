@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 import ssl
 import uuid
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from multiprocessing.util import Finalize
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,7 @@ from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.postgres.migrate import migrate
 from tests import tags
 from tests.crash.mutations import MUTATIONS
-from tests.crash.surroundings import CALM, make_hostile
+from tests.crash.surroundings import CALM, PLAIN, backup, make_hostile, make_installation
 from tests.interleave.night import Night, watch_everything
 from tests.interleave.story import Story, Verdict
 from tests.scratch import scratch
@@ -28,10 +28,13 @@ _watched: list[bool] = []
 
 
 class House:
-    """Plays seeds one after another, in the process that it is opened in."""
+    """Plays seeds one after another, in the process that it is opened in, and in one of `tests.crash.surroundings`.
 
-    def __init__(self, server_dsn: str, *, hostile: bool = False) -> None:
-        self._server, self._hostile = server_dsn, hostile
+    ``pooled_dsn`` leads to the same server through PgBouncer.
+    """
+
+    def __init__(self, server_dsn: str, surrounding: str = PLAIN, pooled_dsn: str | None = None) -> None:
+        self._server, self._surrounding, self._pooled = server_dsn, surrounding, pooled_dsn
         self._template = f"interleave_{uuid.uuid4().hex[:10]}"
         self._open = ExitStack()
 
@@ -57,35 +60,56 @@ class House:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._open.close()
 
-    def _dsn(self, name: str) -> str:
-        return f"{self._server.rpartition('/')[0]}/{name}"
+    def _dsn(self, name: str, server: str | None = None) -> str:
+        return f"{(server or self._server).rpartition('/')[0]}/{name}"
 
     def play(self, seed: int) -> Verdict:
         """A seed, in a database and an account of its own."""
-        name = f"seed_{uuid.uuid4().hex[:10]}"
-        self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {self._template} STRATEGY FILE_COPY")
-        if self._hostile:
-            make_hostile(self._admin, name)
+        account = uuid.uuid4().hex[:10]
         try:
-            with psycopg.connect(self._dsn(name), autocommit=True, options=CALM) as alone:
-                night = Night(
-                    self._dsn(name), self._emulator, self._http, self._state, self._admin, uuid.uuid4().hex[:10]
-                )
-                night.alone = alone
-                return Story(seed, night).play()
+            with self._night(account) as night:
+                if self._surrounding != "second installation":
+                    return Story(seed, night, self._surrounding, lambda: backup(self._admin, night.dsn)).play()
+                with self._night(account) as theirs:
+                    theirs.clients = night.clients
+                    return Story(seed, night, self._surrounding, neighbour=theirs).play()
         finally:
             self._http.delete(f"{self._emulator.url}/control/faults")
+
+    @contextmanager
+    def _night(self, account: str) -> Iterator[Night]:
+        name = f"seed_{uuid.uuid4().hex[:10]}"
+        self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {self._template} STRATEGY FILE_COPY")
+        try:
+            self._admin.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '100ms'")
+            if self._surrounding == "hostile settings":
+                make_hostile(self._admin, name)
+            night = Night(self._dsn(name), self._emulator, self._http, self._state, self._admin, account)
+            if self._surrounding == "pgbouncer":
+                night.through = self._dsn(name, self._pooled)
+            with psycopg.connect(night.dsn, autocommit=True, options=CALM) as night.alone:
+                if self._surrounding == "second installation":
+                    make_installation(night.dsn)
+                    (night.installation,) = night.rows("SELECT id FROM nightbatch.installation")
+                yield night
+        finally:
             self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 _here: list[House] = []
 
 
-def play(server_dsn: str, seeds: Sequence[int], mutation: str | None = None, *, hostile: bool = False) -> list[Verdict]:
+def play(
+    server_dsn: str,
+    seeds: Sequence[int],
+    mutation: str | None = None,
+    surrounding: str = PLAIN,
+    pooled_dsn: str | None = None,
+) -> list[Verdict]:
     """In a process of a pool, which keeps its house; a ``mutation`` of `tests.crash.mutations` stays in force there."""
     if not _here:
         if mutation:
             MUTATIONS[mutation]()
-        _here.append(House(server_dsn, hostile=hostile).__enter__())
+        _here.append(House(server_dsn, surrounding, pooled_dsn).__enter__())
         Finalize(None, _here[0].__exit__, args=(None, None, None), exitpriority=1)
     return [_here[0].play(seed) for seed in seeds]

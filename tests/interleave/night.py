@@ -7,6 +7,7 @@ import re
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,7 +30,6 @@ from tests.interleave.releases import Release
 from tests.interleave.scheduler import Actor
 
 _CUSTOM_ID = re.compile(r"j(\d+)_a(\d+)(?!\d)")
-_OPTIONS = "-c deadlock_timeout=100ms"
 _HERE = threading.local()
 """Which process the code of this thread belongs to."""
 
@@ -134,7 +134,11 @@ def _or_held_up(library: Any, handle: Any) -> Any:
 
 @dataclass
 class Night:
-    """``paid`` are the provider's realtime charges by ``custom_id``, ``answered`` says whom an answer of theirs reached."""
+    """``paid`` are the provider's realtime charges by ``custom_id``, ``answered`` says whom an answer of theirs reached.
+
+    ``through`` leads to the same database through a pooler; ``installation`` is the ledger's name in ``custom_id``s where the
+    account is another ledger's too.
+    """
 
     dsn: str
     emulator: EmulatorProcess
@@ -142,6 +146,8 @@ class Night:
     state: sqlite3.Connection
     admin: psycopg.Connection[Any]
     account: str
+    through: str | None = None
+    installation: str = ""
     paid: dict[str, int] = field(default_factory=dict)
     answered: dict[str, Actor] = field(default_factory=dict)
     under_way: list[Actor] = field(default_factory=list)
@@ -170,8 +176,15 @@ class Night:
             return _Provider(self.clients[name], watch)
 
         try:
-            with psycopg.connect(self.dsn, autocommit=True, client_encoding="utf8", options=_OPTIONS) as connection:
-                actor.pid = connection.info.backend_pid
+            named = f"actor {uuid.uuid4().hex[:12]}"
+            with psycopg.connect(
+                self.through or self.dsn,
+                autocommit=True,
+                client_encoding="utf8",
+                application_name=named,
+                prepare_threshold=None,
+            ) as connection:
+                actor.connection = named
                 life._watch_statements(connection, watch.reach)
                 yield _Store(connection, watch), provider_for
         finally:
@@ -248,15 +261,18 @@ class Night:
         self.http.request(method, f"{self.emulator.url}/control/{path}", json=body).raise_for_status()
 
     def console(self, batch_id: int) -> str | None:
-        """The provider's id of the batch that holds this attempt's requests, as a person finds it in its console."""
+        """The provider's id of the batch that holds this attempt's requests, as a person finds it in its console.
+
+        Requests of another ledger bear another name.
+        """
         for found, path in self.emulated(
             "SELECT id, input_path FROM batch WHERE account = ? ORDER BY seq", self.account
         ):
             with suppress(FileNotFoundError):  # done, and so on the bill
-                if _names(Path(path).read_text(), batch_id):
+                if self._names(Path(path).read_text(), batch_id):
                     return str(found)
         for found, name in self.emulated("SELECT batch_id, custom_id FROM billing WHERE account = ?", self.account):
-            if name and _names(name, batch_id):
+            if name and self._names(name, batch_id):
                 return str(found)
         return None
 
@@ -276,11 +292,15 @@ class Night:
         charges = self.emulated(
             "SELECT custom_id, batch_id, cost_usd FROM billing WHERE account = ? ORDER BY seq", self.account
         )
-        return [(name if batch else next(asked), Decimal(usd)) for name, batch, usd in charges]
+        found = [(name if batch else next(asked), Decimal(usd)) for name, batch, usd in charges]
+        return [(name, usd) for name, usd in found if f"_{self.installation}" in name]
 
-
-def _names(text: str, batch_id: int) -> bool:
-    return any(int(match[2]) == batch_id for match in _CUSTOM_ID.finditer(text))
+    def _names(self, text: str, batch_id: int) -> bool:
+        return any(
+            int(match[2]) == batch_id
+            and (not self.installation or text.startswith(f"_{self.installation}", match.end()))
+            for match in _CUSTOM_ID.finditer(text)
+        )
 
 
 def job_and_attempt(custom_id: str) -> tuple[int, int]:

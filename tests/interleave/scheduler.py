@@ -17,9 +17,12 @@ _LOOK = 0.002  # seconds that a statement may take before it is looked whether i
 _PATIENCE = 600.0  # of a machine that does much else
 _MOST_STEPS = 3_000
 
+# By the connections' names: behind a pooler a process of the server is whoever's transaction it is
 _WAITS_FOR_AN_ACTOR = """
     SELECT pid FROM pg_stat_activity
-    WHERE pid = ANY (%(moving)s::integer[]) AND wait_event_type = 'Lock' AND pg_blocking_pids(pid) && %(actors)s::integer[]
+    WHERE application_name = ANY (%(moving)s) AND wait_event_type = 'Lock' AND EXISTS (
+        SELECT FROM pg_stat_activity AS other
+        WHERE other.pid = ANY (pg_blocking_pids(pg_stat_activity.pid)) AND other.application_name = ANY (%(actors)s))
 """
 
 
@@ -43,7 +46,7 @@ class Actor:
     at: str = "begins"
     passed: int = 0
     points: int = 0
-    pid: int | None = None
+    connection: str = ""
     ended: str = ""
     finding: str = ""
     wanted: Callable[[], bool] | None = None
@@ -186,8 +189,11 @@ class Scheduler:
                     return
 
     def _waiting(self, moving: list[Actor]) -> bool:
-        pids = {"moving": [actor.pid for actor in moving], "actors": [actor.pid for actor in self._actors if actor.pid]}
-        return len(self._admin.execute(_WAITS_FOR_AN_ACTOR, pids).fetchall()) == len(moving)
+        names = {
+            "moving": [actor.connection for actor in moving],
+            "actors": [actor.connection for actor in self._actors if actor.connection],
+        }
+        return len(self._admin.execute(_WAITS_FOR_AN_ACTOR, names).fetchall()) == len(moving)
 
     def _until_one_moves(self) -> None:
         with self._changed:
@@ -195,4 +201,4 @@ class Scheduler:
 
 
 def _asks_the_database(actor: Actor) -> bool:
-    return actor.pid is not None and ("sql" in actor.at or "commit" in actor.at)
+    return bool(actor.connection) and ("sql" in actor.at or "commit" in actor.at)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from random import Random
 from typing import Any
 
+import psycopg
+
 from nightbatch.models import PROVIDERS, ProviderName
+from tests.crash.life import Place
+from tests.crash.surroundings import CALM, PLAIN, come_home, gateways
 from tests.interleave.night import Night, job_and_attempt
 from tests.interleave.pool import AT_ONCE, NEVER, SETTINGS, Pool
 from tests.interleave.scheduler import Actor, Scheduler
@@ -41,25 +46,76 @@ class Verdict:
 
 
 class Story:
-    """Plays a seed on a night of its own."""
+    """Plays a seed on a night of its own, in one of `tests.crash.surroundings`.
 
-    def __init__(self, seed: int, night: Night) -> None:
+    ``backup`` copies the ledger as it stands, and ``neighbour`` is another ledger's night on the same account.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        night: Night,
+        surrounding: str = PLAIN,
+        backup: Callable[[], AbstractContextManager[str]] | None = None,
+        neighbour: Night | None = None,
+    ) -> None:
         self.rng, self.night = Random(seed), night
+        self.surrounding, self.backup = surrounding, backup
+        self.world = Random(f"{seed} in {surrounding}")  # the seed decides the same in all surroundings
         self.verdict = Verdict(seed)
         self.provider: ProviderName = self.rng.choice(PROVIDERS)
-        self.urgent = self.rng.random() < 0.45
+        self.urgent = self.rng.random() < 0.45 and surrounding != "restored"  # a realtime answer is lost with the disk
         self.jobs: list[int] = []
         self.faulty: set[str] = set()
         self.allowed = {"succeeded", "failed"}
+        self.asked_again: Counter[int] = Counter()
+        self.beside = Story(seed, neighbour) if neighbour else None
 
     def play(self) -> Verdict:
         """All of it."""
-        self._begin()
-        self._interleave()
-        self._to_rest()
+        with ExitStack() as kept:
+            self._begin()
+            if self.surrounding == "restored" and self.backup:
+                self.night.alone.close()
+                copy = kept.enter_context(self.backup())
+                self._reopen(self.night.dsn)
+            self._interleave()
+            if self.surrounding == "restored":
+                self._restore(copy)
+                kept.callback(self.night.alone.close)
+            self._to_rest()
+            self.verdict.wrong = [*self.night.trouble, *self._wrong_at_rest()]
+        if self.beside:
+            self.beside._to_rest()
+            wrong = [*self.beside.night.trouble, *self.beside._wrong_at_rest()]
+            self.verdict.wrong += [f"the neighbour: {sentence}" for sentence in wrong]
+            self.night.story += [f"  the neighbour: {sentence}" for sentence in self.beside.night.story]
         self.verdict.story = self.night.story
-        self.verdict.wrong = [*self.night.trouble, *self._wrong_at_rest()]
         return self.verdict
+
+    def _begin_beside(self, provider: ProviderName) -> tuple[str, Any]:
+        """The same jobs by number, planned, and to be sent meanwhile. Whatever befalls the account befalls both."""
+        self.provider, self.urgent = provider, False
+        self.jobs = [self.night.insert(provider, f"Theirs {number}", urgent=False) for number in range(3)]
+        self.allowed.add("rejected")
+        pool = Pool(self.night, self.rng, SETTINGS)
+        self._alone("plan", pool.plan())
+        return "the neighbour submits", pool.submit(self.night.attempts()[0])
+
+    def _restore(self, copy: str) -> None:
+        """The disk died: what the lost ledger learned since, this one does not know."""
+        self.asked_again = Counter(self.night.rows("SELECT job_id FROM nightbatch.retried"))
+        self.allowed.add("cancelled")
+        self._reopen(copy)
+        self._all_end()
+        url = getattr(self.night.emulator, f"{self.provider}_url")
+        come_home(Place(copy, url, self.provider, self.night.account))
+        self.night.story.append("the ledger is restored")
+
+    def _reopen(self, dsn: str) -> None:
+        self.night.alone.close()
+        self.night.dsn = dsn
+        self.night.alone = psycopg.connect(dsn, autocommit=True, options=CALM)
 
     # -- the state that the actors find
 
@@ -119,6 +175,10 @@ class Story:
         pool = Pool(night, rng, settings)
         drawn = [pool.any(night.attempts(), self.jobs, urgent=self.urgent) for _ in range(rng.choice((2, 2, 3)))]
         actors = [self._actor(f"{'ABC'[place]} {name}", work) for place, (name, work) in enumerate(drawn)]
+        if self.beside:
+            actors.append(
+                Actor(*self.beside._begin_beside(self.provider), stops=frozenset({self.world.randint(1, 32)}))
+            )
         self._allow([name for name, _ in drawn])
         self._draw_faults(lags)
         scheduler = Scheduler(rng, night.admin, night.settle_down)
@@ -156,6 +216,9 @@ class Story:
                 self.allowed.add("rejected")
             self._fault(operation, fault, status, times=rng.choice((1, 1, 2)), after_matches=rng.choice((0, 0, 0, 1)))
         self.night.holds_up_the_next_create = not self.urgent and rng.random() < 0.08
+        if self.surrounding == "gateway":
+            rule = self.world.choice(gateways())
+            self._fault(**rule, times=self.world.choice((1, 2)), after_matches=self.world.choice((0, 0, 1)))
 
     def _fault(self, operation: str, fault: str, status: int = 0, **details: Any) -> None:
         rule = {"account": self.night.account, "operation": operation, "fault": fault, "retry_after": 0, **details}
@@ -212,7 +275,7 @@ class Story:
 
     def _paid_twice(self) -> Iterator[str]:
         times = Counter(job_and_attempt(name)[0] for name, _ in self.night.bill())
-        wanted = Counter(self.night.rows("SELECT job_id FROM nightbatch.retried"))
+        wanted = self.asked_again + Counter(self.night.rows("SELECT job_id FROM nightbatch.retried"))
         for job, count in times.items():
             if count > 1 + wanted[job]:
                 where = [name for name, _ in self.night.bill() if job_and_attempt(name)[0] == job]
@@ -222,7 +285,7 @@ class Story:
         """Answers that were paid for, arrived, and are kept nowhere; in quarantine they are kept, but used for nothing."""
         kept = set(
             self.night.rows(
-                "SELECT r.job_id, coalesce(b.duplicate_of, b.id) FROM nightbatch.result AS r"
+                "SELECT r.job_id, coalesce(b.duplicate_of, b.sent_as, b.id) FROM nightbatch.result AS r"
                 " JOIN nightbatch.batch AS b ON b.id = r.batch_id WHERE r.billed AND r.outcome <> 'missing'"
             )
         )
@@ -235,10 +298,17 @@ class Story:
                 yield f"{name} was paid and {'went to quarantine' if quarantined else 'is lost'}"
 
     def _arrived(self) -> list[tuple[str, Decimal]]:
-        """The bill without realtime calls whose answer the network lost, or a process that died with it: nobody can keep it."""
+        """The bill without what nobody can keep.
+
+        Realtime calls whose answer the network lost, or a process that died with it; and answers that a lost ledger had loaded.
+        """
         night = self.night
         alive = {name for name, actor in night.answered.items() if not actor.ended.startswith("died")}
-        return [(name, usd) for name, usd in night.bill() if name not in night.paid or name in alive]
+        arrived = [(name, usd) for name, usd in night.bill() if name not in night.paid or name in alive]
+        if self.surrounding != "restored":
+            return arrived
+        gone = set(night.rows("SELECT job_id FROM nightbatch.job_status WHERE state = 'cancelled'"))
+        return [(name, usd) for name, usd in arrived if job_and_attempt(name)[0] not in gone]
 
     def _booked_otherwise(self) -> Iterator[str]:
         (booked,) = self.night.rows("SELECT coalesce(sum(batch_cost_usd), 0) FROM nightbatch_report.savings_daily")

@@ -13,7 +13,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from nightbatch import fallback, home
-from nightbatch.errors import ConfigurationError, Displaced
+from nightbatch.errors import ConfigurationError, Displaced, Throttled
 from nightbatch.job_types import job_types
 from nightbatch.models import PROVIDERS, ProviderName
 from nightbatch.postgres.embedded import EmbeddedPostgres
@@ -215,6 +215,27 @@ def test_a_line_that_cannot_be_read_may_be_any_queued_jobs(world: World, backup:
     assert set(restored.states().values()) == {"succeeded", "cancelled"}
     bill = [line["custom_id"].partition("_")[0] for line in world.bill()]
     assert len(set(bill)) == len(bill) == 4
+
+
+@pytest.mark.fault(61, 62)
+def test_what_a_lost_ledger_sent_after_a_refused_create_is_adopted(
+    world: World, backup: Backup, provider: ProviderName
+) -> None:
+    """The backup knows of the intent, and that it came to nothing: what the ledger learned since, it does not."""
+    world.insert(provider, 3)
+    (batch,) = world.plan()
+    world.emulator.fault(provider, "batch_create", "refuse", status=429, times=1)
+    with pytest.raises(Throttled):
+        world.submit(batch)
+    assert world.store.batch(batch.id).intent_at is not None
+    restored = backup(world)
+    world.submit_until_certain(batch)
+    world.wait_for_the_end(batch.id)
+    home.say(restored.store, "restored", by="me", reason="The disk died.")
+    recover(restored)
+    until_loaded(restored)
+    until_all_succeed_with_a_plan(restored)
+    restored.judge()
 
 
 def until_loaded(world: World) -> None:

@@ -71,8 +71,8 @@ WHERE j.id = ANY (%(job_ids)s) AND j.provider = %(provider)s
         OR NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = j.id))
 ORDER BY j.id;
 
--- unsent: attempts that were planned and, as far as the ledger knows, never sent
-SELECT * FROM nightbatch.batch WHERE state IN ('planned', 'uploaded') AND intent_at IS NULL ORDER BY id;
+-- unsent: attempts that were planned and, as far as the ledger knows, never sent; creates of theirs may have been refused
+SELECT * FROM nightbatch.batch WHERE state IN ('planned', 'uploaded') ORDER BY id;
 
 -- make_run: what the adopted batches belong to
 INSERT INTO nightbatch.run (id) VALUES (%(run_id)s) ON CONFLICT DO NOTHING;
