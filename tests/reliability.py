@@ -118,8 +118,10 @@ the bill to the last cent.
 - **Interleavings**, `make interleave SEEDS=2000`: two or three actors, drawn at random (submits of one attempt by workers of
   different releases, recovery, the realtime fallback, a person, a load, a plan, retention), of which one moves at a time,
   from checkpoint to checkpoint. A seed draws the state they find, who they are, what the provider does wrong, and who moves;
-  `make interleave SEED=41` tells one step by step, and `HOSTILE=1` plays them in databases whose settings are all others. No
-  schedule is written by hand. Before they were mended, at commit
+  `make interleave SEED=41` tells one step by step, and `SURROUNDING=restored` or another world of the crash proof plays them
+  there. No schedule is written by hand. At commit 83e6425 seed 81 found, in a restored ledger, that a batch was paid twice
+  which the lost ledger had sent after a create of the same attempt was refused: its intent stood in the backup, and so it was
+  taken for known. Before they were mended, at commit
   530d236, 2,000 seeds found:
 
   | what | seeds |

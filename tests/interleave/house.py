@@ -13,6 +13,7 @@ from typing import Self
 
 import httpx
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.postgres.migrate import migrate
@@ -60,8 +61,8 @@ class House:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._open.close()
 
-    def _dsn(self, name: str, server: str | None = None) -> str:
-        return f"{(server or self._server).rpartition('/')[0]}/{name}"
+    def _dsn(self, name: str) -> str:
+        return f"{self._server.rpartition('/')[0]}/{name}"
 
     def play(self, seed: int) -> Verdict:
         """A seed, in a database and an account of its own."""
@@ -71,7 +72,7 @@ class House:
                 if self._surrounding != "second installation":
                     return Story(seed, night, self._surrounding, lambda: backup(self._admin, night.dsn)).play()
                 with self._night(account) as theirs:
-                    theirs.clients = night.clients
+                    theirs.clients, theirs.paid = night.clients, night.paid
                     return Story(seed, night, self._surrounding, neighbour=theirs).play()
         finally:
             self._http.delete(f"{self._emulator.url}/control/faults")
@@ -85,8 +86,8 @@ class House:
             if self._surrounding == "hostile settings":
                 make_hostile(self._admin, name)
             night = Night(self._dsn(name), self._emulator, self._http, self._state, self._admin, account)
-            if self._surrounding == "pgbouncer":
-                night.through = self._dsn(name, self._pooled)
+            if self._pooled:
+                night.through = make_conninfo(self._pooled, dbname=name)
             with psycopg.connect(night.dsn, autocommit=True, options=CALM) as night.alone:
                 if self._surrounding == "second installation":
                     make_installation(night.dsn)

@@ -128,6 +128,15 @@ class Pool:
 
         return work
 
+    def give_up(self, batch_id: int) -> Work:
+        """A person knows that its results are gone with the disk; after some days nobody is asked."""
+
+        def work(actor: Actor) -> object:
+            with self.night.process(actor, USUAL) as (store, _):
+                return decisions.release(store, batch_id, choice="drop", by="me", reason="The disk died.")
+
+        return work
+
     def retry(self, batch_id: int) -> Work:
         """A person asks again for what a batch did not answer."""
 

@@ -107,6 +107,7 @@ class Story:
         self.asked_again = Counter(self.night.rows("SELECT job_id FROM nightbatch.retried"))
         self.allowed.add("cancelled")
         self._reopen(copy)
+        self.night.control("DELETE", "faults", None)
         self._all_end()
         url = getattr(self.night.emulator, f"{self.provider}_url")
         come_home(Place(copy, url, self.provider, self.night.account))
@@ -263,6 +264,9 @@ class Story:
         self._all_end()
         for batch_id in night.attempts("submitted"):
             self._alone(f"load {batch_id}", pool.load(batch_id))
+        if self.surrounding == "restored":
+            for batch_id in night.attempts("submitted"):
+                self._alone(f"a person gives up {batch_id}", pool.give_up(batch_id))
 
     def _all_end(self) -> None:
         for provider_batch_id in self.night.running():
@@ -307,7 +311,12 @@ class Story:
         arrived = [(name, usd) for name, usd in night.bill() if name not in night.paid or name in alive]
         if self.surrounding != "restored":
             return arrived
-        gone = set(night.rows("SELECT job_id FROM nightbatch.job_status WHERE state = 'cancelled'"))
+        gone = set(
+            night.rows(
+                "SELECT job_id FROM nightbatch.job_status WHERE state = 'cancelled'"
+                " UNION SELECT job_id FROM nightbatch.result WHERE outcome = 'missing'"
+            )
+        )
         return [(name, usd) for name, usd in arrived if job_and_attempt(name)[0] not in gone]
 
     def _booked_otherwise(self) -> Iterator[str]:

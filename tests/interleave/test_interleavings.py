@@ -6,16 +6,33 @@ import subprocess
 import sys
 from pathlib import Path
 
-SEEDS = 100
+import pytest
+
+from tests import surroundings
+from tests.crash.surroundings import MEANINGS, PLAIN
 
 
-def test_no_schedule_of_the_first_seeds_pays_twice_or_loses_anything() -> None:
+@pytest.mark.parametrize("surrounding", MEANINGS)
+def test_no_schedule_of_the_first_seeds_pays_twice_or_loses_anything(surrounding: str) -> None:
+    if surrounding == "pgbouncer":
+        surroundings.pgbouncer()
+    seeds = 60 if surrounding == PLAIN else 12
     played = subprocess.run(
-        [sys.executable, "-m", "tests.interleave", "--seeds", str(SEEDS), "--processes", "2"],
+        [
+            sys.executable,
+            "-m",
+            "tests.interleave",
+            "--seeds",
+            str(seeds),
+            "--processes",
+            "1",
+            "--surrounding",
+            surrounding,
+        ],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )
     assert played.returncode == 0, played.stdout + played.stderr[-4000:]
-    assert f"{SEEDS} seeds," in played.stdout
+    assert f"{seeds} seeds," in played.stdout
     assert "0 find something" in played.stdout
