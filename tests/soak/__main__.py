@@ -33,7 +33,7 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="nb-soak-"))  # short: a socket's path has little room
     print(f"Seed {options.seed}, {options.minutes:g} minutes, in {root}", flush=True)
     try:
-        wrong = _soak(root / "stack", options.minutes, options.seed)
+        wrong = _soak(root / "stack", options.minutes, options.seed, hostile=options.hostile)
     except KeyboardInterrupt:
         print(f"\nStopped; nothing is left running. Logs and databases: {root}")
         return 130
@@ -54,10 +54,11 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="of unrest; coming to rest takes a few more")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="decides what happens, not just when")
+    parser.add_argument("--hostile", action="store_true", help="in a database whose settings are all others")
     return parser.parse_args()
 
 
-def _soak(root: Path, minutes: float, seed: int) -> list[str]:
+def _soak(root: Path, minutes: float, seed: int, *, hostile: bool) -> list[str]:
     began = time.monotonic()
 
     def say(what: str) -> None:
@@ -67,6 +68,8 @@ def _soak(root: Path, minutes: float, seed: int) -> list[str]:
     try:
         stack.start(timeout=_START_SECONDS)
         place = Place(stack, random.Random(seed))
+        if hostile:
+            place.make_hostile()
         unrest = Unrest(place)
         _unquiet_nights(place, unrest, minutes * 60, say)
         say("The unrest is over.")

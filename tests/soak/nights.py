@@ -78,7 +78,10 @@ def _fault(place: Place, provider: ProviderName) -> dict[str, Any]:
     if chance < 0.26:
         return {"operation": "batch_create", "fault": "deliver_late", "delay_seconds": LAG_SECONDS}
     if chance < 0.60:
-        return {"operation": "batch_create", "fault": place.dice.choice(("lose_answer", "error_after"))}
+        return {
+            "operation": "batch_create",
+            "fault": place.dice.choice(("lose_answer", "error_after", "gateway_after")),
+        }
     calls = _CALLS if provider == "anthropic" else _CALLS + _FILE_CALLS
     fault = place.dice.choice(("reset", "lose_answer", "error_after", "rate_limit", "refuse"))
     return {"operation": place.dice.choice(calls), "fault": fault, "retry_after": 2}

@@ -12,6 +12,7 @@ import psycopg
 
 from nightbatch.errors import NightbatchError
 from nightbatch.stack import Stack
+from tests.crash.surroundings import CALM, make_hostile
 
 TROUBLE = (NightbatchError, httpx.HTTPError, psycopg.Error)
 """What anybody meets who asks while something is down: to be expected here, and to be tried again later."""
@@ -60,9 +61,14 @@ class Place:
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """One statement, committed."""
-        with psycopg.connect(self.stack.dsn, autocommit=True, connect_timeout=10) as connection:
+        with psycopg.connect(self.stack.dsn, autocommit=True, connect_timeout=10, options=CALM) as connection:
             cursor = connection.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
+
+    def make_hostile(self) -> None:
+        """Give the ledger's database settings that nobody would choose, to every session from now on."""
+        with psycopg.connect(self.stack.dsn, autocommit=True) as connection:
+            make_hostile(connection, connection.info.dbname)
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
         """Speak to the emulator itself."""

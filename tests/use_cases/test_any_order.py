@@ -1,6 +1,7 @@
 """Whatever happens in whatever order: no job is paid twice, none is lost, and the books agree with the bill.
 
 ``NIGHTBATCH_TEST_EXAMPLES=200`` plays that many random sequences; left alone, a few that are the same each time.
+``NIGHTBATCH_SURROUNDING`` is one of `tests.surroundings`, or ``hostile settings``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -31,7 +33,9 @@ from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.models import PROVIDERS
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.store import open_store
+from tests import surroundings
 from tests.conftest import _database
+from tests.crash.surroundings import gateways, make_hostile
 from tests.use_cases.any_order import LAG, SETTLE, Death, Play, cancel, load, plan, recover, settle, submit
 
 EXAMPLES = os.environ.get("NIGHTBATCH_TEST_EXAMPLES", "")
@@ -73,6 +77,7 @@ def faults(*operations: str, more: Troubles) -> st.SearchStrategy[Troubles]:
     return st.lists(st.sampled_from(kinds + more), max_size=2)
 
 
+GATEWAY = [fault for fault in gateways() if fault["fault"] == "gateway_after"]
 LATE_CREATE = {"operation": "batch_create", "fault": "deliver_late"}
 LATE_UPLOAD = {"operation": "file_upload", "fault": "deliver_late", "after_matches": 1}
 GARBLED = [
@@ -81,7 +86,7 @@ GARBLED = [
 ]
 sending = faults(
     *("batch_create", "batch_create", "batch_list", "file_upload", "file_delete"),
-    more=[LATE_CREATE] * 6 + [LATE_UPLOAD],
+    more=[LATE_CREATE] * 6 + [LATE_UPLOAD] + GATEWAY,
 )
 fetching = faults("file_download", "batch_get", "file_delete", more=GARBLED)
 
@@ -96,7 +101,11 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self, server: EmbeddedPostgres, template: str, emulator: EmulatorProcess, http: httpx.Client) -> None:
         super().__init__()
         self.world = ExitStack()
-        dsn = self.world.enter_context(_database(server, template))
+        there = self.world.enter_context(_database(server, template))
+        if surroundings.SURROUNDING == "hostile settings":
+            with psycopg.connect(server.dsn(), autocommit=True) as admin:
+                make_hostile(admin, there.rpartition("/")[2])
+        dsn = surroundings.through(there)
         store = self.world.enter_context(open_store(dsn))
         self.play = Play(dsn, store, emulator, http, uuid.uuid4().hex[:10])
         self.something_new = True  # since the last plan
