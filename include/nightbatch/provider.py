@@ -10,7 +10,6 @@ from typing import Protocol, runtime_checkable
 from nightbatch.models import (
     Endpoint,
     FoundBatch,
-    Limits,
     ListedBatch,
     ProviderName,
     ProviderState,
@@ -46,10 +45,6 @@ class BatchProvider(Protocol):
 
         Which of two keys are one account's, `nightbatch.accounts` finds out.
         """
-        ...
-
-    def limits(self, endpoint: Endpoint) -> Limits:
-        """What one batch may hold."""
         ...
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:

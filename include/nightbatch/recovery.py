@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
 from nightbatch import accounts, doubt, home, loading, retention, troubles, walk
-from nightbatch.decisions import release as release  # temporary
 from nightbatch.errors import Absent, AccountRefused, ConfigurationError, Displaced, NightbatchError, Transient
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch

@@ -14,14 +14,12 @@ import anthropic
 import orjson
 from anthropic.types.messages import MessageBatch
 
-from nightbatch import planning
 from nightbatch.addresses import is_own_host
 from nightbatch.certainty import Call, Said
 from nightbatch.errors import Absent, Transient
 from nightbatch.models import (
     Endpoint,
     FoundBatch,
-    Limits,
     ListedBatch,
     ProviderName,
     ProviderState,
@@ -84,9 +82,6 @@ class AnthropicBatches:
         self._async = PerLoop(lambda: anthropic.AsyncAnthropic(**given, http_client=home.async_client()))
         self._own_host = is_own_host(str(self._client.base_url))
         self.account = fingerprint(account, "anthropic", str(self._client.base_url), api_key, *wire.payers())
-
-    def limits(self, endpoint: Endpoint) -> Limits:
-        return planning.limits("anthropic")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
         return _LINES.write(custom_id, model, endpoint, request)

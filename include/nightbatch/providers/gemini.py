@@ -18,7 +18,6 @@ from google import genai
 from google.genai import errors as genai_errors
 from google.genai import types
 
-from nightbatch import planning
 from nightbatch.addresses import is_own_host
 from nightbatch.certainty import Call, Said
 from nightbatch.errors import Absent, NotNamed, Refused, Rejected, Transient
@@ -26,7 +25,6 @@ from nightbatch.models import (
     Counts,
     Endpoint,
     FoundBatch,
-    Limits,
     ListedBatch,
     ProviderName,
     ProviderState,
@@ -132,9 +130,6 @@ class GeminiBatches:
         self._own_host = is_own_host(root)
         self.shows_tags = self._own_host
         self.account = fingerprint(account, "gemini", root, api_key, *wire.payers())
-
-    def limits(self, endpoint: Endpoint) -> Limits:
-        return planning.limits("gemini")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
         return _LINES.write(custom_id, model, endpoint, request)

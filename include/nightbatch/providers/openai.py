@@ -13,14 +13,12 @@ import openai
 import orjson
 from openai.types import Batch
 
-from nightbatch import planning
 from nightbatch.addresses import is_own_host
 from nightbatch.certainty import Call, Said
 from nightbatch.errors import Absent, NotNamed, Refused, Transient
 from nightbatch.models import (
     Endpoint,
     FoundBatch,
-    Limits,
     ListedBatch,
     ProviderName,
     ProviderState,
@@ -97,9 +95,6 @@ class OpenAIBatches:
         self._own_host = is_own_host(str(who.base_url))
         self.shows_tags = self._own_host
         self.account = fingerprint(account, "openai", str(who.base_url), api_key, who.organization, who.project)
-
-    def limits(self, endpoint: Endpoint) -> Limits:
-        return planning.limits("openai")
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
         return _LINES.write(custom_id, model, endpoint, request)
