@@ -13,7 +13,7 @@ install = ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || flock Makef
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pgbouncer test-postgres-15 chromium pgbouncer postgres-15 lint up down status crash-test interleave fuzz mutation-test soak crash-peers bench bench-airflow bench-api bench-peers lock schema clean
+.PHONY: help demo test test-pgbouncer test-postgres-15 chromium pgbouncer postgres-15 check fmt lint up down status crash-test interleave fuzz mutation-test soak crash-peers bench bench-airflow bench-api bench-peers lock schema clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -39,6 +39,13 @@ test-pgbouncer: .venv/.dev pgbouncer ## the use cases through PgBouncer in trans
 
 test-postgres-15: .venv/.dev postgres-15 ## the use cases on Debian's PostgreSQL 15
 	NIGHTBATCH_SURROUNDING=postgres-15 NIGHTBATCH_OTHER_SERVERS=required $(BIN)/python -m pytest tests/use_cases
+
+check: .venv/.dev lint ## what a commit needs: ruff, mypy, the import contracts and the unit tests, in under a minute
+	$(BIN)/python -m pytest -n 2 tests/unit
+
+fmt: .venv/.dev ## format, and mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 lint: .venv/.dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
