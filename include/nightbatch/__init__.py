@@ -1,8 +1,13 @@
-"""nightbatch: LLM work that nobody waits for, at half the price, inside Airflow."""
+"""nightbatch: LLM work that nobody waits for, at half the price, inside Airflow.
+
+What is named here is for you, and stays; all else may move. A name is imported when it is first asked for, since Dag files are
+parsed again and again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,7 +15,51 @@ if TYPE_CHECKING:
 
     from pandas import DataFrame
 
-    from nightbatch.intake import Enqueued
+    from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
+    from nightbatch.intake import BadLine, Enqueued, JobsRefused
+    from nightbatch.job_types.base import EmbeddingType, JobInput, JobType, Misfit, Read, Tuned
+    from nightbatch.job_types.tool_calls import tool_calls
+    from nightbatch.models import Answer, EmbeddingInput, Media, Prompt, ReadyBody, Tool, Turn
+
+__all__ = [
+    "Answer",
+    "BadLine",
+    "ConfigurationError",
+    "EmbeddingInput",
+    "EmbeddingType",
+    "Enqueued",
+    "JobInput",
+    "JobType",
+    "JobsRefused",
+    "Media",
+    "Misfit",
+    "NightbatchError",
+    "Prompt",
+    "Read",
+    "ReadyBody",
+    "Rejected",
+    "Tool",
+    "Tuned",
+    "Turn",
+    "enqueue",
+    "enqueue_file",
+    "tool_calls",
+]
+
+_HOMES = {
+    "nightbatch.errors": ("ConfigurationError", "NightbatchError", "Rejected"),
+    "nightbatch.intake": ("BadLine", "Enqueued", "JobsRefused"),
+    "nightbatch.job_types.base": ("EmbeddingType", "JobInput", "JobType", "Misfit", "Read", "Tuned"),
+    "nightbatch.job_types.tool_calls": ("tool_calls",),
+    "nightbatch.models": ("Answer", "EmbeddingInput", "Media", "Prompt", "ReadyBody", "Tool", "Turn"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def enqueue(jobs: DataFrame | Iterable[Mapping[str, Any]], *, dsn: str | None = None) -> list[int]:
@@ -21,8 +70,8 @@ def enqueue(jobs: DataFrame | Iterable[Mapping[str, Any]], *, dsn: str | None = 
     fallback``. NaN, NaT and None are not given; decimals keep their digits, and UUIDs, dates and times are written as text. A row
     with a dedup key that is known has the id of that key's first job.
 
-    All rows are queued, or none: `nightbatch.intake.JobsRefused` names every row that is no job, by its position from 0.
-    ``dsn`` is the database, by default the one in ``NIGHTBATCH_DSN``. Raises `nightbatch.errors.ConfigurationError` when
+    All rows are queued, or none: `JobsRefused` names every row that is no job, by its position from 0.
+    ``dsn`` is the database, by default the one in ``NIGHTBATCH_DSN``. Raises `ConfigurationError` when
     there is none, when it cannot be reached, and for columns with other names.
     """
     # Here, so that `import nightbatch` stays quick: Dag files are parsed again and again.
@@ -47,8 +96,8 @@ def enqueue_file(
 
     ``path`` may also be an address such as ``s3://bucket/jobs.jsonl``, which Airflow's ``ObjectStoragePath`` opens.
     ``model`` is for lines of a provider's batch file that name none, ``again`` queues lines anew that were queued from a
-    file before. Raises `nightbatch.errors.ConfigurationError` for a file that cannot be read, and with ``all_or_nothing``
-    `nightbatch.intake.JobsRefused` where a line is bad.
+    file before. Raises `ConfigurationError` for a file that cannot be read, and with ``all_or_nothing``
+    `JobsRefused` where a line is bad.
     """
     from pathlib import Path
 
