@@ -48,11 +48,16 @@ def test_sql_of_a_page_runs(code: str, dsn: str) -> None:
         connection.execute(code)
 
 
-@pytest.mark.parametrize("code", snippets("python"))
-def test_python_of_a_page_runs(code: str, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.name
+)
+def test_python_of_a_page_runs(page: Path, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece after the one before, as a reader types them."""
     monkeypatch.setenv("NIGHTBATCH_DSN", dsn)
     there: dict[str, Any] = {"__name__": "page", "frame": pd.DataFrame({"title": ["Coffee", "Tea"]})}
-    exec(compile(code, "page", "exec", dont_inherit=True), there)
+    for language, code in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language == "python":
+            exec(compile(code, page.name, "exec", dont_inherit=True), there)
     for kind in list(there.values()):
         if isinstance(kind, type) and issubclass(kind, JobType) and kind.__module__ == "page":
             for provider, model in kind.models.items():
