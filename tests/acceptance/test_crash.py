@@ -77,9 +77,9 @@ def test_a_death_at_any_step_pays_nothing_twice_and_loses_nothing(
     chosen = [
         schedule
         for schedule in proof.singles(provider, checkpoints)
-        if checkpoints[schedule.die_at[0]].startswith(("after http", "before http", "after commit", "before commit"))
+        if checkpoints[schedule.die_at[0]].startswith(("after http", "before http"))
         or checkpoints[schedule.die_at[0]] in proof.AROUND_THE_CREATE
-        or schedule.die_at[0] % 36 == 0
+        or schedule.die_at[0] % 18 == 0
     ]
     assert broken(stages, chosen) == []
 
@@ -94,7 +94,8 @@ def test_a_death_around_the_create_while_the_list_lags(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_whatever_the_provider_does_wrong(stages: Theatre, provider: ProviderName) -> None:
-    assert broken(stages, proof.faults(provider)) == []
+    """Every second of what `make crash-test` plays, at each provider others."""
+    assert broken(stages, proof.faults(provider)[PROVIDERS.index(provider) % 2 :: 2]) == []
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -103,7 +104,7 @@ def test_a_second_death_while_the_first_is_settled(
 ) -> None:
     first = whole_lives[provider].index("after http submit POST")
     after = stages.play(Schedule(provider, (first,)))["checkpoints"]
-    seconds = [Schedule(provider, (first, place)) for place in range(0, len(after), 18)]
+    seconds = [Schedule(provider, (first, place)) for place in range(0, len(after), 30)]
     assert broken(stages, seconds) == []
 
 
@@ -115,7 +116,7 @@ def test_a_death_in_a_world_that_is_not_ours(stages: Theatre, whole_lives: Check
     chosen = [
         schedule
         for number, provider in enumerate(PROVIDERS)
-        for schedule in proof.elsewhere(surrounding, provider, whole_lives[provider])[number * 20 :: 60]
+        for schedule in proof.elsewhere(surrounding, provider, whole_lives[provider])[number * 40 :: 120]
     ]
     assert broken(stages, chosen) == []
 

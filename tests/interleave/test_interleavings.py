@@ -16,7 +16,7 @@ from tests.crash.surroundings import MEANINGS, PLAIN
 def test_no_schedule_of_the_first_seeds_pays_twice_or_loses_anything(surrounding: str) -> None:
     if surrounding == "pgbouncer":
         surroundings.pgbouncer()
-    seeds = 60 if surrounding == PLAIN else 12
+    seeds = 50 if surrounding == PLAIN else 8
     played = subprocess.run(
         [
             sys.executable,

@@ -37,7 +37,7 @@ LEDGER = ("run", "batch", "batch_job", "open_job", "dismissed", "result", "embed
 
 @pytest.fixture(scope="module")
 def night(stack: Stack) -> tuple[str, set[int]]:
-    """Sixty jobs of all types for all providers, sent by one run: its id, and theirs. One of its batches ends before all others."""
+    """Sixty jobs of all types for all providers, sent by one run: its id, and theirs. One batch ends before all others."""
     turnaround(stack, 3600)
     jobs = queue(stack, 20)
     run_id = stack.trigger("nightbatch")
