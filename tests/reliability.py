@@ -132,7 +132,8 @@ the bill to the last cent.
   | after a 429, a release that can render none of its jobs closes the attempt and leaves them under it | 326, 471, 893 |
 
   Two fallbacks of which one closes the other's live attempt they did not find; `tests/use_cases/test_two_processes.py`
-  holds that. On the mended tree all 2,000 (0 to 1999) find nothing; `make test` plays the first 100.
+  holds that. On the mended tree all 2,000 (0 to 1999) find nothing; `make test` plays the
+  first 50, and 8 in each other world.
 - **Any order**, `tests/use_cases/test_any_order.py`: hypothesis draws runs, backfills, clears, kills, faults, releases and
   lags in random order, with the same judge at the end.
 - **The soak**, `make soak`: nights that overlap on real Airflow components, while its worker, triggerer, scheduler,

@@ -72,6 +72,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         (_STORE, "disown"), "owner is not None", "False",
         "test_a_batch_adopted_by_mistake_goes_to_the_attempt_that_its_lines_name",
     ),
+    # -- walking the lists
+    _without(
+        "an_intent_that_came_to_nothing_makes_a_batch_known",
+        ("walk.py", "_attempt_of"), 'return "unknown" if found.unsent else found', "return found",
+        "test_home.py::test_what_a_lost_ledger_sent_after_a_refused_create_is_adopted",
+    ),
     # -- retrying
     _without(
         "retry_without_the_lock",
