@@ -99,7 +99,7 @@ def test_the_tag_travels_in_file_name_and_metadata_and_the_input_expires(lab: La
     client = openai.OpenAI(api_key=f"emu-{lab.account}", base_url=lab.emulator.openai_url)
     (file,) = client.files.list()
     (batch,) = client.batches.list()
-    assert file.filename == f"{submission.tag}.jsonl" and file.expires_at == file.created_at + 7 * 86_400
+    assert file.filename == f"{submission.tag}.jsonl" and file.expires_at == file.created_at + 14 * 86_400
     assert batch.metadata == {"nightbatch_tag": submission.tag, "nightbatch_batch": "7"}
 
 
