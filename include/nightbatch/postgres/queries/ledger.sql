@@ -78,10 +78,12 @@ LEFT JOIN unnest(
 ) AS lane (number, job_type, provider, default_model, overhead, max_request_bytes, fallback, turnaround, endpoint, ready, model_in)
     ON lane.job_type = j.job_type AND lane.provider = j.provider
         AND (NOT lane.ready OR lane.endpoint = nightbatch.raw_endpoint(j.provider, j.input))
-CROSS JOIN LATERAL (SELECT octet_length(j.input::text) + coalesce(lane.overhead, 0) AS bytes) AS size
+CROSS JOIN LATERAL (SELECT j.input::text AS words OFFSET 0) AS written  -- once, and not wherever it is named
+CROSS JOIN LATERAL (SELECT octet_length(written.words) + coalesce(lane.overhead, 0) AS bytes) AS size
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN lane.model_in IS NOT NULL AND (strpos(j.input::text, '"model"') > 0 OR strpos(j.input::text, '\u006') > 0)
+    SELECT CASE WHEN lane.model_in IS NOT NULL AND (strpos(written.words, '"model"') > 0 OR strpos(written.words, '\u006') > 0)
         THEN nullif(btrim(j.input #>> lane.model_in::text[]), '') END AS inside
+    OFFSET 0
 ) AS told
 CROSS JOIN LATERAL (
     SELECT told.inside, coalesce(btrim(j.model, E' \t\n\r'), told.inside, lane.default_model) AS given
