@@ -50,8 +50,8 @@ class Batch:
 
     @property
     def unsent(self) -> bool:
-        """Whether the provider has nothing of it, as far as the ledger knows: a create may have been refused."""
-        return self.state in ("planned", "uploaded")
+        """Whether the provider has nothing of it, as far as the ledger knows: no create was meant, or all were refused."""
+        return self.intent_at is None or self.state in ("planned", "uploaded")
 
     @property
     def submission(self) -> Submission:

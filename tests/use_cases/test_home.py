@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from nightbatch import fallback, home
+from nightbatch import fallback, home, recovery
 from nightbatch.errors import ConfigurationError, Displaced, Throttled
 from nightbatch.job_types import job_types
 from nightbatch.models import PROVIDERS, ProviderName
@@ -243,6 +243,26 @@ def until_loaded(world: World) -> None:
     while world.rows("SELECT count(*) FROM nightbatch.batch WHERE state = 'submitted'") != [0]:
         recover(world)
         assert time.monotonic() < deadline
+
+
+@pytest.mark.fault(62)
+def test_a_batch_of_an_attempt_that_was_closed_unsent_is_noticed_before_the_first_create(
+    world: World, backup: Backup, provider: ProviderName
+) -> None:
+    """A snapshot was put back, and its run settles what it never sent, before anything is looked at."""
+    world.insert(provider, 3)
+    (batch,) = world.plan("r1")
+    restored = backup(world)
+    world.submit(batch)
+    world.wait_for_the_end(batch.id)
+    unchanged(restored)
+    assert recovery.settle_run(restored.store, "r1") == 3
+    assert restored.store.batch(batch.id).state == "abandoned"
+    creates = world.creates(provider)
+    (again,) = restored.plan("r2")
+    with pytest.raises(Displaced, match="the ledger does not know it"):
+        restored.submit(again)
+    assert world.creates(provider) == creates
 
 
 @pytest.mark.fault(62)

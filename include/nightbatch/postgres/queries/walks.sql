@@ -28,7 +28,8 @@ WHERE provider = %(provider)s AND account_fingerprint = %(account)s AND mode = '
     AND intent_at > %(created_at)s::timestamptz - interval '2 days';
 
 -- has_nonce: whether an attempt that was sent has rendered its requests with this nonce
-SELECT EXISTS (SELECT FROM nightbatch.batch WHERE nonce = %(nonce)s AND state NOT IN ('planned', 'uploaded'));
+SELECT EXISTS (
+    SELECT FROM nightbatch.batch WHERE nonce = %(nonce)s AND intent_at IS NOT NULL AND state NOT IN ('planned', 'uploaded'));
 
 -- not_looked_since: since when a list may hold what the ledger does not know; no row where it was looked at in this run
 SELECT greatest(coalesce(w.walked_at, now() - interval '3 days'), now() - interval '31 days')
