@@ -151,7 +151,7 @@ class JobType(ABC):
 
     @cached_property
     def model_in(self) -> str | None:
-        """Where an input may name the model that it asks, as a path in the words of Postgres; None where it may not."""
+        """Return where an input may name the model that it asks, as a path for Postgres; None where it may not."""
         return "{model}" if issubclass(self.Input, Tuned) else None
 
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]:

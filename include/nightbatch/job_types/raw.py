@@ -76,7 +76,7 @@ class Raw(JobType):
 
     @cached_property
     def model_in(self) -> str | None:
-        """In the body."""
+        """Return the place of the model in the body."""
         return "{body,model}" if self.ready else super().model_in
 
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]:
