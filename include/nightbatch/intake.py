@@ -242,13 +242,14 @@ def _check(kind: JobType, line: Line, request: Request) -> None:
         named = str(request.body.get("model") or "").strip()
     else:
         named = (_named(line.input).model or "").strip() if kind.model_in else ""
-    if line.model and named not in ("", line.model):
-        raise Rejected(
-            f"model: the input asks for {named[:60]}, and the job for {line.model[:60]}: which one is meant?"
-        )
+    column = line.model or ""
+    if line.provider == "gemini":  # whose lists write models/x for x
+        named, column = named.removeprefix("models/"), column.removeprefix("models/")
+    if named and column and named != column:
+        raise Rejected(f"model: the input asks for {named[:60]}, and the job for {column[:60]}: which one is meant?")
     if isinstance(request, ReadyBody) and line.provider == "openai":
         return  # what else stands in a body is for the provider to judge
-    asked = line.model or named or kind.models[line.provider], kind.endpoint(line.provider), request
+    asked = column or named or kind.models[line.provider], kind.endpoint(line.provider), request
     try:
         writer(line.provider).check(*asked)
     except Exception:  # noqa: BLE001  told as at night; to be ready for it costs more than the look itself

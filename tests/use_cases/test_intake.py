@@ -11,10 +11,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from nightbatch import submission
 from nightbatch.errors import ConfigurationError
 from nightbatch.intake import BadLine, Enqueued, enqueue_file
 from nightbatch.job_types import job_types
+from nightbatch.ledger import RunParams
 from nightbatch.postgres.store import Store, open_store
+from nightbatch.settings import Settings
 
 GOOD = '{"job_type": "creative_scoring", "provider": "openai", "input": {"headline": "Good"}}'
 
@@ -124,6 +127,20 @@ def test_what_its_provider_or_its_model_does_not_take_is_refused_before_the_nigh
     (found,) = done.bad
     assert (found.number, done.new) == (2, 2)
     assert found.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("model", [None, "gemini-3.5-flash-lite", "models/gemini-3.5-flash-lite"])
+@pytest.mark.parametrize("named", ["gemini-3.5-flash-lite", "models/gemini-3.5-flash-lite"])
+def test_geminis_two_ways_to_write_a_model_are_one(store: Store, tmp_path: Path, model: str | None, named: str) -> None:
+    ready = {"body": {"model": named, "contents": [{"parts": [{"text": "x"}]}]}}
+    given = [
+        line(job_type="raw", provider="gemini", model=model, input=ready),
+        line(provider="gemini", model=model, input={"headline": "x", "model": named}),
+    ]
+    done = enqueue(store, tmp_path / "jobs.jsonl", "\n".join(given))
+    assert (done.new, done.bad) == (2, [])
+    planned = submission.plan_run(store, job_types(), Settings(), run_id="r1", queued_before=None, params=RunParams())
+    assert {(batch.model, batch.job_count) for batch in planned} == {("gemini-3.5-flash-lite", 2)}
 
 
 def test_an_input_that_is_not_utf_8_is_named_and_the_others_go_in(store: Store, tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ from nightbatch.providers.wire import (
 _TAG = "nightbatch_tag"
 _RUNNING = {"validating", "in_progress", "finalizing", "cancelling"}
 _ENDED = {"completed", "expired", "cancelled"}
-_INPUT_DAYS = 14  # OpenAI takes up to 30, Azure 14 to 30: learn.microsoft.com/en-us/azure/ai-foundry/openai/how-to/batch
+_INPUT_DAYS = (
+    14  # OpenAI takes up to 30, Azure 14 to 30: learn.microsoft.com/en-us/azure/ai-foundry/openai/how-to/batch
+)
 _LONG_AGO = datetime(1970, 1, 3, tzinfo=UTC)
 # Of OpenAI itself, whatever request it met first: the same page
 _OWN_CODES = {"server_error", "internal_error", "rate_limit_exceeded", "service_unavailable", "timeout"}

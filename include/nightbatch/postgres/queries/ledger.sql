@@ -56,6 +56,7 @@ SELECT
         WHEN size.bytes > lane.max_request_bytes
             THEN format('the request would have about %%s bytes; %%s takes %%s', size.bytes, j.provider, lane.max_request_bytes)
         WHEN NOT lane.ready AND asked.inside <> asked.given
+            AND (j.provider <> 'gemini' OR asked.inside NOT IN (model.name, 'models/' || model.name))
             THEN format('model: the input asks for %%s, and the job for %%s: which one is meant?',
                 left(asked.inside, 60), left(asked.given, 60))
     END AS reason
