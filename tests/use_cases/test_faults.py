@@ -63,7 +63,7 @@ def test_a_process_killed_in_its_upload_leaves_a_free_file_that_goes_by_its_name
     assert (left.state, left.input_file, world.creates(name)) == ("planned", None, 0)
     assert [file["name"] for file in files_of(world, name, left.tag)] == [left.tag]
     assert world.load(world.submit_until_certain(batch_id) or 0).succeeded == 3
-    assert [file["days"] for file in files_of(world, name, left.tag)] == [7.0 if name == "openai" else 2.0]
+    assert [file["days"] for file in files_of(world, name, left.tag)] == [14.0 if name == "openai" else 2.0]
     world.judge()
 
 
