@@ -1,18 +1,21 @@
-"""Every program of docs/examples runs by its own command line, with real nights between its two verbs."""
+"""Every program of docs/examples runs by its own command line, with real nights between its two verbs.
+
+One of them is started as a user does it; the others run here, for each start would import everything again.
+"""
 
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nightbatch import fallback
-from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.job_types import job_types
 from tests.samples import mp4, png
 from tests.use_cases.conftest import World, emulator, world
@@ -20,6 +23,7 @@ from tests.use_cases.conftest import World, emulator, world
 __all__ = ["emulator", "world"]
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+STARTED = "embeddings"  # pandas and `nightbatch` are imported in it
 SHOWN = {
     "council": ["The verdict is in", "by 4 of 4"],
     "creative_scoring": [
@@ -47,36 +51,47 @@ def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield str(tmp_path)
 
 
-def run(world: World, name: str, verb: str) -> str:
-    """The example as a user starts it; what it printed."""
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), verb]
-    done = subprocess.run(
-        command,
-        env=os.environ | {"NIGHTBATCH_DSN": world.dsn},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-    return done.stdout
+Run = Callable[[str, str], str]
 
 
-def test_all_examples_run_and_show_what_they_promise(world: World, media: str, emulator: EmulatorProcess) -> None:
+@pytest.fixture
+def run(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run an example with a verb; what it printed."""
+    monkeypatch.setenv("NIGHTBATCH_DSN", world.dsn)
+
+    def run(name: str, verb: str) -> str:
+        path = str(EXAMPLES / f"{name}.py")
+        if name == STARTED:
+            done = subprocess.run(
+                [sys.executable, path, verb], env=os.environ, capture_output=True, text=True, check=False, timeout=120
+            )
+            assert done.returncode == 0, done.stderr
+            shown = done.stdout
+        else:
+            monkeypatch.setattr(sys, "argv", [path, verb])
+            capsys.readouterr()
+            runpy.run_path(path, run_name="__main__")
+            shown = capsys.readouterr().out
+        assert shown
+        return shown
+
+    return run
+
+
+def test_all_examples_run_and_show_what_they_promise(world: World, media: str, run: Run) -> None:
     world.settings = replace(world.settings, media_dir=media)
     names = sorted(path.stem for path in EXAMPLES.glob("*.py"))
     assert names == sorted(SHOWN)
     later = "historical_reprocessing"  # its jobs are past ones
     for name in names:
         if name != later:
-            run(world, name, "queue")
+            run(name, "queue")
     world.night("first")
-    assert "jobs queued" in run(world, later, "queue")
+    assert "jobs queued" in run(later, "queue")
     world.night("second")
     fallback.answer_urgent(world.store, world.provider, job_types(), world.settings)
     for name in names:
-        shown = run(world, name, "show")
+        shown = run(name, "show")
         for words in SHOWN[name]:
             assert words in shown, f"{name}: {shown}"
     assert set(world.states().values()) == {"succeeded"}
