@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,6 +16,7 @@ from nightbatch.job_types.creative_scoring import CreativeScoring
 from nightbatch.models import PROVIDERS, ProviderName, ResultLine, UnreadableLine
 from nightbatch.provider import BatchProvider
 from nightbatch.providers import openai_results
+from tests.use_cases import killed
 from tests.use_cases.conftest import World
 
 SOON = timedelta(hours=2)  # sooner than the 24 hours that a provider promises
@@ -238,36 +236,8 @@ def test_a_request_that_is_refused_costs_nothing_and_says_why(world: World, prov
 def test_killed_at_any_step_it_asks_at_most_once(world: World, step: int, moment: str) -> None:
     """A process that dies at every third statement or call; the next one brings the job to a legal end."""
     (job,) = urgent(world, "gemini")
-    code = (
-        "import os, sys\n"
-        "from dataclasses import replace\n"
-        "from nightbatch import fallback\n"
-        "from nightbatch.job_types import job_types\n"
-        "from nightbatch.postgres.store import Store, open_store\n"
-        "from nightbatch.providers import build\n"
-        "from nightbatch.settings import Settings\n"
-        "dsn, url, key, step, moment = sys.argv[1:]\n"
-        "left = [int(step)]\n"
-        "def dying(work):\n"
-        "    def call(*args, **kwargs):\n"
-        "        left[0] -= 1\n"
-        "        if left[0] == 0 and moment == 'before': os._exit(9)\n"
-        "        done = work(*args, **kwargs)\n"
-        "        if left[0] == 0: os._exit(9)\n"
-        "        return done\n"
-        "    return call\n"
-        "Store.run, Store._batches = dying(Store.run), dying(Store._batches)\n"
-        "provider = build('gemini', api_key=key, base_url=url)\n"
-        "provider.ask = dying(provider.ask)\n"
-        "with open_store(dsn) as store:\n"
-        "    fallback.answer_urgent(store, lambda name: provider, job_types(), Settings())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, world.dsn, world.emulator.gemini_url, f"emu-{world.account}", str(step), moment],
-        env=os.environ.copy(),
-        check=False,
-    )
-    assert done.returncode in (0, 9)
+    place = {"dsn": world.dsn, "key": f"emu-{world.account}", "url": world.emulator.gemini_url}
+    assert killed.answer_urgent(step, moment, **place) in (0, -9)
     answer(world)
     world.settings = replace(world.settings, create_seconds=0.001)
     recovery.recover(world.store, world.provider, job_types(), world.settings)
