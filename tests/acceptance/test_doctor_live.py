@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -11,10 +12,12 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from typer.testing import CliRunner
 
+from nightbatch.cli import app
 from nightbatch.cli.live import run_live
 from nightbatch.emulator.process import EmulatorProcess
 
@@ -25,6 +28,14 @@ SECONDS = 240
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
     with EmulatorProcess(tmp_path_factory.mktemp("emulator"), turnaround=0.5) as running:
         yield running
+
+
+class Told(NamedTuple):
+    """What a command said, and how it ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @dataclass
@@ -47,19 +58,37 @@ class Person:
             "GOOGLE_GEMINI_BASE_URL": self.emulator.gemini_url,
         }
 
-    def script(self, *options: str, **changed: str) -> subprocess.CompletedProcess[str]:
-        """Standard input is no terminal."""
-        return self._run(options, changed, subprocess.DEVNULL)
+    def script(self, *options: str, **changed: str) -> Told:
+        """Standard input is no terminal. In this process: each start would import all SDKs again."""
+        gone = {name: None for name in os.environ if name.startswith("NIGHTBATCH_")}
+        with contextlib.chdir(self.folder):
+            done = CliRunner().invoke(app, ["doctor", "--live", *options], env=gone | self.environment | changed)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return Told(done.exit_code, done.stdout, done.stderr)
 
-    def terminal(self, answer: str, *options: str) -> subprocess.CompletedProcess[str]:
-        """Types the answer on a terminal."""
+    def terminal(self, answer: str, *options: str) -> Told:
+        """Types the answer on a terminal, to a process of its own."""
         mine, theirs = pty.openpty()
         try:
             os.write(mine, f"{answer}\n".encode())
-            return self._run(options, {}, theirs)
+            return self.started(*options, stdin=theirs)
         finally:
             os.close(mine)
             os.close(theirs)
+
+    def started(self, *options: str, stdin: int = subprocess.DEVNULL) -> Told:
+        """A process of its own."""
+        done = subprocess.run(
+            [sys.executable, "-m", "nightbatch.cli", "doctor", "--live", *options],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        return Told(done.returncode, done.stdout, done.stderr)
 
     def requests(self) -> list[str]:
         """Everything that reached a provider."""
@@ -68,18 +97,6 @@ class Person:
     def _mine(self, seen: dict[str, Any]) -> bool:
         return bool(seen["account"] == self.account)
 
-    def _run(self, options: tuple[str, ...], changed: dict[str, str], stdin: int) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "nightbatch.cli", "doctor", "--live", *options],
-            cwd=self.folder,
-            env=self.environment | changed,
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-
 
 @pytest.fixture
 def person(emulator: EmulatorProcess, tmp_path: Path) -> Person:
@@ -87,7 +104,7 @@ def person(emulator: EmulatorProcess, tmp_path: Path) -> Person:
 
 
 def test_without_a_terminal_or_yes_the_price_is_shown_and_not_one_request_goes_out(person: Person) -> None:
-    done = person.script()
+    done = person.started()
     assert done.returncode == 2, done.stderr
     assert "Together at most $0.0" in done.stderr
     assert "Nothing was sent: there is nobody to ask." in done.stderr
