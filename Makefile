@@ -98,7 +98,7 @@ lock: .venv/.dev ## resolve the dependencies of pyproject.toml again
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra embedded \
 	  --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
-schema: .venv/.dev ## write postgres/schema.sql from the migrations, for reading; a test keeps it true
+schema: .venv/.dev ## write docs/schema.sql from the migrations, for reading; a test keeps it true
 	$(BIN)/python -m tests.postgres.schema
 
 clean: ## remove what was built here

@@ -1492,102 +1492,102 @@ ALTER TABLE ONLY nightbatch.reserved
 ALTER TABLE ONLY nightbatch.retried
     ADD CONSTRAINT retried_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES nightbatch.batch(id);
 
+GRANT ALL ON SCHEMA nightbatch TO nightbatch_owner;
 GRANT USAGE ON SCHEMA nightbatch TO nightbatch_producer;
 GRANT USAGE ON SCHEMA nightbatch TO nightbatch_reporter;
 GRANT USAGE ON SCHEMA nightbatch TO nightbatch_worker;
-GRANT ALL ON SCHEMA nightbatch TO nightbatch_owner;
 
+GRANT ALL ON SCHEMA nightbatch_report TO nightbatch_owner;
 GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_reporter;
 GRANT USAGE ON SCHEMA nightbatch_report TO nightbatch_worker;
-GRANT ALL ON SCHEMA nightbatch_report TO nightbatch_owner;
 
-GRANT ALL ON FUNCTION nightbatch.displaced() TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.displaced() TO nightbatch_owner;
+GRANT ALL ON FUNCTION nightbatch.displaced() TO nightbatch_worker;
 
-GRANT ALL ON FUNCTION nightbatch.has_label(labels jsonb, label text) TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.has_label(labels jsonb, label text) TO nightbatch_owner;
+GRANT ALL ON FUNCTION nightbatch.has_label(labels jsonb, label text) TO nightbatch_worker;
 
 REVOKE ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) TO nightbatch_owner;
 GRANT ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) TO nightbatch_producer;
 GRANT ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) TO nightbatch_worker;
-GRANT ALL ON FUNCTION nightbatch.jobs_of_keys(keys text[]) TO nightbatch_owner;
 
-GRANT SELECT,UPDATE ON TABLE nightbatch.installation TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.installation TO nightbatch_owner;
+GRANT SELECT,UPDATE ON TABLE nightbatch.installation TO nightbatch_worker;
 
-GRANT ALL ON FUNCTION nightbatch.new_tag() TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.new_tag() TO nightbatch_owner;
+GRANT ALL ON FUNCTION nightbatch.new_tag() TO nightbatch_worker;
 
 GRANT ALL ON FUNCTION nightbatch.number_in(output json, name text) TO nightbatch_worker;
 
 REVOKE ALL ON FUNCTION nightbatch.past_job(reference json) FROM PUBLIC;
-GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_owner;
+GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_worker;
 
-GRANT ALL ON FUNCTION nightbatch.raw_endpoint(provider text, input json) TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.raw_endpoint(provider text, input json) TO nightbatch_owner;
+GRANT ALL ON FUNCTION nightbatch.raw_endpoint(provider text, input json) TO nightbatch_worker;
 
 REVOKE ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) TO nightbatch_owner;
 GRANT ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) TO nightbatch_producer;
 GRANT ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) TO nightbatch_worker;
-GRANT ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) TO nightbatch_owner;
 
-GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_worker;
-GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_reporter;
 GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_owner;
+GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_reporter;
+GRANT ALL ON FUNCTION nightbatch.seen_before() TO nightbatch_worker;
 
-GRANT ALL ON FUNCTION nightbatch.server_marks(OUT system_identifier bigint, OUT timeline bigint, OUT database_oid oid) TO nightbatch_worker;
 GRANT ALL ON FUNCTION nightbatch.server_marks(OUT system_identifier bigint, OUT timeline bigint, OUT database_oid oid) TO nightbatch_owner;
+GRANT ALL ON FUNCTION nightbatch.server_marks(OUT system_identifier bigint, OUT timeline bigint, OUT database_oid oid) TO nightbatch_worker;
 
 GRANT ALL ON FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer) TO nightbatch_worker;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.account_walk TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.account_walk TO nightbatch_owner;
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.account_walk TO nightbatch_worker;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.alert TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.alert TO nightbatch_owner;
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.alert TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.alert_sent TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.alert_sent TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.alert_sent TO nightbatch_worker;
 
-GRANT SELECT,INSERT,DELETE ON TABLE nightbatch.answer TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.answer TO nightbatch_owner;
+GRANT SELECT,INSERT,DELETE ON TABLE nightbatch.answer TO nightbatch_worker;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.batch TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.batch TO nightbatch_owner;
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.batch TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.batch_erased TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.batch_erased TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.batch_erased TO nightbatch_worker;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.batch_estimate TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.batch_estimate TO nightbatch_owner;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.batch_estimate TO nightbatch_worker;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.batch_job TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.batch_job TO nightbatch_owner;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.batch_job TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.batch_prompt TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.batch_prompt TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.batch_prompt TO nightbatch_worker;
 
-GRANT SELECT ON TABLE nightbatch.budget TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.budget TO nightbatch_owner;
+GRANT SELECT ON TABLE nightbatch.budget TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.cache_entry TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.cache_entry TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.cache_entry TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.cache_read TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.cache_read TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.cache_read TO nightbatch_worker;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.cached TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.cached TO nightbatch_owner;
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.cached TO nightbatch_worker;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.connection_seen TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.connection_seen TO nightbatch_owner;
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.connection_seen TO nightbatch_worker;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.dismissed TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.dismissed TO nightbatch_owner;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.dismissed TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.job TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.job TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.job TO nightbatch_worker;
 
 GRANT SELECT(id) ON TABLE nightbatch.job TO nightbatch_producer;
 
@@ -1618,11 +1618,11 @@ GRANT UPDATE(erased_at) ON TABLE nightbatch.job TO nightbatch_worker;
 
 GRANT INSERT(fallback) ON TABLE nightbatch.job TO nightbatch_producer;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.open_job TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.open_job TO nightbatch_owner;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.open_job TO nightbatch_worker;
 
-GRANT SELECT,INSERT,DELETE ON TABLE nightbatch.result TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.result TO nightbatch_owner;
+GRANT SELECT,INSERT,DELETE ON TABLE nightbatch.result TO nightbatch_worker;
 
 GRANT UPDATE(output) ON TABLE nightbatch.result TO nightbatch_worker;
 
@@ -1630,97 +1630,97 @@ GRANT UPDATE(finished_at) ON TABLE nightbatch.result TO nightbatch_worker;
 
 GRANT UPDATE(erased_at) ON TABLE nightbatch.result TO nightbatch_worker;
 
+GRANT ALL ON TABLE nightbatch.job_status TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch.job_status TO nightbatch_reporter;
 GRANT SELECT ON TABLE nightbatch.job_status TO nightbatch_worker;
-GRANT ALL ON TABLE nightbatch.job_status TO nightbatch_owner;
 
-GRANT SELECT ON TABLE nightbatch.council TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.council TO nightbatch_owner;
+GRANT SELECT ON TABLE nightbatch.council TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.decision TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.decision TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.decision TO nightbatch_worker;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.embedding TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.embedding TO nightbatch_owner;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.embedding TO nightbatch_worker;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.gathered TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.gathered TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch.gathered TO nightbatch_reporter;
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.gathered TO nightbatch_worker;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.media TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.media TO nightbatch_owner;
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.media TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.media_use TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.media_use TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.media_use TO nightbatch_worker;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.named_lock TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.named_lock TO nightbatch_owner;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.named_lock TO nightbatch_worker;
 
-GRANT SELECT ON TABLE nightbatch.price_factor TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.price_factor TO nightbatch_owner;
+GRANT SELECT ON TABLE nightbatch.price_factor TO nightbatch_worker;
 
-GRANT SELECT ON TABLE nightbatch.price_override TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.price_override TO nightbatch_owner;
+GRANT SELECT ON TABLE nightbatch.price_override TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.reject TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.reject TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.reject TO nightbatch_worker;
 
 GRANT UPDATE(raw) ON TABLE nightbatch.reject TO nightbatch_worker;
 
 GRANT UPDATE(erased_at) ON TABLE nightbatch.reject TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.reopened TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.reopened TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.reopened TO nightbatch_worker;
 
-GRANT SELECT ON TABLE nightbatch.reprocessed TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.reprocessed TO nightbatch_owner;
+GRANT SELECT ON TABLE nightbatch.reprocessed TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.retried TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.retried TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.retried TO nightbatch_worker;
 
-GRANT SELECT ON TABLE nightbatch.request TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.request TO nightbatch_owner;
+GRANT SELECT ON TABLE nightbatch.request TO nightbatch_worker;
 
-GRANT SELECT,INSERT ON TABLE nightbatch.request_hash TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.request_hash TO nightbatch_owner;
+GRANT SELECT,INSERT ON TABLE nightbatch.request_hash TO nightbatch_worker;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.reserved TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.reserved TO nightbatch_owner;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.reserved TO nightbatch_worker;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.run TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.run TO nightbatch_owner;
+GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.run TO nightbatch_worker;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.token_limit TO nightbatch_worker;
 GRANT ALL ON TABLE nightbatch.token_limit TO nightbatch_owner;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE nightbatch.token_limit TO nightbatch_worker;
 
+GRANT ALL ON TABLE nightbatch_report.batch_rollup TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch_report.batch_rollup TO nightbatch_reporter;
 GRANT SELECT,INSERT,DELETE ON TABLE nightbatch_report.batch_rollup TO nightbatch_worker;
-GRANT ALL ON TABLE nightbatch_report.batch_rollup TO nightbatch_owner;
 
+GRANT ALL ON TABLE nightbatch_report.batch_turnaround TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch_report.batch_turnaround TO nightbatch_reporter;
 GRANT SELECT,INSERT ON TABLE nightbatch_report.batch_turnaround TO nightbatch_worker;
-GRANT ALL ON TABLE nightbatch_report.batch_turnaround TO nightbatch_owner;
 
-GRANT SELECT,INSERT ON TABLE nightbatch_report.cache_rollup TO nightbatch_worker;
-GRANT SELECT ON TABLE nightbatch_report.cache_rollup TO nightbatch_reporter;
 GRANT ALL ON TABLE nightbatch_report.cache_rollup TO nightbatch_owner;
+GRANT SELECT ON TABLE nightbatch_report.cache_rollup TO nightbatch_reporter;
+GRANT SELECT,INSERT ON TABLE nightbatch_report.cache_rollup TO nightbatch_worker;
 
-GRANT SELECT,INSERT,DELETE ON TABLE nightbatch_report.label_rollup TO nightbatch_worker;
-GRANT SELECT ON TABLE nightbatch_report.label_rollup TO nightbatch_reporter;
 GRANT ALL ON TABLE nightbatch_report.label_rollup TO nightbatch_owner;
+GRANT SELECT ON TABLE nightbatch_report.label_rollup TO nightbatch_reporter;
+GRANT SELECT,INSERT,DELETE ON TABLE nightbatch_report.label_rollup TO nightbatch_worker;
 
+GRANT ALL ON TABLE nightbatch_report.queue_depth TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch_report.queue_depth TO nightbatch_reporter;
 GRANT SELECT,INSERT ON TABLE nightbatch_report.queue_depth TO nightbatch_worker;
-GRANT ALL ON TABLE nightbatch_report.queue_depth TO nightbatch_owner;
 
+GRANT ALL ON TABLE nightbatch_report.run_summary TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch_report.run_summary TO nightbatch_reporter;
 GRANT SELECT,INSERT ON TABLE nightbatch_report.run_summary TO nightbatch_worker;
-GRANT ALL ON TABLE nightbatch_report.run_summary TO nightbatch_owner;
 
+GRANT ALL ON TABLE nightbatch_report.savings_by_label TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch_report.savings_by_label TO nightbatch_reporter;
 GRANT SELECT ON TABLE nightbatch_report.savings_by_label TO nightbatch_worker;
-GRANT ALL ON TABLE nightbatch_report.savings_by_label TO nightbatch_owner;
 
+GRANT ALL ON TABLE nightbatch_report.savings_daily TO nightbatch_owner;
 GRANT SELECT ON TABLE nightbatch_report.savings_daily TO nightbatch_reporter;
 GRANT SELECT,INSERT ON TABLE nightbatch_report.savings_daily TO nightbatch_worker;
-GRANT ALL ON TABLE nightbatch_report.savings_daily TO nightbatch_owner;
