@@ -265,7 +265,7 @@ def test_vectors_land_in_pgvector(world: World) -> None:
 
 
 def test_without_pgvector_vectors_land_as_arrays(world: World) -> None:
-    """With the column as migration 0003 makes it on such a server."""
+    """With the column as the baseline makes it on such a server."""
     world.store.connection.execute(
         "ALTER TABLE nightbatch.embedding ALTER embedding TYPE real[] USING embedding::real[]"
     )

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from nightbatch.cli import app
 from nightbatch.emulator.embeddings import embed
-from nightbatch.postgres.migrate import migrations
+from nightbatch.postgres.migrate import BASELINE, migrations
 from tests.surroundings import require_pgvector
 from tests.use_cases.conftest import World
 
@@ -180,7 +180,7 @@ def test_the_command_says_why_it_finds_nothing(world: World) -> None:
 
 
 def test_without_pgvector_the_command_says_so(world: World) -> None:
-    """As migration 0009 leaves a server that does not have it."""
+    """As the baseline leaves a server that does not have it."""
     world.store.connection.execute("DROP FUNCTION nightbatch.similar(bigint[], integer)")
     world.store.connection.execute(without_pgvector())
     code, text = similar(world, "1")
@@ -189,8 +189,8 @@ def test_without_pgvector_the_command_says_so(world: World) -> None:
 
 
 def without_pgvector() -> str:
-    """The migration's own branch for such a server."""
-    (path,) = [path for path in migrations() if path.name.startswith("0009")]
-    statement = path.read_text().partition("IS NULL THEN")[2].partition("    ELSE\n")[0]
+    """Return the baseline's own branch for such a server."""
+    (path,) = [path for path in migrations() if path.name == BASELINE]
+    statement = path.read_text().partition("IF to_regtype('public.vector') IS NULL THEN")[2].partition("    ELSE\n")[0]
     assert "RAISE EXCEPTION" in statement
     return statement

@@ -11,30 +11,38 @@ from psycopg import Connection, errors
 
 from nightbatch.postgres import session
 
+# The schema of 0001 to 0027 in one file. A database that was made before there was one has the 27 files instead.
+BASELINE = "0027_baseline.sql"
+
 
 def migrations() -> list[Traversable]:
-    """The migration files, oldest first."""
-    folder = files("nightbatch.postgres") / "migrations"
-    return sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+    """Return the migration files of a new database, oldest first: the baseline, and what came after."""
+    return _sql_files(files("nightbatch.postgres") / "migrations")
 
 
-def migrate(dsn: str, *, only_next: bool = False) -> list[str]:
-    """Bring the database up to date; the names of the migrations that this call applied.
+def before_baseline() -> list[Traversable]:
+    """Return the files that bring a database of before to the baseline, oldest first."""
+    return _sql_files(files("nightbatch.postgres") / "migrations" / "before_baseline")
+
+
+def migrate(dsn: str) -> list[str]:
+    """Bring the database up to date; return the names of the migrations that this call applied.
 
     Safe to repeat and to run from several processes: all that is pending is one transaction, which holds the table's lock, so
-    that a database is brought up to date whole or not at all. ``only_next`` applies a single file. Raises `ConfigurationError`
-    for a server that cannot keep the ledger.
+    that a database is brought up to date whole or not at all. A database of before the baseline gets the rest of the old files,
+    and is marked as being at the baseline. Raises `ConfigurationError` for a server that cannot keep the ledger.
     """
     with session.connect(dsn) as connection:
         make_table(connection)
         with session.transaction(connection):
             connection.execute("LOCK TABLE public.nightbatch_migration IN SHARE ROW EXCLUSIVE MODE")
             applied = {name for (name,) in connection.execute("SELECT name FROM public.nightbatch_migration")}
-            pending = [entry for entry in migrations() if entry.name not in applied]
-            for entry in pending[: 1 if only_next else None]:
-                connection.execute(entry.read_bytes())
-                connection.execute("INSERT INTO public.nightbatch_migration (name) VALUES (%s)", (entry.name,))
-            return [entry.name for entry in pending[: 1 if only_next else None]]
+            done: list[str] = []
+            if applied and BASELINE not in applied:
+                done = _apply(connection, before_baseline(), applied)
+                _record(connection, BASELINE)
+                applied.add(BASELINE)
+            return done + _apply(connection, migrations(), applied)
 
 
 def make_table(connection: Connection[Any]) -> None:
@@ -45,3 +53,19 @@ def make_table(connection: Connection[Any]) -> None:
             "CREATE TABLE IF NOT EXISTS public.nightbatch_migration"
             " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
         )
+
+
+def _sql_files(folder: Traversable) -> list[Traversable]:
+    return sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+
+
+def _apply(connection: Connection[Any], entries: list[Traversable], applied: set[str]) -> list[str]:
+    pending = [entry for entry in entries if entry.name not in applied]
+    for entry in pending:
+        connection.execute(entry.read_bytes())
+        _record(connection, entry.name)
+    return [entry.name for entry in pending]
+
+
+def _record(connection: Connection[Any], name: str) -> None:
+    connection.execute("INSERT INTO public.nightbatch_migration (name) VALUES (%s)", (name,))
