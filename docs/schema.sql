@@ -360,6 +360,10 @@ CREATE FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer DEFAULT 1
             ORDER BY q.job_id, q.position, n.distance, n.job_id
         $$;
 
+CREATE FUNCTION nightbatch_report.savings(realtime_usd numeric, batch_usd numeric, wasted_usd numeric) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((realtime_usd - batch_usd) - wasted_usd);
+
 CREATE TABLE nightbatch.account_walk (
     provider text NOT NULL,
     account_fingerprint text NOT NULL,
@@ -1121,7 +1125,7 @@ CREATE VIEW nightbatch_report.run_summary AS
     (COALESCE(u.realtime_cost_usd, (0)::numeric) + c.realtime_cost_usd) AS realtime_cost_usd,
     COALESCE(u.batch_cost_usd, (0)::numeric) AS batch_cost_usd,
     COALESCE(u.wasted_cost_usd, (0)::numeric) AS wasted_cost_usd,
-    (COALESCE(((u.realtime_cost_usd - u.batch_cost_usd) - u.wasted_cost_usd), (0)::numeric) + c.realtime_cost_usd) AS savings_usd,
+    nightbatch_report.savings((COALESCE(u.realtime_cost_usd, (0)::numeric) + c.realtime_cost_usd), COALESCE(u.batch_cost_usd, (0)::numeric), COALESCE(u.wasted_cost_usd, (0)::numeric)) AS savings_usd,
     c.jobs AS from_cache
    FROM ((((nightbatch.run r
      CROSS JOIN LATERAL ( SELECT count(*) AS batches,
@@ -1161,7 +1165,7 @@ CREATE VIEW nightbatch_report.savings_by_label AS
     sum(realtime_cost_usd) AS realtime_cost_usd,
     sum(batch_cost_usd) AS batch_cost_usd,
     sum(wasted_cost_usd) AS wasted_cost_usd,
-    sum(((realtime_cost_usd - batch_cost_usd) - wasted_cost_usd)) AS savings_usd,
+    nightbatch_report.savings(sum(realtime_cost_usd), sum(batch_cost_usd), sum(wasted_cost_usd)) AS savings_usd,
     sum(unpriced) AS unpriced,
     sum(from_cache) AS from_cache,
     sum(requeued) AS requeued,
@@ -1184,7 +1188,7 @@ CREATE VIEW nightbatch_report.savings_daily AS
     sum(realtime_cost_usd) AS realtime_cost_usd,
     sum(batch_cost_usd) AS batch_cost_usd,
     sum(wasted_cost_usd) AS wasted_cost_usd,
-    sum(((realtime_cost_usd - batch_cost_usd) - wasted_cost_usd)) AS savings_usd,
+    nightbatch_report.savings(sum(realtime_cost_usd), sum(batch_cost_usd), sum(wasted_cost_usd)) AS savings_usd,
     sum(unpriced) AS unpriced,
     sum(from_cache) AS from_cache,
     sum(requeued) AS requeued,
@@ -1540,6 +1544,10 @@ GRANT ALL ON FUNCTION nightbatch.server_marks(OUT system_identifier bigint, OUT 
 GRANT ALL ON FUNCTION nightbatch.server_marks(OUT system_identifier bigint, OUT timeline bigint, OUT database_oid oid) TO nightbatch_worker;
 
 GRANT ALL ON FUNCTION nightbatch."similar"(of_jobs bigint[], at_most integer) TO nightbatch_worker;
+
+GRANT ALL ON FUNCTION nightbatch_report.savings(realtime_usd numeric, batch_usd numeric, wasted_usd numeric) TO nightbatch_owner;
+GRANT ALL ON FUNCTION nightbatch_report.savings(realtime_usd numeric, batch_usd numeric, wasted_usd numeric) TO nightbatch_reporter;
+GRANT ALL ON FUNCTION nightbatch_report.savings(realtime_usd numeric, batch_usd numeric, wasted_usd numeric) TO nightbatch_worker;
 
 GRANT ALL ON TABLE nightbatch.account_walk TO nightbatch_owner;
 GRANT SELECT,INSERT,UPDATE ON TABLE nightbatch.account_walk TO nightbatch_worker;

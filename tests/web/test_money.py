@@ -48,8 +48,24 @@ def earlier(world: World, *, days: int) -> None:
     )
 
 
-def test_all_five_ways_to_ask_give_the_same_figures(client: Client, world: World) -> None:
+def use_formula(world: World, formula: str) -> None:
+    """For savings, instead of the product's own."""
+    world.store.connection.execute(
+        "CREATE OR REPLACE FUNCTION nightbatch_report.savings(realtime_usd numeric, batch_usd numeric, wasted_usd numeric)"
+        f" RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN {formula}"
+    )
+
+
+BY_FORMULA = pytest.mark.parametrize(
+    "formula", ["realtime_usd - batch_usd - wasted_usd", "realtime_usd * 7 - batch_usd * 2 - wasted_usd / 2"]
+)
+"""Whoever changes the one function in the database changes every figure that anybody is shown."""
+
+
+@BY_FORMULA
+def test_all_five_ways_to_ask_give_the_same_figures(client: Client, world: World, formula: str) -> None:
     """Of the thirty days that the page shows, with a night before them that only counts for all there ever was."""
+    use_formula(world, formula)
     a_night(world)
     for ago in (1, 29, 30):
         earlier(world, days=ago)
@@ -62,10 +78,7 @@ def test_all_five_ways_to_ask_give_the_same_figures(client: Client, world: World
     report = client.get("report", params=days).json()
     table = csv.DictReader(io.StringIO(client.get("report", params={**days, "format": "csv"}).text))
     (total,) = [row for row in table if row["by"] == "total"]
-    command = [sys.executable, "-m", "nightbatch.cli", "report", "--last", "30", "--json"]
-    told = json.loads(
-        subprocess.run(command, check=True, capture_output=True, env={"NIGHTBATCH_DSN": world.dsn}).stdout
-    )
+    told = json.loads(command(world, "report", "--last", "30", "--json"))
     page = client.get("dashboard").json()
     for found in (api, report, total, told, page["recent"]["total"]):
         assert tuple(Decimal(str(found[name])) for name in COUNTED) == sql
@@ -88,6 +101,41 @@ def test_all_five_ways_to_ask_give_the_same_figures(client: Client, world: World
         assert usd(wanted["savings_usd"]) in client.get("report", params={**days, "format": format_}).text
     assert client.get("report", params={"run_id": "no such run"}).status_code == 404
     assert client.get("savings", params={"from_day": "2026-11-24", "to_day": "2026-11-23"}).status_code == 422
+
+
+def command(world: World, *arguments: str) -> str:
+    done = [sys.executable, "-m", "nightbatch.cli", *arguments]
+    environment = {"NIGHTBATCH_DSN": world.dsn}
+    return subprocess.run(done, check=True, capture_output=True, text=True, env=environment).stdout
+
+
+@BY_FORMULA
+def test_all_ways_to_ask_give_the_same_savings_of_a_run(client: Client, world: World, formula: str) -> None:
+    use_formula(world, formula)
+    a_night(world)
+    rolled_up = (
+        "realtime_cost_usd AS realtime_usd, batch_cost_usd AS batch_usd, wasted_cost_usd AS wasted_usd"
+        " FROM nightbatch_report.batch_rollup"
+    )
+    parts = dict(
+        world.rows(f"SELECT provider, sum({formula}) FROM (SELECT provider, {rolled_up}) AS r GROUP BY provider")
+    )
+    whole = sum(parts.values(), Decimal(0))
+    assert whole == world.rows("SELECT savings_usd FROM nightbatch_report.run_summary")[0] != 0
+    api = client.get("report", params={"run_id": "r1"}).json()
+    told = json.loads(command(world, "report", "r1", "--json"))
+    for found in (api, told):
+        assert Decimal(found["savings_usd"]) == whole
+        assert {key: Decimal(part["savings_usd"]) for key, part in found["by_provider"].items()} == parts
+        assert [Decimal(part["savings_usd"]) for part in found["by_job_type"].values()] == [whole]
+    table = list(csv.DictReader(io.StringIO(client.get("report", params={"run_id": "r1", "format": "csv"}).text)))
+    assert {row["key"]: Decimal(row["savings_usd"]) for row in table if row["by"] == "provider"} == parts
+    for format_ in ("markdown", "html"):
+        text = client.get("report", params={"run_id": "r1", "format": format_}).text
+        assert all(usd(value) in text for value in (whole, *parts.values()))
+    assert f"saved {usd(whole)}." in command(world, "status")
+    night = client.get("dashboard").json()["night"]["run"]
+    assert Decimal(night["savings_usd"]) == whole == Decimal(client.get("metrics").json()["last_run"]["savings_usd"])
 
 
 def test_prometheus_reads_the_same(client: Client, world: World) -> None:

@@ -50,6 +50,7 @@ class Part:
     realtime_cost_usd: Decimal
     batch_cost_usd: Decimal
     wasted_cost_usd: Decimal
+    savings_usd: Decimal
 
 
 @dataclass(frozen=True, slots=True)

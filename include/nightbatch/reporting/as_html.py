@@ -37,9 +37,8 @@ def _of_run(report: Report) -> list[str | None]:
     providers: dict[str, Decimal] = defaultdict(Decimal)
     job_types: dict[str, Decimal] = defaultdict(Decimal)
     for part in report.parts:
-        saved = part.realtime_cost_usd - part.batch_cost_usd - part.wasted_cost_usd
-        providers[part.provider] += saved
-        job_types[part.job_type] += saved
+        providers[part.provider] += part.savings_usd
+        job_types[part.job_type] += part.savings_usd
     return [charts.share_by("provider", providers), charts.share_by("job type", job_types)]
 
 

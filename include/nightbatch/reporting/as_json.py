@@ -107,18 +107,10 @@ def _grouped(parts: Iterable[Part], key: Callable[[Part], str]) -> dict[str, dic
 
 
 def _sum(parts: list[Part]) -> dict[str, Any]:
-    realtime = sum((part.realtime_cost_usd for part in parts), _ZERO)
-    batch = sum((part.batch_cost_usd for part in parts), _ZERO)
-    wasted = sum((part.wasted_cost_usd for part in parts), _ZERO)
+    counts = ("succeeded", "failed", "requeued", "rejected", "unpriced")
+    money = ("realtime_cost_usd", "batch_cost_usd", "wasted_cost_usd", "savings_usd")
     return {
         "jobs": sum(part.sent + part.rejected for part in parts),
-        "succeeded": sum(part.succeeded for part in parts),
-        "failed": sum(part.failed for part in parts),
-        "requeued": sum(part.requeued for part in parts),
-        "rejected": sum(part.rejected for part in parts),
-        "unpriced": sum(part.unpriced for part in parts),
-        "realtime_cost_usd": decimal(realtime),
-        "batch_cost_usd": decimal(batch),
-        "wasted_cost_usd": decimal(wasted),
-        "savings_usd": decimal(realtime - batch - wasted),
+        **{name: sum(getattr(part, name) for part in parts) for name in counts},
+        **{name: decimal(sum((getattr(part, name) for part in parts), _ZERO)) for name in money},
     }

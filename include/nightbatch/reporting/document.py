@@ -137,9 +137,8 @@ def _parts(parts: Iterable[Part]) -> Table:
 
 
 def _part(part: Part) -> tuple[str, ...]:
-    saved = part.realtime_cost_usd - part.batch_cost_usd - part.wasted_cost_usd
     counts = (part.sent, part.succeeded, part.failed, part.requeued, part.rejected)
-    money = (part.realtime_cost_usd, part.batch_cost_usd, part.wasted_cost_usd, saved)
+    money = (part.realtime_cost_usd, part.batch_cost_usd, part.wasted_cost_usd, part.savings_usd)
     return (part.provider, part.job_type, *(f"{count:,}" for count in counts), *map(usd, money))
 
 

@@ -10,7 +10,8 @@ SELECT run_id FROM nightbatch_report.run_summary ORDER BY planned_at DESC LIMIT 
 
 -- run_breakdown: the same figures by provider and job type; rejected jobs have no batch, so they are counted beside it
 SELECT provider, job_type, sum(jobs)::bigint, sum(succeeded)::bigint, sum(failed)::bigint, sum(requeued)::bigint,
-    sum(rejected)::bigint, sum(unpriced)::bigint, sum(realtime_cost_usd), sum(batch_cost_usd), sum(wasted_cost_usd)
+    sum(rejected)::bigint, sum(unpriced)::bigint, sum(realtime_cost_usd), sum(batch_cost_usd), sum(wasted_cost_usd),
+    nightbatch_report.savings(sum(realtime_cost_usd), sum(batch_cost_usd), sum(wasted_cost_usd))
 FROM (
     SELECT provider, job_type, jobs, succeeded, failed, requeued, 0 AS rejected, unpriced,
         realtime_cost_usd, batch_cost_usd, wasted_cost_usd
