@@ -8,9 +8,10 @@ from datetime import UTC
 from decimal import Decimal
 
 from nightbatch.errors import NightbatchError, NotFound
+from nightbatch.ledger import Alert
 from nightbatch.models import PROVIDERS
 from nightbatch.postgres import alerting, sums
-from nightbatch.postgres.store import Alert, Store
+from nightbatch.postgres.store import Store
 from nightbatch.settings import Settings
 
 log = logging.getLogger("nightbatch")
@@ -67,19 +68,19 @@ def acknowledge(store: Store, alert_id: int, *, by: str) -> str:
     if not by.strip():
         raise NightbatchError("Say who acknowledges the alert.")
     done = alerting.acknowledge(store, alert_id, by.strip(), over=OVER_ONCE_SEEN)
-    fate = alerting.fate(store, alert_id)
-    if fate is None:
+    alert = alerting.alert(store, alert_id)
+    if alert is None:
         raise NotFound(f"There is no alert {alert_id}.")
-    if fate.acknowledged_at is None:
-        raise NightbatchError(f"Alert {alert_id} ({fate.kind}) is resolved: there is nothing to acknowledge any more.")
+    if alert.acknowledged_at is None:
+        raise NightbatchError(f"Alert {alert_id} ({alert.kind}) is resolved: there is nothing to acknowledge any more.")
     if not done:
         return (
-            f"Alert {alert_id} ({fate.kind}) was acknowledged by {fate.acknowledged_by} before, "
-            f"{fate.acknowledged_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC. That stays."
+            f"Alert {alert_id} ({alert.kind}) was acknowledged by {alert.acknowledged_by} before, "
+            f"{alert.acknowledged_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC. That stays."
         )
-    if fate.resolved_at is not None:
-        return f"Alert {alert_id} ({fate.kind}) is acknowledged, and with that it is over."
-    return f"Alert {alert_id} ({fate.kind}) is acknowledged: it is not sent again, and goes when its cause is gone."
+    if alert.resolved_at is not None:
+        return f"Alert {alert_id} ({alert.kind}) is acknowledged, and with that it is over."
+    return f"Alert {alert_id} ({alert.kind}) is acknowledged: it is not sent again, and goes when its cause is gone."
 
 
 def send(store: Store, senders: Mapping[str, Sender]) -> list[str]:

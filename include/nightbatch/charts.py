@@ -20,8 +20,7 @@ import pygal
 from pygal.style import Style
 
 from nightbatch.amounts import duration, percent, usd
-from nightbatch.insights import Days
-from nightbatch.postgres.sums import Figures, Slice, Turnaround
+from nightbatch.insights import Days, Figures, Slice, Turnaround
 
 # Its finder for map plugins, which we have none of, is of a kind that Python 3.12 dropped: whoever asks each finder stumbles.
 sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]

@@ -18,7 +18,7 @@ from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch, Lane
 from nightbatch.models import PROVIDERS, ListedBatch, ProviderName, RequestId, ResultLine, parse_custom_id
 from nightbatch.postgres import homes, walks
-from nightbatch.postgres.homes import Said
+from nightbatch.postgres.homes import Said as Said
 from nightbatch.postgres.store import Store
 from nightbatch.provider import BatchProvider
 from nightbatch.settings import Settings

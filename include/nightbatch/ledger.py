@@ -124,3 +124,17 @@ class Loaded:
     failed: int
     requeued: int
     quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A row of ``nightbatch.alert``: something that a person should know of. It is open while ``resolved_at`` is None."""
+
+    id: int
+    kind: str
+    subject: str
+    message: str
+    raised_at: datetime
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    resolved_at: datetime | None

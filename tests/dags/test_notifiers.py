@@ -36,8 +36,8 @@ from nightbatch.airflow.notifiers import notifiers, tell
 from nightbatch.airflow.tasks import RESULTS
 from nightbatch.errors import ConfigurationError, Transient
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.postgres.store import Alert, Store, open_store
+from nightbatch.ledger import Alert, RunParams
+from nightbatch.postgres.store import Store, open_store
 from nightbatch.settings import Settings
 from tests.providers.proxies import proxying
 
@@ -135,7 +135,7 @@ def settings(*entries: dict[str, Any]) -> Settings:
 
 
 def an_alert(message: str = ODD) -> Alert:
-    return Alert(5, "overdue", "7", message, datetime(2026, 11, 24, 2, tzinfo=UTC), None, None)
+    return Alert(5, "overdue", "7", message, datetime(2026, 11, 24, 2, tzinfo=UTC), None, None, None)
 
 
 def send(entry: dict[str, Any], alert: Alert | None = None) -> None:

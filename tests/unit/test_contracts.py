@@ -56,6 +56,10 @@ def test_a_forbidden_import_of_any_room_is_seen(tmp_path: Path) -> None:
         file.write("\nimport nightbatch.web.app\n")
     with (tmp_path / PACKAGE / "emulator" / "__init__.py").open("a") as file:
         file.write("\nfrom nightbatch.models import Prompt\n")
+    for front_end in ("web", "cli"):
+        with (tmp_path / PACKAGE / front_end / "__init__.py").open("a") as file:
+            file.write("\nfrom nightbatch.postgres import figures\n")
+        injected.append(f"nightbatch.{front_end} -> nightbatch.postgres.figures")
     (tmp_path / PACKAGE / "nobody_knows.py").write_text("")
     told = contracts(tmp_path)
     for one in injected:

@@ -16,7 +16,8 @@ import pytest
 
 from nightbatch import alerts, loading, troubles
 from nightbatch.errors import ConfigurationError, NightbatchError
-from nightbatch.postgres.store import Alert, Store, open_store
+from nightbatch.ledger import Alert
+from nightbatch.postgres.store import Store, open_store
 from nightbatch.settings import Settings
 from tests.unguarded import unguarded
 from tests.use_cases.conftest import World

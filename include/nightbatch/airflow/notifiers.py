@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from nightbatch.alerts import Sender
-    from nightbatch.postgres.store import Alert, Store
+    from nightbatch.ledger import Alert
+    from nightbatch.postgres.store import Store
 
 log = logging.getLogger("nightbatch")
 

@@ -51,7 +51,6 @@ def _findings() -> tuple[list[Attempt], list[str]]:
     from nightbatch import home, insights, rehearsal
     from nightbatch.errors import Displaced
     from nightbatch.job_types import broken_job_types, job_types
-    from nightbatch.postgres import session
     from nightbatch.settings import Settings
 
     with opened() as store:
@@ -59,7 +58,7 @@ def _findings() -> tuple[list[Attempt], list[str]]:
             home.require(store)
         attempts = insights.attempts(store, Settings.from_env())
         alerts = insights.other_alerts(store)
-        server = session.not_kept(store.connection)
+        server = insights.not_kept(store)
     broken = [f"{path} is no job type: {why}" for path, why in broken_job_types().items()]
     broken += rehearsal.unwritable(job_types())
     return attempts, server + broken + [alert.message for alert in alerts]

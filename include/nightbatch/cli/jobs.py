@@ -207,11 +207,11 @@ def similar(
 
     Ids, similarity (1: the same direction) and labels, no payloads.
     """
+    from nightbatch import insights
     from nightbatch.cli import similar as shown
-    from nightbatch.postgres import neighbours
 
     with told(as_json), opened() as store:
-        found = neighbours.nearest(store, job, limit)
+        found = insights.nearest(store, job, limit)
     if as_json:
         print_json(shown.to_json(job, found))
     elif found:

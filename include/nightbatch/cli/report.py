@@ -80,7 +80,6 @@ def _check(runs: list[str] | None, first: datetime | None, end: datetime | None,
 def _days(store: Store, first: datetime | None, end: datetime | None, last: int | None) -> Days | None:
     """The range that was asked for; None when none was."""
     from nightbatch import insights
-    from nightbatch.postgres import sums
 
     if last:
         return insights.last_days(store, last)
@@ -89,7 +88,7 @@ def _days(store: Store, first: datetime | None, end: datetime | None, last: int 
     until = end.date() if end else insights.last_days(store, 1).until
     if first:
         return insights.Days(first.date(), until)
-    return insights.Days(min(sums.first_day(store) or until, until), until)
+    return insights.Days(min(insights.first_day(store) or until, until), until)
 
 
 def _text(found: AnyReport, shown: str) -> str:

@@ -18,7 +18,7 @@ from nightbatch.cli.output import Misuse, as_json_text, fields, opened, print_js
 from nightbatch.errors import NightbatchError
 
 if TYPE_CHECKING:
-    from nightbatch.postgres.figures import ResultRow
+    from nightbatch.insights import ResultRow
     from nightbatch.postgres.store import Store
 
 _ON_A_SCREEN = 20
@@ -70,18 +70,17 @@ def _rows(
     store: Store, *, run: str | None, batch: int | None, job_type: str | None, limit: int | None
 ) -> Iterable[ResultRow]:
     """Of a batch, or of a whole run, a page at a time; else the latest."""
-    from nightbatch import decisions
-    from nightbatch.postgres import browsing, figures, sums
+    from nightbatch import decisions, insights
 
     if batch is not None:
         batches = [decisions.find(store, batch).id]
     elif limit is not None:
-        return figures.results(store, run_id=run, job_type=job_type, limit=limit)
+        return insights.results(store, run_id=run, job_type=job_type, limit=limit)
     else:
-        batches = [found.batch_id for found in sums.progress(store, run) if found.run_id == run]
+        batches = insights.batches_of(store, run)
         if not batches:
             raise NightbatchError(f"There is no run {run}, or it sent nothing.")
-    rows = chain.from_iterable(browsing.all_batch_results(store, number) for number in batches)
+    rows = chain.from_iterable(insights.all_batch_results(store, number) for number in batches)
     return islice((row for row in rows if job_type in (None, row.job_type)), limit)
 
 
@@ -104,7 +103,7 @@ def _counted(rows: Iterable[ResultRow], advance: Any) -> Iterator[ResultRow]:
 
 def _write_csv(rows: Iterable[ResultRow], file: TextIO) -> int:
     """How many; the first line names the columns."""
-    from nightbatch.postgres.figures import ResultRow
+    from nightbatch.insights import ResultRow
 
     writer, count = csv.writer(file), 0
     writer.writerow(ResultRow.__dataclass_fields__)

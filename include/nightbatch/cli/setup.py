@@ -11,7 +11,7 @@ from nightbatch.cli.options import AsJson, By, Why, login
 from nightbatch.cli.output import Misuse, asked, opened, print_json, say, told
 
 if TYPE_CHECKING:
-    from nightbatch.postgres.homes import Said
+    from nightbatch.home import Said
 
 
 def migrate(as_json: AsJson = False) -> None:

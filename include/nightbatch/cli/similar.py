@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nightbatch.postgres.neighbours import Neighbour
+    from nightbatch.insights import Neighbour
 
 
 def to_json(job_id: int, found: Sequence[Neighbour]) -> dict[str, Any]:

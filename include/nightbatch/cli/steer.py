@@ -35,11 +35,8 @@ from nightbatch.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from nightbatch.decisions import Choice
-    from nightbatch.postgres.browsing import AlertRow
-    from nightbatch.postgres.store import Alert
+    from nightbatch.ledger import Alert
     from nightbatch.retrying import Retry, RetryOfJobs
 
 
@@ -202,14 +199,14 @@ def alerts(
 
     Open alerts, the newest first; with --acknowledge ID it is kept that you have seen that one.
     """
-    from nightbatch.postgres import browsing
+    from nightbatch import insights
 
     with told(as_json):
         if acknowledge is not None:
             _acknowledge(acknowledge, by, as_json)
             return
         with opened() as store:
-            found: Sequence[Alert | AlertRow] = browsing.alerts(store, limit=1_000) if every else store.open_alerts()
+            found = insights.alerts(store, limit=1_000) if every else store.open_alerts()
     if as_json:
         print_json({"alerts": [fields(alert) for alert in found]})
         return
@@ -217,10 +214,9 @@ def alerts(
     show_table("Alerts", ("alert", "since", "kind", "about", "state", "message"), rows, figures=("alert",))
 
 
-def _stands(alert: Alert | AlertRow) -> str:
-    resolved = getattr(alert, "resolved_at", None)
-    if resolved is not None:
-        return f"resolved {minute(resolved)}"
+def _stands(alert: Alert) -> str:
+    if alert.resolved_at is not None:
+        return f"resolved {minute(alert.resolved_at)}"
     return f"seen by {alert.acknowledged_by}" if alert.acknowledged_by else "open"
 
 

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from nightbatch.errors import NightbatchError
+from nightbatch.insights import Run
 from nightbatch.ledger import Batch
 from nightbatch.models import PROVIDERS
 from nightbatch.postgres import figures
@@ -53,10 +54,10 @@ def _state(stack: Stack, run_id: str) -> str:
         return "queued"
 
 
-def _line(totals: figures.Totals) -> str:
+def _line(totals: Run) -> str:
     closed = totals.batches - totals.open_batches
     return (
-        f"{closed}/{totals.batches} batches done, {totals.sent:,} jobs accounted for,"
+        f"{closed}/{totals.batches} batches done, {totals.jobs:,} jobs accounted for,"
         f" {usd(totals.batch_cost_usd)} paid instead of {usd(totals.realtime_cost_usd)}"
     )
 

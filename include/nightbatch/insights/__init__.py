@@ -2,35 +2,71 @@
 
 from __future__ import annotations
 
-from nightbatch.insights.attempts import Attempt, attempts, other_alerts
+from nightbatch.insights.attempts import Attempt, attempts, not_kept, other_alerts
 from nightbatch.insights.dashboard import Dashboard, dashboard
-from nightbatch.insights.night import Night, latest_run, night, progress_of
+from nightbatch.insights.metrics import Metrics, metrics
+from nightbatch.insights.night import Night, batches_of, latest_run, night, progress_of
 from nightbatch.insights.savings import Days, Savings, last_days, savings
-from nightbatch.postgres.figures import Price, Reason, Waiting, queue
-from nightbatch.postgres.sums import Figures, Outcome, Progress, Run, Slice, Turnaround
+from nightbatch.postgres.browsing import (
+    FIRST,
+    LAST,
+    Job,
+    ResultRow,
+    alerts,
+    all_batch_results,
+    batch_results,
+    job,
+    job_results,
+    job_types_of,
+    models,
+    results,
+)
+from nightbatch.postgres.figures import Part, Price, Reason, Run, Waiting, queue
+from nightbatch.postgres.neighbours import Neighbour, nearest
+from nightbatch.postgres.sums import Figures, Outcome, Progress, Slice, Turnaround, first_day
 
 __all__ = [
+    "FIRST",
+    "LAST",
     "Attempt",
     "Dashboard",
     "Days",
     "Figures",
+    "Job",
+    "Metrics",
+    "Neighbour",
     "Night",
     "Outcome",
+    "Part",
     "Price",
     "Progress",
     "Reason",
+    "ResultRow",
     "Run",
     "Savings",
     "Slice",
     "Turnaround",
     "Waiting",
+    "alerts",
+    "all_batch_results",
     "attempts",
+    "batch_results",
+    "batches_of",
     "dashboard",
+    "first_day",
+    "job",
+    "job_results",
+    "job_types_of",
     "last_days",
     "latest_run",
+    "metrics",
+    "models",
+    "nearest",
     "night",
+    "not_kept",
     "other_alerts",
     "progress_of",
     "queue",
+    "results",
     "savings",
 ]

@@ -1,4 +1,4 @@
-"""What a person is shown about attempts that are not simply under way; the CLI, and every other front end, reads it here."""
+"""What needs a person: attempts that are not simply under way, alerts, and a server that may lose what it kept."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Literal
 
 from nightbatch import decisions
 from nightbatch.alerts import GOOD_NEWS
-from nightbatch.ledger import Batch
-from nightbatch.postgres.store import Alert, Store
+from nightbatch.ledger import Alert, Batch
+from nightbatch.postgres import session
+from nightbatch.postgres.store import Store
 from nightbatch.settings import Settings
 
 _ABOUT_ATTEMPTS = {
@@ -60,6 +61,11 @@ def other_alerts(store: Store) -> list[Alert]:
         for alert in store.open_alerts()
         if alert.kind not in GOOD_NEWS and (alert.kind not in _ABOUT_ATTEMPTS or alert.subject not in shown)
     ]
+
+
+def not_kept(store: Store) -> list[str]:
+    """Return a sentence for each setting of the server that may lose what was committed."""
+    return session.not_kept(store.connection)
 
 
 def _attempt(batch: Batch, alert: Alert | None, settings: Settings, now: datetime) -> Attempt:

@@ -10,9 +10,10 @@ from decimal import Decimal
 from nightbatch.insights.attempts import Attempt, attempts
 from nightbatch.insights.night import Night, night
 from nightbatch.insights.savings import Savings, last_days, savings
+from nightbatch.ledger import Alert
 from nightbatch.postgres import figures, sums
 from nightbatch.postgres.figures import Waiting
-from nightbatch.postgres.store import Alert, Store
+from nightbatch.postgres.store import Store
 from nightbatch.postgres.sums import Outcome
 from nightbatch.settings import Settings
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from nightbatch.ledger import Batch
 from nightbatch.postgres import sums
+from nightbatch.postgres.figures import Run
 from nightbatch.postgres.store import Store
-from nightbatch.postgres.sums import Progress, Run
+from nightbatch.postgres.sums import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +49,8 @@ def latest_run(store: Store) -> Run | None:
 def progress_of(store: Store, batch: Batch) -> Progress:
     """One attempt."""
     return next(one for one in sums.progress(store, batch.run_id) if one.batch_id == batch.id)
+
+
+def batches_of(store: Store, run_id: str | None) -> list[int]:
+    """Return the attempts of a run, successors included, the oldest first."""
+    return [one.batch_id for one in sums.progress(store, run_id) if one.run_id == run_id]

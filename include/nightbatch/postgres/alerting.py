@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+from nightbatch.ledger import Alert
 from nightbatch.models import ProviderName
-from nightbatch.postgres.store import Alert, Store
+from nightbatch.postgres.store import Store
 
 
 class Rate(NamedTuple):
@@ -35,16 +35,6 @@ class Unpriced(NamedTuple):
     model: str
     batch_id: int
     requests: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What became of an alert."""
-
-    kind: str
-    acknowledged_at: datetime | None
-    acknowledged_by: str | None
-    resolved_at: datetime | None
 
 
 def lock_checks(store: Store) -> None:
@@ -99,10 +89,10 @@ def acknowledge(store: Store, alert_id: int, by: str, *, over: Collection[str]) 
     return store.run("acknowledge", values, file="alerting").fetchone() is not None
 
 
-def fate(store: Store, alert_id: int) -> Fate | None:
-    """None for an alert that there never was."""
+def alert(store: Store, alert_id: int) -> Alert | None:
+    """Return it, whatever became of it; None for one that there never was."""
     row = store.run("alert", {"alert_id": alert_id}, file="alerting").fetchone()
-    return Fate(*row) if row else None
+    return Alert(*row) if row else None
 
 
 def to_send(store: Store, notifier: str) -> list[Alert]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from nightbatch.ledger import JobRow
+from nightbatch.ledger import Alert, JobRow
 from nightbatch.models import JobState, ProviderName
-from nightbatch.postgres.figures import ResultRow
 from nightbatch.postgres.store import Store
 
 FIRST = 0
@@ -40,17 +40,27 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class AlertRow:
-    """A row of ``nightbatch.alert``; open while ``resolved_at`` is None."""
+class ResultRow:
+    """A row of ``nightbatch.result`` with what it belongs to."""
 
-    id: int
-    kind: str
-    subject: str
-    message: str
-    raised_at: datetime
-    acknowledged_at: datetime | None
-    acknowledged_by: str | None
-    resolved_at: datetime | None
+    job_id: int
+    batch_id: int
+    run_id: str
+    job_type: str
+    provider: str
+    model: str
+    outcome: str
+    output: Any
+    finish_reason: str | None
+    input_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    units: Any
+    realtime_cost_usd: Decimal | None
+    batch_cost_usd: Decimal | None
+    price_source: str | None
+    error: str | None
+    finished_at: datetime
 
 
 def job(store: Store, job_id: int) -> Job | None:
@@ -83,6 +93,12 @@ def sent_request(store: Store, job_id: int, batch_id: int | None) -> SentRequest
     return SentRequest(row[0], row[1], JobRow(*row[2:6]), row[6]) if row else None
 
 
+def results(store: Store, *, run_id: str | None, job_type: str | None, limit: int) -> list[ResultRow]:
+    """The newest first."""
+    values = {"run_id": run_id, "job_type": job_type, "limit": limit}
+    return [ResultRow(*row) for row in store.run("results", values, file="browsing")]
+
+
 def batch_results(store: Store, batch_id: int, *, after: int = FIRST, limit: int = _PAGE) -> list[ResultRow]:
     """The results of the jobs behind ``after``, in the order of the jobs."""
     values = {"batch_id": batch_id, "after": after, "limit": limit}
@@ -102,10 +118,10 @@ def job_types_of(store: Store, batch_id: int) -> dict[str, int]:
     return dict(store.run("job_types_of", {"batch_id": batch_id}, file="browsing").fetchall())
 
 
-def alerts(store: Store, *, before: int = LAST, limit: int = 100, resolved: bool = True) -> list[AlertRow]:
+def alerts(store: Store, *, before: int = LAST, limit: int = 100, resolved: bool = True) -> list[Alert]:
     """Newest first, those raised before the alert of that id; without ``resolved`` only those that are open."""
     values = {"before": before, "limit": limit, "resolved": resolved}
-    return [AlertRow(*row) for row in store.run("alerts", values, file="browsing")]
+    return [Alert(*row) for row in store.run("alerts", values, file="browsing")]
 
 
 def models(store: Store) -> list[tuple[ProviderName, str]]:

@@ -1,38 +1,37 @@
-"""The figures of a run, read from the reporting schema."""
+"""The figures of a run, and what waits, read from the reporting schema."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from nightbatch.postgres.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """A whole run, or several together: requests as jobs, money in USD. ``run_id`` names them all.
+class Run:
+    """A row of ``nightbatch_report.run_summary``, or several together: as far as they have come; money in USD.
 
-    ``sent`` and ``succeeded`` hold the ``from_cache`` jobs too, which an earlier result answered.
+    ``jobs`` are requests; they and ``succeeded`` hold the ``from_cache`` jobs too, which an earlier result answered.
     """
 
     run_id: str
     planned_at: datetime
     batches: int
     open_batches: int
-    sent: int
+    jobs: int
     succeeded: int
     failed: int
     requeued: int
     rejected: int
+    from_cache: int
     unpriced: int
     paid_again: int
     realtime_cost_usd: Decimal
     batch_cost_usd: Decimal
     wasted_cost_usd: Decimal
     savings_usd: Decimal
-    from_cache: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +72,10 @@ class Price:
     source: str | None
 
 
-def latest_run(store: Store) -> str | None:
-    """The run that was planned last."""
-    row = store.run("latest_run", file="reporting").fetchone()
-    return str(row[0]) if row else None
-
-
-def totals(store: Store, *run_ids: str) -> Totals | None:
-    """None for runs that were never planned."""
+def totals(store: Store, *run_ids: str) -> Run | None:
+    """Return these runs together; None for runs that were never planned."""
     row = store.run("run_totals", {"run_ids": list(run_ids)}, file="reporting").fetchone()
-    return Totals(*row) if row else None
+    return Run(*row) if row else None
 
 
 def parts(store: Store, *run_ids: str) -> list[Part]:
@@ -111,59 +104,6 @@ class Waiting:
     oldest: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ResultRow:
-    """A row of ``nightbatch.result`` with what it belongs to."""
-
-    job_id: int
-    batch_id: int
-    run_id: str
-    job_type: str
-    provider: str
-    model: str
-    outcome: str
-    output: Any
-    finish_reason: str | None
-    input_tokens: int | None
-    cached_tokens: int | None
-    output_tokens: int | None
-    units: Any
-    realtime_cost_usd: Decimal | None
-    batch_cost_usd: Decimal | None
-    price_source: str | None
-    error: str | None
-    finished_at: datetime
-
-
 def queue(store: Store) -> list[Waiting]:
     """What waits, the largest piles first."""
     return [Waiting(*row) for row in store.run("queue", file="reporting")]
-
-
-def results(store: Store, *, run_id: str | None, job_type: str | None, limit: int) -> list[ResultRow]:
-    """The newest first."""
-    values = {"run_id": run_id, "job_type": job_type, "limit": limit}
-    return [ResultRow(*row) for row in store.run("results", values, file="reporting")]
-
-
-def councils(store: Store) -> tuple[int, Decimal | None, str | None]:
-    """How many verdicts are in, the widest spread in points, and the member that dissented in it."""
-    count, spread, dissenter = store.run("councils", file="reporting").fetchone()  # type: ignore[misc]
-    return count, spread, dissenter
-
-
-def reprocessed(store: Store) -> tuple[int, Decimal, Decimal]:
-    """How many answers stand beside a new one, and what the old and the new ones cost, in USD."""
-    count, old, new = store.run("reprocessed", file="reporting").fetchone()  # type: ignore[misc]
-    return count, old, new
-
-
-def beyond_text(store: Store) -> tuple[int, int, int, int]:
-    """Return calls of functions, tokens written into caches, read from them, and of thoughts, of the whole database."""
-    calls, written, cached, thoughts = store.run("beyond_text", file="reporting").fetchone()  # type: ignore[misc]
-    return calls, written, cached, thoughts
-
-
-def vectors(store: Store) -> int:
-    """Of all embedding jobs."""
-    return int(store.run("vectors", file="reporting").fetchone()[0])  # type: ignore[index]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache, partial
@@ -22,7 +22,7 @@ from psycopg.types.json import JsonbBinaryDumper, JsonBinaryDumper
 from psycopg.types.string import ByteaBinaryLoader
 
 from nightbatch.errors import NightbatchError, SubmissionInDoubt
-from nightbatch.ledger import Batch, JobRow, Lane, RunParams
+from nightbatch.ledger import Alert, Batch, JobRow, Lane, RunParams
 from nightbatch.models import Endpoint, ProviderName
 from nightbatch.postgres import session
 from nightbatch.postgres.queries import queries
@@ -637,19 +637,6 @@ class Store:
     def open_alerts(self) -> list[Alert]:
         """Newest first."""
         return [Alert(*row) for row in self._run("open_alerts", file="alerts")]
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """Something that a person should know of."""
-
-    id: int
-    kind: str
-    subject: str
-    message: str
-    raised_at: datetime
-    acknowledged_at: datetime | None
-    acknowledged_by: str | None
 
 
 def _prices(text: str | None) -> dict[str, Decimal] | None:

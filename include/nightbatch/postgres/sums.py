@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from nightbatch.postgres.figures import Price, Reason
+from nightbatch.postgres.figures import Price, Reason, Run
 from nightbatch.postgres.store import Store
 
 
@@ -67,28 +67,6 @@ class Turnaround:
     p90_seconds: float
     p99_seconds: float
     longest_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A row of ``nightbatch_report.run_summary``: one run, as far as it has come; jobs are requests, money in USD."""
-
-    run_id: str
-    planned_at: datetime
-    batches: int
-    open_batches: int
-    jobs: int
-    succeeded: int
-    failed: int
-    requeued: int
-    rejected: int
-    from_cache: int
-    unpriced: int
-    paid_again: int
-    realtime_cost_usd: Decimal
-    batch_cost_usd: Decimal
-    wasted_cost_usd: Decimal
-    savings_usd: Decimal
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from nightbatch.amounts import decimal
-from nightbatch.postgres.figures import Part, Price, Reason
-from nightbatch.postgres.sums import Figures, Slice
+from nightbatch.insights import Figures, Part, Price, Reason, Slice
 from nightbatch.reporting.reports import AnyReport, RangeReport, Report
 from nightbatch.reporting.words import ASSUMPTIONS, OF_DAYS
 

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nightbatch.amounts import NOTHING, duration, percent, share, usd
-from nightbatch.insights import Days, Savings
-from nightbatch.postgres.figures import Part, Price, Reason
-from nightbatch.postgres.sums import Slice, Turnaround
+from nightbatch.insights import Days, Part, Price, Reason, Savings, Slice, Turnaround
 from nightbatch.reporting.reports import AnyReport, RangeReport, Report
 from nightbatch.reporting.words import ASSUMPTIONS, OF_DAYS, sources
 

@@ -9,10 +9,9 @@ from decimal import Decimal
 from itertools import accumulate
 
 from nightbatch import insights
-from nightbatch.errors import ConfigurationError
-from nightbatch.insights import Days, Savings
+from nightbatch.errors import NotFound
+from nightbatch.insights import Days, Part, Price, Reason, Run, Savings
 from nightbatch.postgres import figures, sums
-from nightbatch.postgres.figures import Part, Price, Reason, Totals
 from nightbatch.postgres.store import Store
 
 
@@ -20,7 +19,7 @@ from nightbatch.postgres.store import Store
 class Report:
     """One run, or several together, whole and in parts."""
 
-    totals: Totals
+    totals: Run
     parts: tuple[Part, ...]
     reasons: tuple[Reason, ...]
     prices: tuple[Price, ...]
@@ -28,7 +27,7 @@ class Report:
     @property
     def jobs(self) -> int:
         """All that the run took: what was sent, and what was rejected before."""
-        return self.totals.sent + self.totals.rejected
+        return self.totals.jobs + self.totals.rejected
 
     @property
     def unpriced_models(self) -> list[str]:
@@ -69,12 +68,12 @@ AnyReport = Report | RangeReport
 
 
 def run_report(store: Store, *run_ids: str) -> Report:
-    """The report of these runs, or of the latest one. Raises `ConfigurationError` when there is no such run."""
-    latest = None if run_ids else figures.latest_run(store)
-    found = run_ids or ((latest,) if latest else ())
+    """The report of these runs, or of the latest one. Raises `NotFound` when there is no such run."""
+    latest = None if run_ids else insights.latest_run(store)
+    found = run_ids or ((latest.run_id,) if latest else ())
     totals = figures.totals(store, *found)
     if totals is None:
-        raise ConfigurationError(f"There is no run {', '.join(run_ids)} yet." if run_ids else "No run was planned yet.")
+        raise NotFound(f"There is no run {', '.join(run_ids)} yet." if run_ids else "No run was planned yet.")
     return Report(
         totals,
         tuple(figures.parts(store, *found)),

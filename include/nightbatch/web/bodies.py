@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from nightbatch.insights import Attempt, Progress, Waiting
+from nightbatch.insights import Attempt, Job, Progress, ResultRow, Waiting
 from nightbatch.intake import BadLine
+from nightbatch.ledger import Alert
 from nightbatch.models import ProviderName
-from nightbatch.postgres.browsing import AlertRow, Job
-from nightbatch.postgres.figures import ResultRow
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 _Reason = Annotated[str, Field(max_length=2000, description="Why; it is kept with the decision. A dry run needs none.")]
@@ -151,7 +150,7 @@ class JobDetail(BaseModel):
 class AlertsPage(BaseModel):
     """``next_cursor`` is None on the last page."""
 
-    alerts: Sequence[AlertRow]
+    alerts: Sequence[Alert]
     next_cursor: str | None
 
 

@@ -1,66 +1,15 @@
-"""The figures that a monitoring system watches, as JSON or in Prometheus' own format."""
+"""The figures that a monitoring system watches, in Prometheus' own format."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from nightbatch import insights
-from nightbatch.insights import Figures, Run, Slice, Waiting
-from nightbatch.postgres import sums
-from nightbatch.postgres.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class OpenBatches:
-    """How many attempts of a provider stand so."""
-
-    provider: str
-    state: str
-    batches: int
-
-
-@dataclass(frozen=True, slots=True)
-class OpenAlerts:
-    """How many alerts of a kind are open."""
-
-    kind: str
-    alerts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """``total`` and ``by_provider`` are of all time; money in USD."""
-
-    total: Figures
-    by_provider: Sequence[Slice]
-    queue: Sequence[Waiting]
-    open_batches: Sequence[OpenBatches]
-    open_alerts: Sequence[OpenAlerts]
-    last_run: Run | None
-
-
-def metrics(store: Store) -> Metrics:
-    """As of now."""
-    today = store.now().astimezone(UTC).date()
-    first = sums.first_day(store) or today
-    states = Counter((batch.provider, batch.state) for batch in store.open_attempts())
-    kinds = Counter(alert.kind for alert in store.open_alerts())
-    return Metrics(
-        total=sums.total(store, first, today),
-        by_provider=sums.slices(store, first, today)["provider"],
-        queue=insights.queue(store),
-        open_batches=[OpenBatches(*key, count) for key, count in sorted(states.items())],
-        open_alerts=[OpenAlerts(kind, count) for kind, count in sorted(kinds.items())],
-        last_run=insights.latest_run(store),
-    )
+from nightbatch.insights import Metrics
 
 
 def exposition(found: Metrics, accept: str) -> tuple[bytes, str]:

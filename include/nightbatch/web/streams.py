@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from nightbatch.postgres.figures import ResultRow
+from nightbatch.insights import ResultRow
 from nightbatch.reporting.as_csv import harmless
 
 

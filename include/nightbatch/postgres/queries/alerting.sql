@@ -86,10 +86,11 @@ UPDATE nightbatch.alert SET acknowledged_at = now(), acknowledged_by = %(by)s,
 WHERE id = %(alert_id)s AND acknowledged_at IS NULL AND resolved_at IS NULL RETURNING id;
 
 -- alert: one, whatever became of it
-SELECT kind, acknowledged_at, acknowledged_by, resolved_at FROM nightbatch.alert WHERE id = %(alert_id)s;
+SELECT id, kind, subject, message, raised_at, acknowledged_at, acknowledged_by, resolved_at FROM nightbatch.alert
+WHERE id = %(alert_id)s;
 
 -- to_send: what is open, nobody has acknowledged, and this notifier has not sent; the oldest first
-SELECT id, kind, subject, message, raised_at, acknowledged_at, acknowledged_by FROM nightbatch.alert AS a
+SELECT id, kind, subject, message, raised_at, acknowledged_at, acknowledged_by, resolved_at FROM nightbatch.alert AS a
 WHERE resolved_at IS NULL AND acknowledged_at IS NULL AND NOT EXISTS (
     SELECT FROM nightbatch.alert_sent AS s WHERE s.alert_id = a.id AND s.notifier = %(notifier)s)
 ORDER BY raised_at, id;

@@ -7,7 +7,7 @@ RETURNING (xmax = 0) AS is_new;
 UPDATE nightbatch.alert SET resolved_at = now() WHERE kind = %(kind)s AND subject = %(subject)s AND resolved_at IS NULL;
 
 -- open_alerts: newest first
-SELECT id, kind, subject, message, raised_at, acknowledged_at, acknowledged_by FROM nightbatch.alert
+SELECT id, kind, subject, message, raised_at, acknowledged_at, acknowledged_by, resolved_at FROM nightbatch.alert
 WHERE resolved_at IS NULL ORDER BY raised_at DESC, id DESC;
 
 -- has_open_alert: whether it was raised and not resolved since

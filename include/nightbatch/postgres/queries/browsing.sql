@@ -50,3 +50,15 @@ WHERE id < %(before)s AND (%(resolved)s OR resolved_at IS NULL) ORDER BY id DESC
 
 -- models: those that were asked in the last 30 days
 SELECT DISTINCT provider, model FROM nightbatch.batch WHERE planned_at > now() - interval '30 days' ORDER BY provider, model;
+
+-- results: the newest first
+SELECT r.job_id, r.batch_id, b.run_id, j.job_type, b.provider, b.model, r.outcome, r.output, r.finish_reason,
+    r.input_tokens, r.cached_tokens, r.output_tokens, r.units, r.realtime_cost_usd, r.batch_cost_usd, r.price_source, r.error,
+    r.finished_at
+FROM nightbatch.batch AS b
+JOIN nightbatch.batch_job AS m ON m.batch_id = b.id
+JOIN nightbatch.result AS r ON r.job_id = m.job_id AND r.batch_id = b.id
+JOIN nightbatch.job AS j ON j.id = m.job_id
+WHERE b.state = 'loaded' AND (%(run_id)s::text IS NULL OR b.run_id = %(run_id)s)
+    AND (%(job_type)s::text IS NULL OR j.job_type = %(job_type)s)
+ORDER BY b.closed_at DESC, r.job_id DESC LIMIT %(limit)s;

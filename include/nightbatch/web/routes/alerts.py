@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from nightbatch import alerts as use_case
-from nightbatch.postgres import browsing
+from nightbatch import insights
 from nightbatch.web.auth import READ, RUN, By
 from nightbatch.web.bodies import AlertsPage, Id, Told
 from nightbatch.web.cursors import place, write_cursor
@@ -24,7 +24,7 @@ def alerts(
     resolved: Annotated[bool, Query(description="Those whose cause is gone, too.")] = False,
 ) -> AlertsPage:
     """The newest first."""
-    rows = browsing.alerts(store, before=place(cursor, browsing.LAST), limit=limit, resolved=resolved)
+    rows = insights.alerts(store, before=place(cursor, insights.LAST), limit=limit, resolved=resolved)
     return AlertsPage(alerts=rows, next_cursor=write_cursor(rows[-1].id) if len(rows) == limit else None)
 
 

@@ -11,7 +11,6 @@ from fastapi.responses import StreamingResponse
 from nightbatch import decisions, insights, retrying, stakes
 from nightbatch.insights import Progress
 from nightbatch.job_types import job_types
-from nightbatch.postgres import browsing
 from nightbatch.settings import Settings
 from nightbatch.web.auth import READ, READ_PAYLOADS, RUN, By
 from nightbatch.web.bodies import BatchStatus, Decision, Id, Release, ResultsPage, Told
@@ -41,7 +40,7 @@ def status(batch_id: Id, store: OpenStore) -> BatchStatus:
     batch = decisions.find(store, batch_id)
     return BatchStatus(
         batch=insights.progress_of(store, batch),
-        job_types=browsing.job_types_of(store, batch_id),
+        job_types=insights.job_types_of(store, batch_id),
         attempt=next((one for one in insights.attempts(store, Settings.from_env()) if one.batch_id == batch_id), None),
     )
 
@@ -59,12 +58,12 @@ def results(
     match format:
         case "jsonl":
             return StreamingResponse(
-                as_jsonl(browsing.all_batch_results(store, batch_id)), media_type="application/x-ndjson"
+                as_jsonl(insights.all_batch_results(store, batch_id)), media_type="application/x-ndjson"
             )
         case "csv":
-            return StreamingResponse(as_csv(browsing.all_batch_results(store, batch_id)), media_type="text/csv")
+            return StreamingResponse(as_csv(insights.all_batch_results(store, batch_id)), media_type="text/csv")
         case "page":
-            rows = browsing.batch_results(store, batch_id, after=place(cursor, browsing.FIRST), limit=limit)
+            rows = insights.batch_results(store, batch_id, after=place(cursor, insights.FIRST), limit=limit)
             return ResultsPage(results=rows, next_cursor=write_cursor(rows[-1].job_id) if len(rows) == limit else None)
 
 

@@ -10,21 +10,18 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Query, Request, Response
 
 from nightbatch import insights, reporting, reprocessing, submission
-from nightbatch.errors import NotFound
 from nightbatch.estimating import Estimate
-from nightbatch.insights import Days, Savings
+from nightbatch.insights import Days, Metrics, Savings
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
 from nightbatch.models import PROVIDERS, ProviderName
-from nightbatch.postgres import browsing, figures
 from nightbatch.postgres.store import Store
 from nightbatch.pricing import rates_for
 from nightbatch.settings import Settings
 from nightbatch.web.auth import READ, RUN
 from nightbatch.web.bodies import EstimateWish, Price
 from nightbatch.web.database import OpenStore
-from nightbatch.web.metrics import Metrics, exposition
-from nightbatch.web.metrics import metrics as all_metrics
+from nightbatch.web.metrics import exposition
 
 router = APIRouter(tags=["money"])
 
@@ -70,8 +67,6 @@ def report(
     if run_id is None:
         found = reporting.range_report(store, _days(store, from_day, to_day))
     else:
-        if figures.totals(store, run_id) is None:
-            raise NotFound(f"There is no run {run_id!r}.")
         found = reporting.run_report(store, run_id)
     if format == "json":
         return reporting.to_json(found)
@@ -84,7 +79,7 @@ def report(
 @router.get("/metrics", dependencies=READ, response_model=Metrics, responses={200: {"content": {"text/plain": _TEXT}}})
 def metrics(request: Request, store: OpenStore) -> Metrics | Response:
     """For monitoring: JSON, or with `Accept: text/plain` or OpenMetrics the format of Prometheus."""
-    found, accept = all_metrics(store), request.headers.get("accept", "")
+    found, accept = insights.metrics(store), request.headers.get("accept", "")
     if "text/plain" in accept or "openmetrics" in accept:
         text, content_type = exposition(found, accept)
         return Response(text, headers={"Content-Type": content_type})
@@ -97,7 +92,7 @@ def prices(store: OpenStore) -> list[Price]:
     overrides, now = store.price_overrides(), store.now()
     known: set[tuple[ProviderName, str]] = {
         *(pair for kind in job_types().values() for pair in kind.models.items()),
-        *browsing.models(store),
+        *insights.models(store),
         *((row.provider, row.model) for row in overrides),
     }
     found = []
