@@ -34,7 +34,6 @@ _VIDEO_TOKENS = 60 * 300  # about 300 a second: https://ai.google.dev/gemini-api
 _BYTES_PER_TOKEN = 4.0  # of English, where no input could be read
 _LONGEST_ANSWER = 16_384  # of a ready body that sets no bound
 _LONGEST_OF_ALL = 1_000_000  # no model answers with more, whatever a ready body says
-_MILLION = Decimal(1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +89,7 @@ class Measure:
         if self.rates is None:
             return None
         tariff = self.rates.batch if mode == "batch" else self.rates.realtime
-        least, most = (
-            (tariff.input.base * tokens_in + tariff.output.base * tokens_out) / _MILLION
-            for tokens_in, tokens_out in (low, high)
-        )
-        return least, most
+        return tariff.cost_together(*low), tariff.cost_together(*high)
 
     def yardstick(self, limits: Mapping[tuple[str, str], int], *, mode: str) -> Yardstick:
         """At the high end: what is set aside of a budget, and counted against a queue, should not turn out too little."""
@@ -108,8 +103,8 @@ class Measure:
             model=model,
             tokens_per_byte=high,
             reckoned_per_byte=self.reckoned_per_byte,
-            usd_per_byte=tariff.input.base * Decimal(str(high)) / _MILLION if tariff else None,
-            usd_per_job=tariff.output.base * Decimal(str(self.output_per_job[1])) / _MILLION if tariff else None,
+            usd_per_byte=tariff.cost_together(Decimal(str(high)), 0) if tariff else None,
+            usd_per_job=tariff.cost_together(0, Decimal(str(self.output_per_job[1]))) if tariff else None,
             token_room=room,
         )
 

@@ -139,6 +139,10 @@ class Tariff:
         fresh_price, cached_price, output_price = self._flat or self._at(total)
         return fresh_price * (total - cached) + cached_price * cached + output_price * usage.output_tokens
 
+    def cost_together(self, input_tokens: Decimal | int, output_tokens: Decimal | int) -> Decimal:
+        """USD for the tokens of many requests, of which only the sum is known: each is priced as if it were a short one."""
+        return (self.input.base * input_tokens + self.output.base * output_tokens) / _MILLION
+
     def _at(self, input_tokens: int) -> tuple[Decimal, Decimal, Decimal]:
         """USD per token in a request with that many input tokens."""
         fresh, cached, output = self._plain

@@ -11,11 +11,11 @@ from nightbatch.errors import ConfigurationError
 from nightbatch.estimating import FOREIGN, Estimate
 from nightbatch.job_types.base import JobType
 from nightbatch.job_types.historical_reprocessing import HistoricalReprocessing
-from nightbatch.models import PROVIDERS, ProviderName, Usage
+from nightbatch.models import PROVIDERS, ProviderName
 from nightbatch.postgres import past
 from nightbatch.postgres.past import Expected
 from nightbatch.postgres.store import Store
-from nightbatch.pricing import Cost, PriceOverride, Rates, rates_for
+from nightbatch.pricing import PriceOverride, Tariff, rates_for
 
 Types = Mapping[str, JobType]
 
@@ -123,8 +123,6 @@ def _estimate(one: Expected, overrides: list[PriceOverride], at: datetime) -> Es
     usage_in, usage_out = (int(tokens * scale) for tokens in (one.input_tokens, one.output_tokens))
     most_in = int(usage_in * FOREIGN) if one.moves else usage_in
     rates = rates_for(one.provider, one.model, at=at, overrides=overrides) if known else None
-    # Tier by tier would need each request's size: the sum is priced as if each were small.
-    pairs = [_cost(rates, Usage(tokens, usage_out)) for tokens in (usage_in, most_in)] if rates else []
     return Estimate(
         job_type=one.job_type,
         provider=one.provider,
@@ -132,16 +130,14 @@ def _estimate(one: Expected, overrides: list[PriceOverride], at: datetime) -> Es
         jobs=one.jobs,
         input_tokens=(usage_in, most_in),
         output_tokens=(usage_out, usage_out),
-        batch_usd=(pairs[0].batch_usd, pairs[1].batch_usd) if pairs else None,
-        realtime_usd=(pairs[0].realtime_usd, pairs[1].realtime_usd) if pairs else None,
+        batch_usd=_usd(rates.batch if rates else None, (usage_in, most_in), usage_out),
+        realtime_usd=_usd(rates.realtime if rates else None, (usage_in, most_in), usage_out),
         price_source=rates.source if rates else None,
     )
 
 
-def _cost(rates: Rates, usage: Usage) -> Cost:
-    million = Decimal(1_000_000)
-    realtime, batch = (
-        (tariff.input.base * usage.input_tokens + tariff.output.base * usage.output_tokens) / million
-        for tariff in (rates.realtime, rates.batch)
-    )
-    return Cost(realtime, batch)
+def _usd(tariff: Tariff | None, usage_in: tuple[int, int], usage_out: int) -> tuple[Decimal, Decimal] | None:
+    if tariff is None:
+        return None
+    least, most = usage_in
+    return tariff.cost_together(least, usage_out), tariff.cost_together(most, usage_out)
