@@ -116,7 +116,7 @@ def _milestone(store: Store, settings: Settings) -> Iterator[str]:
     step, first = Decimal(str(settings.milestone_usd)), sums.first_day(store)
     if not step or first is None:
         return
-    saved = sums.total(store, first, store.now().astimezone(UTC).date()).savings_usd
+    saved = sums.total(store, first, sums.today(store)).savings_usd
     reached = (saved // step * step).normalize()
     message = f"{saved:,.2f} USD are saved since {first}: that is more than {reached:,f}."
     if reached > 0 and alerting.raise_milestone(store, reached, message):

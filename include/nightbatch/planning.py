@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, tzinfo
 from types import MappingProxyType
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -80,6 +80,11 @@ def lanes(
         if provider in kind.models
         for endpoint in kind.endpoints(provider)
     ]
+
+
+def span(first: date, last: date, zone: tzinfo) -> tuple[datetime, datetime]:
+    """Return when these days begin in a time zone, and when they have ended; ``last`` is one of them."""
+    return datetime.combine(first, time(), zone), datetime.combine(last + timedelta(days=1), time(), zone)
 
 
 def night_of(moment: datetime, settings: Settings) -> datetime:

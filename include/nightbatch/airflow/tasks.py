@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import ParamValidationError
 from nightbatch.errors import ConfigurationError
 from nightbatch.ledger import RunParams
 from nightbatch.models import PROVIDERS
+from nightbatch.planning import span
 from nightbatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -205,10 +206,8 @@ def reprocessing_wish(dag_run: Any, params: Mapping[str, Any], settings: Setting
         )
     since, until = dag_run.data_interval_start, dag_run.data_interval_end
     if params["from_day"]:
-        zone = ZoneInfo(settings.timezone)
-        since = datetime.combine(date.fromisoformat(params["from_day"]), time(), zone)
-        last = date.fromisoformat(params["to_day"] or params["from_day"])
-        until = datetime.combine(last + timedelta(days=1), time(), zone)
+        first, last = (date.fromisoformat(params[name] or params["from_day"]) for name in ("from_day", "to_day"))
+        since, until = span(first, last, ZoneInfo(settings.timezone))
     if since is None or until is None:
         raise ConfigurationError("Say which days: the run has none of its own.")
     changes = ("to_model", "to_provider", "prompt_version", "from_model", "max_jobs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
@@ -45,13 +45,13 @@ def of_the_past(
     """What the jobs of these days would cost if they were sent again; days are those of the schedule's time zone."""
     from nightbatch import reprocessing
     from nightbatch.job_types import job_types as types
+    from nightbatch.planning import span
     from nightbatch.settings import Settings
 
-    zone = ZoneInfo(Settings.from_env().timezone)
-    since, until = (datetime(day.year, day.month, day.day, tzinfo=zone) for day in (first, last))
+    since, until = span(first, last, ZoneInfo(Settings.from_env().timezone))
     wish = reprocessing.Wish(
         since=since,
-        until=until + timedelta(days=1),
+        until=until,
         job_types=job_types,
         max_jobs=max_jobs,
         to_model=to_model,

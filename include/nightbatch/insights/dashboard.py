@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 from nightbatch.insights.attempts import Attempt, attempts
@@ -42,11 +42,10 @@ class Dashboard:
 def dashboard(store: Store, settings: Settings) -> Dashboard:
     """As of now, by the database's clock; days and months are those of UTC."""
     with store.snapshot():
-        now = store.now()
-        today = now.astimezone(UTC).date()
+        today = sums.today(store)
         first = sums.first_day(store)
         return Dashboard(
-            now=now,
+            now=store.now(),
             first_day=first,
             saved_usd=sums.total(store, first, today).savings_usd if first else Decimal(0),
             saved_month_usd=sums.total(store, today.replace(day=1), today).savings_usd,

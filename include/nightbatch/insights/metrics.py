@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
 
 from nightbatch.insights.night import latest_run
 from nightbatch.postgres import figures, sums
@@ -45,7 +44,7 @@ class Metrics:
 
 def metrics(store: Store) -> Metrics:
     """As of now."""
-    today = store.now().astimezone(UTC).date()
+    today = sums.today(store)
     first = sums.first_day(store) or today
     states = Counter((batch.provider, batch.state) for batch in store.open_attempts())
     kinds = Counter(alert.kind for alert in store.open_alerts())

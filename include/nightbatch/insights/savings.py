@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 
 from nightbatch.errors import ConfigurationError
@@ -41,7 +41,7 @@ class Days:
 
 def last_days(store: Store, count: int = 30) -> Days:
     """The last so many days, today included, by the database's clock."""
-    today = store.now().astimezone(UTC).date()
+    today = sums.today(store)
     return Days(today - timedelta(days=count - 1), today)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
+from nightbatch.planning import span
 from nightbatch.postgres.figures import Price, Reason, Run
 from nightbatch.postgres.store import Store
 
@@ -132,22 +133,22 @@ def by_label(store: Store, since: date, until: date, *, limit: int = 100) -> lis
 
 def turnaround(store: Store, since: date, until: date) -> list[Turnaround]:
     """By provider and model, of batches that were sent on these days and have ended."""
-    return [Turnaround(*row) for row in store.run("turnaround", {"since": since, "until": until}, file="sums")]
+    return [Turnaround(*row) for row in store.run("turnaround", _moments(since, until), file="sums")]
 
 
 def rejected(store: Store, since: date, until: date) -> int:
     """Jobs that were found unfit to be sent on these days."""
-    return int(store.run("rejected", {"since": since, "until": until}, file="sums").fetchone()[0])  # type: ignore[index]
+    return int(store.run("rejected", _moments(since, until), file="sums").fetchone()[0])  # type: ignore[index]
 
 
 def reasons(store: Store, since: date, until: date) -> list[Reason]:
     """The most frequent first, 30 at most."""
-    return [Reason(*row) for row in store.run("reasons", {"since": since, "until": until}, file="sums")]
+    return [Reason(*row) for row in store.run("reasons", _moments(since, until), file="sums")]
 
 
 def prices(store: Store, since: date, until: date) -> list[Price]:
     """Of every model that was loaded."""
-    return [Price(*row) for row in store.run("prices", {"since": since, "until": until}, file="sums")]
+    return [Price(*row) for row in store.run("prices", _moments(since, until), file="sums")]
 
 
 def first_day(store: Store) -> date | None:
@@ -174,3 +175,14 @@ def outcomes(store: Store, limit: int) -> list[Outcome]:
 def any_job(store: Store) -> bool:
     """Whether a job was ever inserted."""
     return bool(store.run("any_job", file="sums").fetchone()[0])  # type: ignore[index]
+
+
+def today(store: Store) -> date:
+    """Return the day in UTC, by the database's clock."""
+    return store.now().astimezone(UTC).date()
+
+
+def _moments(since: date, until: date) -> dict[str, datetime]:
+    """Return when these days, of UTC, begin and end."""
+    begin, end = span(since, until, UTC)
+    return {"begin": begin, "end": end}

@@ -32,16 +32,14 @@ SELECT provider, model, count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY se
 FROM (
     SELECT provider, model, greatest(extract(epoch FROM ended_at - submitted_at), 0)::double precision AS seconds
     FROM nightbatch.batch
-    WHERE submitted_at >= %(since)s::date::timestamp AT TIME ZONE 'UTC'
-        AND submitted_at < (%(until)s::date + 1)::timestamp AT TIME ZONE 'UTC'
+    WHERE submitted_at >= %(begin)s AND submitted_at < %(end)s
         AND state = 'loaded' AND mode = 'batch' AND ended_at IS NOT NULL
 ) AS ended
 GROUP BY provider, model ORDER BY provider, model;
 
 -- rejected: jobs that could not be sent, by the day on which they were looked at
 SELECT count(*) FROM nightbatch.dismissed
-WHERE state = 'rejected' AND dismissed_at >= %(since)s::date::timestamp AT TIME ZONE 'UTC'
-    AND dismissed_at < (%(until)s::date + 1)::timestamp AT TIME ZONE 'UTC';
+WHERE state = 'rejected' AND dismissed_at >= %(begin)s AND dismissed_at < %(end)s;
 
 -- reasons: why jobs did not succeed, the most frequent first
 SELECT provider, job_type, outcome, reason, count(*) AS jobs
@@ -50,20 +48,17 @@ FROM (
     FROM nightbatch.batch AS b
     JOIN nightbatch.result AS r ON r.batch_id = b.id
     JOIN nightbatch.job AS j ON j.id = r.job_id
-    WHERE b.state = 'loaded' AND b.submitted_at >= %(since)s::date::timestamp AT TIME ZONE 'UTC'
-        AND b.submitted_at < (%(until)s::date + 1)::timestamp AT TIME ZONE 'UTC' AND r.outcome <> 'succeeded'
+    WHERE b.state = 'loaded' AND b.submitted_at >= %(begin)s AND b.submitted_at < %(end)s AND r.outcome <> 'succeeded'
     UNION ALL
     SELECT j.provider, j.job_type, 'rejected', left(d.reason, 200)
     FROM nightbatch.dismissed AS d JOIN nightbatch.job AS j ON j.id = d.job_id
-    WHERE d.state = 'rejected' AND d.dismissed_at >= %(since)s::date::timestamp AT TIME ZONE 'UTC'
-        AND d.dismissed_at < (%(until)s::date + 1)::timestamp AT TIME ZONE 'UTC'
+    WHERE d.state = 'rejected' AND d.dismissed_at >= %(begin)s AND d.dismissed_at < %(end)s
 ) AS parts
 GROUP BY provider, job_type, outcome, reason ORDER BY jobs DESC, provider, job_type, outcome, reason LIMIT 30;
 
 -- prices: what these days' batches were priced with, and the models without a price
 SELECT DISTINCT provider, model, price_source FROM nightbatch.batch
-WHERE state = 'loaded' AND submitted_at >= %(since)s::date::timestamp AT TIME ZONE 'UTC'
-    AND submitted_at < (%(until)s::date + 1)::timestamp AT TIME ZONE 'UTC'
+WHERE state = 'loaded' AND submitted_at >= %(begin)s AND submitted_at < %(end)s
 ORDER BY provider, model, price_source;
 
 -- first_day: on which anything was sent

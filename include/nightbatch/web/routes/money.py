@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -15,6 +15,7 @@ from nightbatch.insights import Days, Metrics, Savings
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
 from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.planning import span
 from nightbatch.postgres.store import Store
 from nightbatch.pricing import rates_for
 from nightbatch.settings import Settings
@@ -127,12 +128,11 @@ def estimate(wish: EstimateWish, store: OpenStore) -> Sequence[Estimate]:
     if wish.from_day is None:
         params = RunParams(tuple(wish.providers), tuple(wish.job_types), max_jobs=wish.max_jobs)
         return submission.preview(store, job_types(), Settings.from_env(), params=params)
-    zone = ZoneInfo(Settings.from_env().timezone)
     days = Days(wish.from_day, wish.to_day or wish.from_day)
-    since, until = (datetime.combine(day, time(), zone) for day in (days.since, days.until))
+    since, until = span(days.since, days.until, ZoneInfo(Settings.from_env().timezone))
     past = reprocessing.Wish(
         since=since,
-        until=until + timedelta(days=1),
+        until=until,
         job_types=tuple(wish.job_types),
         max_jobs=wish.max_jobs,
         to_model=wish.to_model,
