@@ -8,7 +8,7 @@ from typing import assert_never
 
 from nightbatch import calculator, decisions, retrying
 from nightbatch.decisions import Choice
-from nightbatch.errors import NightbatchError
+from nightbatch.errors import ConfigurationError, NightbatchError
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch
 from nightbatch.postgres import browsing
@@ -23,7 +23,10 @@ def whole_price(store: Store, types: Types, batch: Batch) -> Decimal | None:
     for job_type, jobs in browsing.job_types_of(store, batch.id).items():
         if job_type not in types:
             return None
-        year = calculator.yearly(jobs, job_type, batch.model, types=types, provider=batch.provider, store=store)
+        try:
+            year = calculator.yearly(jobs, job_type, batch.model, types=types, provider=batch.provider, store=store)
+        except ConfigurationError:  # nothing tells how long a call is: that keeps nobody from deciding
+            return None
         if year.batch_usd is None:
             return None
         total += year.batch_usd / calculator.DAYS

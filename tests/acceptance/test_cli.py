@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from nightbatch import submission
+from nightbatch import stakes, submission
 from nightbatch.cli import app
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
@@ -231,6 +232,31 @@ def test_a_release_is_done_and_recorded(run: CliRunner, dsn: str, held: int) -> 
     with open_store(dsn) as store:
         row = store.connection.execute("SELECT choice, decided_by, reason FROM nightbatch.decision").fetchone()
     assert row == ("resend", "ann", "not in the console")
+
+
+@pytest.mark.parametrize("choice", ["resend", "drop"])
+def test_a_dry_run_tells_what_a_release_costs_as_the_api_does(
+    run: CliRunner, dsn: str, held: int, choice: Literal["resend", "drop"]
+) -> None:
+    command = ["release", str(held), f"--{choice}", "--dry-run"]
+    told = json.loads(run.invoke(app, [*command, "--json"]).stdout)
+    with open_store(dsn) as store:
+        message, price = stakes.of_releasing(store, job_types(), held, choice)
+        assert store.connection.execute("SELECT FROM nightbatch.decision").fetchall() == []
+        assert store.batch(held).state == "held"
+    assert told == {"batch_id": held, "choice": choice, "told": message, "price_usd": f"{price:f}"}
+    assert run.invoke(app, command).stdout == f"{message}\n"
+
+
+def test_a_dry_run_tells_what_cancelling_a_batch_costs(run: CliRunner, dsn: str, held: int) -> None:
+    adopted = run.invoke(app, ["release", str(held), "--adopt", "msgbatch_1", "--reason", "found it"])
+    assert adopted.exit_code == 0
+    told = json.loads(run.invoke(app, ["cancel", str(held), "--dry-run", "--json"]).stdout)
+    with open_store(dsn) as store:
+        message, price = stakes.of_cancelling(store, job_types(), held)
+        assert store.batch(held).cancel_wanted_at is None
+    assert told == {"batch_id": held, "told": message, "price_usd": f"{price:f}"}
+    assert run.invoke(app, ["cancel", "--job", "1", "--dry-run"]).exit_code == 2
 
 
 @pytest.mark.parametrize("choices", [[], ["--resend", "--drop"]])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nightbatch.cli.options import AsJson, By, Why, login
+from nightbatch.cli.options import AsJson, By, DryRun, Why, login
 from nightbatch.cli.output import (
     NEEDS_A_PERSON,
     Misuse,
@@ -124,6 +124,7 @@ def cancel(
         typer.Argument(metavar="BATCH", help="The attempt, as `nightbatch status` numbers it.", show_default=False),
     ] = None,
     job: Annotated[list[int] | None, typer.Option(help="A queued job instead; may be repeated.")] = None,
+    dry_run: DryRun = False,
     reason: Why = "",
     by: By = "",
     as_json: AsJson = False,
@@ -136,22 +137,25 @@ def cancel(
     with told(as_json):
         if (batch is None) == (not job):
             raise Misuse("Name one batch, or jobs by --job.")
-        why, who = asked(reason, "Why", "--reason"), by or login()
         if batch is not None:
-            _cancel_batch(batch, who, why, as_json)
+            _cancel_batch(batch, by or login(), reason, dry_run, as_json)
             return
-        _cancel_jobs(job or [], who, why, as_json)
+        if dry_run:
+            raise Misuse("--dry-run goes with a batch.")
+        _cancel_jobs(job or [], by or login(), asked(reason, "Why", "--reason"), as_json)
 
 
-def _cancel_batch(batch: int, by: str, reason: str, as_json: bool) -> None:
-    from nightbatch import decisions
+def _cancel_batch(batch: int, by: str, reason: str, dry_run: bool, as_json: bool) -> None:
+    from nightbatch import decisions, stakes
+    from nightbatch.cli.decide import decide
+    from nightbatch.job_types import job_types
 
-    with opened() as store:
-        sentence = decisions.ask_to_cancel(store, batch, by=by, reason=reason)
-    if as_json:
-        print_json({"batch_id": batch, "told": sentence})
-    else:
-        say(sentence)
+    decide(
+        {"batch_id": batch},
+        lambda store: stakes.of_cancelling(store, job_types(), batch),
+        lambda store, why: decisions.ask_to_cancel(store, batch, by=by, reason=why),
+        reason=reason, dry_run=dry_run, as_json=as_json,
+    )  # fmt: skip
 
 
 def _cancel_jobs(jobs: list[int], by: str, reason: str, as_json: bool) -> None:

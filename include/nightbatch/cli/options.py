@@ -20,6 +20,7 @@ Why = Annotated[
     str,
     typer.Option("--reason", help="Why; it is kept with the decision. Asked for on a terminal.", show_default=False),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what it does, and at what price.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Agree to the price without being asked.")]
 
 

@@ -11,6 +11,7 @@ import typer
 from nightbatch.cli.options import (
     AsJson,
     By,
+    DryRun,
     JobTypes,
     MaxJobs,
     Providers,
@@ -79,22 +80,26 @@ def release(
     ] = None,
     resend: Annotated[bool, typer.Option("--resend", help="It is not there: its jobs go with the next run.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Its jobs end here and are never sent again.")] = False,
+    dry_run: DryRun = False,
     reason: Why = "",
     by: By = "",
     as_json: AsJson = False,
 ) -> None:
     """Decide about an attempt that is held. Look into the provider's console before: see `nightbatch doctor`."""
-    from nightbatch import decisions
+    from nightbatch import decisions, stakes
+    from nightbatch.cli.decide import decide
+    from nightbatch.job_types import job_types
 
     with told(as_json):
         choice = _choice(adopt=adopt is not None, resend=resend, drop=drop)
-        why = asked(reason, "Why", "--reason")
-        with opened() as store:
-            done = decisions.release(store, batch, choice=choice, by=by or login(), reason=why, provider_batch_id=adopt)
-    if as_json:
-        print_json({"batch_id": batch, "choice": choice, "told": done})
-    else:
-        say(done)
+        decide(
+            {"batch_id": batch, "choice": choice},
+            lambda store: stakes.of_releasing(store, job_types(), batch, choice),
+            lambda store, why: decisions.release(
+                store, batch, choice=choice, by=by or login(), reason=why, provider_batch_id=adopt
+            ),
+            reason=reason, dry_run=dry_run, as_json=as_json,
+        )  # fmt: skip
 
 
 def _choice(**given: bool) -> Choice:
@@ -114,7 +119,7 @@ def retry(
     words: Annotated[
         str, typer.Option("--ended-with", help="The jobs whose reason holds these words.", show_default=False)
     ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many jobs, and at what price.")] = False,
+    dry_run: DryRun = False,
     reason: Why = "",
     by: By = "",
     yes: Yes = False,
