@@ -13,7 +13,7 @@ from nightbatch import estimating
 from nightbatch.errors import ConfigurationError, Rejected
 from nightbatch.job_types.base import JobType
 from nightbatch.models import PROVIDERS, ProviderName, Usage
-from nightbatch.postgres import usage
+from nightbatch.postgres import plans
 from nightbatch.postgres.store import Store
 from nightbatch.pricing import PriceOverride, rates_for
 
@@ -134,7 +134,7 @@ def _tokens(
 
 def _known(kind: JobType, provider: ProviderName, model: str, store: Store | None) -> Tokens:
     """As the last 30 days showed, else as the type's example has it."""
-    seen = usage.usual(store, kind.name, provider, model) if store else None
+    seen = plans.usual(store, kind.name, provider, model) if store else None
     if seen:
         counts = Usage(round(seen.input_tokens), round(seen.output_tokens), round(seen.cached_tokens))
         return Tokens(counts, f"the average of {seen.jobs:,} answers of the last 30 days")

@@ -34,6 +34,15 @@ class Lesson(NamedTuple):
     output_high: float
 
 
+class Usual(NamedTuple):
+    """Tokens per answered job, on average; ``cached`` is the part of the input that was read from a cache."""
+
+    jobs: int
+    input_tokens: float
+    cached_tokens: float
+    output_tokens: float
+
+
 @dataclass(frozen=True, slots=True)
 class Yardstick:
     """What one byte and one job of a group come to, at the high end; ``token_room`` bounds the tokens of one batch."""
@@ -81,6 +90,13 @@ def groups(store: Store) -> list[Group]:
 def lessons(store: Store) -> dict[tuple[str, str, str], Lesson]:
     """By job type, provider and model."""
     return {(row[0], row[1], row[2]): Lesson(*row[3:]) for row in store.run("lessons", file="plans")}
+
+
+def usual(store: Store, job_type: str, provider: str, model: str) -> Usual | None:
+    """Of the last 30 days; None when no such job was answered."""
+    values = {"job_type": job_type, "provider": provider, "model": model}
+    row = store.run("usual", values, file="plans").fetchone()
+    return Usual(*row) if row else None
 
 
 def turnarounds(store: Store) -> dict[tuple[str, str], float]:

@@ -34,8 +34,7 @@ def _template() -> Template:
 
 
 def _of_run(report: Report) -> list[str | None]:
-    providers: dict[str, Decimal] = defaultdict(Decimal)
-    job_types: dict[str, Decimal] = defaultdict(Decimal)
+    providers, job_types = defaultdict[str, Decimal](Decimal), defaultdict[str, Decimal](Decimal)
     for part in report.parts:
         providers[part.provider] += part.savings_usd
         job_types[part.job_type] += part.savings_usd

@@ -13,6 +13,8 @@ from nightbatch.reporting.reports import AnyReport, RangeReport, Report
 from nightbatch.reporting.words import ASSUMPTIONS, OF_DAYS
 
 _ZERO = Decimal(0)
+_COUNTS = ("succeeded", "failed", "requeued", "rejected", "unpriced")
+_MONEY = ("realtime_cost_usd", "batch_cost_usd", "wasted_cost_usd", "savings_usd")
 
 
 def to_json(report: AnyReport) -> dict[str, Any]:
@@ -28,17 +30,8 @@ def _of_run(report: Report) -> dict[str, Any]:
         "batches": totals.batches,
         "open_batches": totals.open_batches,
         "jobs": report.jobs,
-        "succeeded": totals.succeeded,
-        "failed": totals.failed,
-        "requeued": totals.requeued,
-        "rejected": totals.rejected,
-        "unpriced": totals.unpriced,
-        "paid_again": totals.paid_again,
-        "from_cache": totals.from_cache,
-        "realtime_cost_usd": decimal(totals.realtime_cost_usd),
-        "batch_cost_usd": decimal(totals.batch_cost_usd),
-        "wasted_cost_usd": decimal(totals.wasted_cost_usd),
-        "savings_usd": decimal(totals.savings_usd),
+        **{name: getattr(totals, name) for name in (*_COUNTS, "paid_again", "from_cache")},
+        **{name: decimal(getattr(totals, name)) for name in _MONEY},
         "by_provider": _grouped(report.parts, lambda part: part.provider),
         "by_job_type": _grouped(report.parts, lambda part: part.job_type),
         "reasons": _reasons(report.reasons),
@@ -106,10 +99,8 @@ def _grouped(parts: Iterable[Part], key: Callable[[Part], str]) -> dict[str, dic
 
 
 def _sum(parts: list[Part]) -> dict[str, Any]:
-    counts = ("succeeded", "failed", "requeued", "rejected", "unpriced")
-    money = ("realtime_cost_usd", "batch_cost_usd", "wasted_cost_usd", "savings_usd")
     return {
         "jobs": sum(part.sent + part.rejected for part in parts),
-        **{name: sum(getattr(part, name) for part in parts) for name in counts},
-        **{name: decimal(sum((getattr(part, name) for part in parts), _ZERO)) for name in money},
+        **{name: sum(getattr(part, name) for part in parts) for name in _COUNTS},
+        **{name: decimal(sum((getattr(part, name) for part in parts), _ZERO)) for name in _MONEY},
     }

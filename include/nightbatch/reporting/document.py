@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nightbatch.amounts import NOTHING, duration, percent, share, usd
-from nightbatch.insights import Days, Part, Price, Reason, Savings, Slice, Turnaround
+from nightbatch.insights import Days, Figures, Part, Price, Reason, Run, Savings, Slice, Turnaround
 from nightbatch.reporting.reports import AnyReport, RangeReport, Report
 from nightbatch.reporting.words import ASSUMPTIONS, OF_DAYS, sources
 
@@ -48,8 +48,7 @@ def _of_run(report: Report) -> Document:
     return Document(
         title=f"Night {totals.run_id}",
         saved=usd(totals.savings_usd),
-        headline=f"({share(totals.savings_usd, totals.realtime_cost_usd)}): paid {usd(totals.batch_cost_usd)} instead of"
-        f" {usd(totals.realtime_cost_usd)}, {usd(totals.wasted_cost_usd)} of it for answers that cannot be used.",
+        headline=_headline(totals),
         sentences=(
             f"{report.jobs:,} jobs in {totals.batches} batches: {totals.succeeded:,} succeeded, {totals.failed:,} failed,"
             f" {totals.rejected:,} rejected, {totals.requeued:,} go again; {totals.paid_again:,} paid again,"
@@ -57,9 +56,16 @@ def _of_run(report: Report) -> Document:
             *(_still_open(totals.open_batches)),
         ),
         tables=(_parts(report.parts), _reasons(report.reasons)),
-        notes=_notes(report.prices, totals.unpriced, report.unpriced_models),
+        notes=_notes(report.prices, totals.unpriced),
         prices=_prices(report.prices),
         assumptions=ASSUMPTIONS,
+    )
+
+
+def _headline(found: Run | Figures) -> str:
+    return (
+        f"({share(found.savings_usd, found.realtime_cost_usd)}): paid {usd(found.batch_cost_usd)} instead of"
+        f" {usd(found.realtime_cost_usd)}, {usd(found.wasted_cost_usd)} of it for answers that cannot be used."
     )
 
 
@@ -72,8 +78,7 @@ def _of_days(report: RangeReport) -> Document:
     return Document(
         title=_named(found.days),
         saved=usd(total.savings_usd),
-        headline=f"({share(total.savings_usd, total.realtime_cost_usd)}): paid {usd(total.batch_cost_usd)} instead of"
-        f" {usd(total.realtime_cost_usd)}, {usd(total.wasted_cost_usd)} of it for answers that cannot be used.",
+        headline=_headline(total),
         sentences=(
             f"{report.jobs:,} jobs: {total.succeeded:,} succeeded, {total.failed:,} failed, {found.rejected:,} rejected,"
             f" {total.requeued:,} sent again; {total.paid_again:,} paid again, {total.unpriced:,} unpriced,"
@@ -91,7 +96,7 @@ def _of_days(report: RangeReport) -> Document:
             _turnaround(found.turnaround),
             _reasons(found.reasons),
         ),
-        notes=_notes(found.prices, total.unpriced, report.unpriced_models),
+        notes=_notes(found.prices, total.unpriced),
         prices=_prices(found.prices),
         assumptions=(*ASSUMPTIONS, *OF_DAYS),
     )
@@ -124,9 +129,12 @@ def _days(report: RangeReport) -> Table:
 
 def _cells(part: Slice) -> list[str]:
     found = part.figures
-    money = (found.realtime_cost_usd, found.batch_cost_usd, found.wasted_cost_usd, found.savings_usd)
     counts = (found.jobs, found.succeeded, found.failed)
-    return [*(f"{count:,}" for count in counts), percent(found.success_rate), f"{found.unpriced:,}", *map(usd, money)]
+    return [*(f"{count:,}" for count in counts), percent(found.success_rate), f"{found.unpriced:,}", *_money(found)]
+
+
+def _money(found: Figures | Part) -> Iterable[str]:
+    return map(usd, (found.realtime_cost_usd, found.batch_cost_usd, found.wasted_cost_usd, found.savings_usd))
 
 
 def _parts(parts: Iterable[Part]) -> Table:
@@ -136,8 +144,7 @@ def _parts(parts: Iterable[Part]) -> Table:
 
 def _part(part: Part) -> tuple[str, ...]:
     counts = (part.sent, part.succeeded, part.failed, part.requeued, part.rejected)
-    money = (part.realtime_cost_usd, part.batch_cost_usd, part.wasted_cost_usd, part.savings_usd)
-    return (part.provider, part.job_type, *(f"{count:,}" for count in counts), *map(usd, money))
+    return (part.provider, part.job_type, *(f"{count:,}" for count in counts), *_money(part))
 
 
 def _turnaround(rows: Iterable[Turnaround]) -> Table:
@@ -159,8 +166,9 @@ def _prices(prices: Iterable[Price]) -> Table:
     return Table("Prices", ("provider", "model", "priced with"), 3, rows)
 
 
-def _notes(prices: Sequence[Price], unpriced: int, models: Sequence[str]) -> list[str]:
+def _notes(prices: Sequence[Price], unpriced: int) -> list[str]:
     used = "; ".join(sources(prices))
+    models = list(dict.fromkeys(f"{price.provider}/{price.model}" for price in prices if price.source is None))
     notes = [f"Priced with {used}." if used else "Nothing was priced."]
     if unpriced or models:
         named = f": {', '.join(models)}" if models else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -29,11 +28,6 @@ class Report:
         """All that the run took: what was sent, and what was rejected before."""
         return self.totals.jobs + self.totals.rejected
 
-    @property
-    def unpriced_models(self) -> list[str]:
-        """Models whose price is not known."""
-        return unpriced(self.prices)
-
 
 @dataclass(frozen=True, slots=True)
 class RangeReport:
@@ -51,11 +45,6 @@ class RangeReport:
     def jobs(self) -> int:
         """All that was taken: what was sent, and what was rejected before."""
         return self.savings.total.jobs + self.savings.rejected
-
-    @property
-    def unpriced_models(self) -> list[str]:
-        """Models whose price is not known."""
-        return unpriced(self.savings.prices)
 
     @property
     def running_totals(self) -> list[Decimal]:
@@ -88,8 +77,3 @@ def range_report(store: Store, days: Days) -> RangeReport:
     begun = first is not None and first <= days.until
     so_far = sums.total(store, first, days.until).savings_usd if first and begun else Decimal(0)
     return RangeReport(insights.savings(store, days), first if begun else None, so_far)
-
-
-def unpriced(prices: Sequence[Price]) -> list[str]:
-    """``provider/model`` of those without a price, each once."""
-    return list(dict.fromkeys(f"{price.provider}/{price.model}" for price in prices if price.source is None))
