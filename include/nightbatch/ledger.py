@@ -37,7 +37,6 @@ class Batch:
     duplicate_of: int | None
     cancel_wanted_at: datetime | None
     mode: Literal["batch", "realtime"] = "batch"
-    lacked_room: bool = False
     sent_as: int | None = None
     """The number that its requests carry, where it was adopted from before a restore and could not keep it."""
     nonce: str | None = None

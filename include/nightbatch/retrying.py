@@ -15,40 +15,44 @@ from nightbatch.postgres.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What a retry of a batch would send again with the next run.
+    """What asking again would send with the next run: jobs of the batch ``batch_id``, or, where it is None, that were chosen.
 
-    ``paid_again`` of the ``jobs`` were billed the first time; ``price`` is what they cost then, in USD, and so about what they
-    would cost again; None when that is not known.
+    ``rejected`` of the ``jobs`` were never sent, or were refused, and cost nothing so far. ``paid_again`` of them were billed the
+    first time; ``price`` is what they cost then, in USD, and so about what they would cost again; None when that is not known.
     """
 
-    batch_id: int
+    batch_id: int | None
     jobs: int
+    rejected: int
     paid_again: int
     price: Decimal | None
 
     def __str__(self) -> str:
         """In words, for whoever decides."""
+        if not self.jobs and self.batch_id is None:
+            return "No such job ended without a usable answer, or it waits, is under way, or was erased."
         if not self.jobs:
             return f"Batch {self.batch_id} has no job to send again: those without a usable answer wait, or were sent since."
+        source = "" if self.batch_id is None else f" of batch {self.batch_id}"
+        sent = f"{self.jobs:,} jobs{source} go with the next run"
         if not self.paid_again:
-            return f"{self.jobs:,} jobs of batch {self.batch_id} go with the next run. None of them was billed so far."
+            rejected = f", {self.rejected:,} of them rejected" if self.batch_id is None else ""
+            return f"{sent}{rejected}. None of them was billed so far."
         cost = "an unknown price" if self.price is None else f"about {self.price:.6f} USD"
-        return (
-            f"{self.jobs:,} jobs of batch {self.batch_id} go with the next run; {self.paid_again:,} of them were billed"
-            f" before and are paid for again, at {cost}."
-        )
+        return f"{sent}; {self.paid_again:,} of them were billed before and are paid for again, at {cost}."
 
 
 def preview(store: Store, batch_id: int) -> Retry:
     """What `retry` would do now; changes nothing. Raises `NightbatchError` for a batch that was not loaded."""
-    return _sum(batch_id, _unanswered(store, batch_id))
+    return _sum(_unanswered(store, batch_id), batch_id)
 
 
-def _sum(batch_id: int, found: Sequence[Unanswered]) -> Retry:
-    paid = [row for row in found if row.billed]
-    known = all(row.batch_cost_usd is not None for row in paid)
-    cost = sum((row.batch_cost_usd or Decimal(0) for row in paid), Decimal(0)) if known else None
-    return Retry(batch_id, len(found), len(paid), cost)
+def _sum(found: Sequence[Unanswered | Ended], batch_id: int | None = None) -> Retry:
+    paid = [row.batch_cost_usd for row in found if row.billed]
+    known = [cost for cost in paid if cost is not None]
+    rejected = sum(isinstance(row, Ended) and row.batch_id is None for row in found)
+    price = sum(known, Decimal(0)) if len(known) == len(paid) else None
+    return Retry(batch_id, len(found), rejected, len(paid), price)
 
 
 def retry(store: Store, batch_id: int, *, by: str, reason: str) -> str:
@@ -61,7 +65,7 @@ def retry(store: Store, batch_id: int, *, by: str, reason: str) -> str:
         _unanswered(store, batch_id)  # for its words, if there is no such batch
         store.lock_batch(batch_id)
         found = _unanswered(store, batch_id)
-        planned = _sum(batch_id, found)
+        planned = _sum(found, batch_id)
         if not planned.jobs:
             raise NightbatchError(str(planned))
         store.record_decision(batch_id, "retry", by, reason)
@@ -96,49 +100,15 @@ class Choice:
         return f"ended with {self.words!r}" if self.words else ""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryOfJobs:
-    """What asking ended jobs again would send with the next run; ``price`` as of `Retry`.
-
-    ``rejected`` of the ``jobs`` were never sent, or were refused, and cost nothing so far.
-    """
-
-    jobs: int
-    rejected: int
-    paid_again: int
-    price: Decimal | None
-
-    def __str__(self) -> str:
-        """In words, for whoever decides."""
-        if not self.jobs:
-            return "No such job ended without a usable answer, or it waits, is under way, or was erased."
-        if not self.paid_again:
-            return (
-                f"{self.jobs:,} jobs go with the next run, {self.rejected:,} of them rejected. None was billed so far."
-            )
-        cost = "an unknown price" if self.price is None else f"about {self.price:.6f} USD"
-        return (
-            f"{self.jobs:,} jobs go with the next run; {self.paid_again:,} of them were billed before and are paid for again,"
-            f" at {cost}."
-        )
-
-
-def preview_jobs(store: Store, choice: Choice) -> RetryOfJobs:
+def preview_jobs(store: Store, choice: Choice) -> Retry:
     """Return what `retry_jobs` would do now; changes nothing. Raises `NightbatchError` when nothing is chosen."""
-    return _sum_of(_chosen(store, choice))
+    return _sum(_chosen(store, choice))
 
 
 def _chosen(store: Store, choice: Choice) -> list[Ended]:
     if not (choice.job_ids or choice.run_id or choice.words):
         raise NightbatchError("Say which jobs: by their ids, by a run, or by words of the reason that they ended with.")
     return lifecycle.ended(store, choice.job_ids, choice.run_id, choice.words)
-
-
-def _sum_of(found: Sequence[Ended]) -> RetryOfJobs:
-    paid = [one for one in found if one.billed]
-    known = all(one.batch_cost_usd is not None for one in paid)
-    cost = sum((one.batch_cost_usd or Decimal(0) for one in paid), Decimal(0)) if known else None
-    return RetryOfJobs(len(found), sum(one.batch_id is None for one in found), len(paid), cost)
 
 
 def retry_jobs(store: Store, choice: Choice, *, by: str, reason: str) -> str:
@@ -148,7 +118,7 @@ def retry_jobs(store: Store, choice: Choice, *, by: str, reason: str) -> str:
     """
     with lifecycle.between_plans(store):
         found = _chosen(store, choice)
-        planned = _sum_of(found)
+        planned = _sum(found)
         if not planned.jobs:
             raise NightbatchError(str(planned))
         lifecycle.reopen_ended(store, found, by=by, reason=reason, asked=str(choice))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import assert_never
 
-from nightbatch import calculator, decisions, retrying
+from nightbatch import calculator, decisions
 from nightbatch.decisions import Choice
 from nightbatch.errors import ConfigurationError, NightbatchError
 from nightbatch.job_types.base import JobType
@@ -58,12 +58,6 @@ def of_releasing(store: Store, types: Types, batch_id: int, choice: Choice) -> t
             assert_never(choice)
     gone = store.has_open_alert("other_account", str(batch_id))
     return f"{decisions.choices(batch, key_gone=gone)[choice]} {cost}", price
-
-
-def of_retrying(store: Store, batch_id: int) -> tuple[str, Decimal | None]:
-    """What a retry of a loaded batch sends again, with its price. Raises `NightbatchError` for one that was not loaded."""
-    found = retrying.preview(store, batch_id)
-    return str(found), found.price
 
 
 def _about(price: Decimal | None) -> str:

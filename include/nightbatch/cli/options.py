@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -12,7 +11,6 @@ from nightbatch.models import PROVIDERS, ProviderName
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 By = Annotated[str, typer.Option(help="Who decides; your login name if not given.", show_default=False)]
-Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 JobTypes = Annotated[str, typer.Option(help="Comma-separated; all if not given.", show_default=False)]
 MaxJobs = Annotated[int | None, typer.Option(min=1, help="At most so many jobs, highest priority first.")]
 Providers = Annotated[str, typer.Option(help="Comma-separated; all if not given.", show_default=False)]

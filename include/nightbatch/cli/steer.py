@@ -38,7 +38,7 @@ from nightbatch.cli.output import (
 if TYPE_CHECKING:
     from nightbatch.decisions import Choice
     from nightbatch.ledger import Alert
-    from nightbatch.retrying import Retry, RetryOfJobs
+    from nightbatch.retrying import Retry
 
 
 def run(
@@ -182,7 +182,7 @@ def load(
         say(done)
 
 
-def _agreed(offer: Retry | RetryOfJobs, yes: bool) -> bool:
+def _agreed(offer: Retry, yes: bool) -> bool:
     """Whether a person takes the price. Raises `Misuse` where nobody is there to ask."""
     if yes:
         return True

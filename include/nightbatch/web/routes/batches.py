@@ -80,10 +80,12 @@ def cancel(batch_id: Id, decision: Decision, store: OpenStore, by: By) -> Told:
 @router.post("/batches/{batch_id}/retry", dependencies=RUN)
 def retry(batch_id: Id, decision: Decision, store: OpenStore, by: By) -> Told:
     """Send the jobs of a loaded batch that have no usable answer again, with the next run; the price first, with `dry_run`."""
-    message, price = stakes.of_retrying(store, batch_id)
+    offer = retrying.preview(store, batch_id)
     if decision.dry_run:
-        return Told(done=False, message=message, price_usd=price)
-    return Told(done=True, message=retrying.retry(store, batch_id, by=by, reason=decision.reason), price_usd=price)
+        return Told(done=False, message=str(offer), price_usd=offer.price)
+    return Told(
+        done=True, message=retrying.retry(store, batch_id, by=by, reason=decision.reason), price_usd=offer.price
+    )
 
 
 @router.post("/batches/{batch_id}/release", dependencies=RUN)
