@@ -50,7 +50,8 @@ from nightbatch.airflow.tasks import (
     this_wave,
 )
 from nightbatch.job_types import job_types
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
+from nightbatch.profiles import profile, profiles
 from nightbatch.settings import Settings
 
 log = logging.getLogger("nightbatch")
@@ -70,7 +71,7 @@ settings = Settings.from_env()
 )
 def nightbatch() -> None:
     planned = plan()
-    nights = [night_at(name, planned) for name in PROVIDERS]
+    nights = [night_at(name, planned) for name in profiles()]
     nights >> settle() >> [report(), NextWaveOperator(task_id="next_wave")] >> watch()
 
 
@@ -110,8 +111,8 @@ def batches_of(planned: dict[str, list[int]], name: ProviderName) -> list[int]:
 
 
 def submit_to(name: ProviderName) -> Any:
-    """The submit task; Anthropic's creates go one by one, since two in doubt at once could not be told apart."""
-    return submit.override(max_active_tis_per_dagrun=1) if name == "anthropic" else submit
+    """The submit task; without a tag creates go one by one, since two in doubt at once could not be told apart."""
+    return submit if profile(name).tagged else submit.override(max_active_tis_per_dagrun=1)
 
 
 @task(retries=1000)  # it may have to wait for room in the provider's queue, as long as other batches take

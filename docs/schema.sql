@@ -291,6 +291,10 @@ EXCEPTION WHEN data_exception THEN
 END
 $$;
 
+CREATE FUNCTION nightbatch.providers() RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN '{openai,anthropic,gemini}'::text[];
+
 CREATE FUNCTION nightbatch.raw_endpoint(provider text, input json) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     SET search_path TO 'pg_catalog'
@@ -302,6 +306,18 @@ CREATE FUNCTION nightbatch.refuse_change() RETURNS trigger
 BEGIN
     RAISE EXCEPTION 'rows of nightbatch.% never change; insert a new job instead', TG_TABLE_NAME
         USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE FUNCTION nightbatch.register_provider(name text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    IF name <> ALL (nightbatch.providers()) THEN
+        EXECUTE format('CREATE OR REPLACE FUNCTION nightbatch.providers() RETURNS text[]'
+            ' LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN %L::text[]', nightbatch.providers() || name);
+    END IF;
 END
 $$;
 
@@ -369,7 +385,7 @@ CREATE TABLE nightbatch.account_walk (
     account_fingerprint text NOT NULL,
     walked_at timestamp with time zone,
     looked_at timestamp with time zone,
-    CONSTRAINT account_walk_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text])))
+    CONSTRAINT account_walk_provider_check CHECK ((provider = ANY (nightbatch.providers())))
 );
 
 CREATE TABLE nightbatch.alert (
@@ -439,6 +455,7 @@ CREATE TABLE nightbatch.batch (
     nonce text,
     load_wanted_at timestamp with time zone,
     sent_as bigint,
+    tagged boolean DEFAULT false NOT NULL,
     CONSTRAINT a_closed_attempt_says_when CHECK (((state = ANY (ARRAY['loaded'::text, 'refused'::text, 'abandoned'::text])) = (closed_at IS NOT NULL))),
     CONSTRAINT a_nonce_comes_with_the_hash CHECK (((nonce IS NULL) OR (payload_sha256 IS NOT NULL))),
     CONSTRAINT a_nonce_has_16_hex_digits CHECK ((nonce ~ '^[0-9a-f]{16}$'::text)),
@@ -452,7 +469,7 @@ CREATE TABLE nightbatch.batch (
     CONSTRAINT batch_job_count_check CHECK ((job_count > 0)),
     CONSTRAINT batch_mode_check CHECK ((mode = ANY (ARRAY['batch'::text, 'realtime'::text]))),
     CONSTRAINT batch_part_check CHECK ((part > 0)),
-    CONSTRAINT batch_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text]))),
+    CONSTRAINT batch_provider_check CHECK ((provider = ANY (nightbatch.providers()))),
     CONSTRAINT batch_state_check CHECK ((state = ANY (ARRAY['planned'::text, 'uploaded'::text, 'submitting'::text, 'held'::text, 'submitted'::text, 'loaded'::text, 'refused'::text, 'abandoned'::text])))
 );
 
@@ -540,7 +557,7 @@ CREATE TABLE nightbatch.connection_seen (
     tags_shown_at timestamp with time zone,
     silent_tries integer DEFAULT 0 NOT NULL,
     same_as text,
-    CONSTRAINT connection_seen_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text]))),
+    CONSTRAINT connection_seen_provider_check CHECK ((provider = ANY (nightbatch.providers()))),
     CONSTRAINT connection_seen_silent_tries_check CHECK ((silent_tries >= 0))
 );
 
@@ -578,8 +595,7 @@ CREATE TABLE nightbatch.job (
     CONSTRAINT job_job_type_check CHECK (((length(job_type) >= 1) AND (length(job_type) <= 100))),
     CONSTRAINT job_model_check CHECK (((length(model) >= 1) AND (length(model) <= 200))),
     CONSTRAINT labels_are_an_object CHECK ((jsonb_typeof(labels) = 'object'::text)),
-    CONSTRAINT priority_is_1_to_10 CHECK (((priority >= 1) AND (priority <= 10))),
-    CONSTRAINT provider_is_openai_anthropic_or_gemini CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text])))
+    CONSTRAINT priority_is_1_to_10 CHECK (((priority >= 1) AND (priority <= 10)))
 );
 
 COMMENT ON COLUMN nightbatch.job.inserted_by IS 'the inserting transaction; empty for jobs that an earlier release had seen';
@@ -758,7 +774,7 @@ CREATE TABLE nightbatch.media (
     expires_at timestamp with time zone NOT NULL,
     deleted_at timestamp with time zone,
     CONSTRAINT media_bytes_check CHECK ((bytes >= 0)),
-    CONSTRAINT media_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text]))),
+    CONSTRAINT media_provider_check CHECK ((provider = ANY (nightbatch.providers()))),
     CONSTRAINT media_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
 );
 
@@ -790,7 +806,7 @@ CREATE TABLE nightbatch.price_factor (
     note text NOT NULL,
     CONSTRAINT price_factor_check CHECK ((valid_to >= valid_from)),
     CONSTRAINT price_factor_factor_check CHECK ((factor > (0)::numeric)),
-    CONSTRAINT price_factor_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text])))
+    CONSTRAINT price_factor_provider_check CHECK ((provider = ANY (nightbatch.providers())))
 );
 
 ALTER TABLE nightbatch.price_factor ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -826,7 +842,7 @@ CREATE TABLE nightbatch.price_override (
     CONSTRAINT price_override_check CHECK ((valid_to >= valid_from)),
     CONSTRAINT price_override_input_usd_check CHECK ((input_usd >= (0)::numeric)),
     CONSTRAINT price_override_output_usd_check CHECK ((output_usd >= (0)::numeric)),
-    CONSTRAINT price_override_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text])))
+    CONSTRAINT price_override_provider_check CHECK ((provider = ANY (nightbatch.providers())))
 );
 
 ALTER TABLE nightbatch.price_override ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -1002,7 +1018,7 @@ CREATE TABLE nightbatch.token_limit (
     tokens bigint NOT NULL,
     noted_at timestamp with time zone DEFAULT now() NOT NULL,
     note text NOT NULL,
-    CONSTRAINT token_limit_provider_check CHECK ((provider = ANY (ARRAY['openai'::text, 'anthropic'::text, 'gemini'::text]))),
+    CONSTRAINT token_limit_provider_check CHECK ((provider = ANY (nightbatch.providers()))),
     CONSTRAINT token_limit_tokens_check CHECK ((tokens > 0))
 );
 
@@ -1327,6 +1343,9 @@ ALTER TABLE ONLY nightbatch.price_factor
 ALTER TABLE ONLY nightbatch.price_override
     ADD CONSTRAINT price_override_pkey PRIMARY KEY (id);
 
+ALTER TABLE nightbatch.job
+    ADD CONSTRAINT provider_is_registered CHECK ((provider = ANY (nightbatch.providers()))) NOT VALID;
+
 ALTER TABLE ONLY nightbatch.reject
     ADD CONSTRAINT reject_pkey PRIMARY KEY (id);
 
@@ -1393,7 +1412,7 @@ CREATE INDEX job_reprocessing ON nightbatch.job USING btree (id) WHERE (job_type
 
 CREATE INDEX media_content ON nightbatch.media USING btree (provider, account_fingerprint, sha256) WHERE (deleted_at IS NULL);
 
-CREATE UNIQUE INDEX one_create_under_way_per_anthropic_workspace ON nightbatch.batch USING btree (account_fingerprint) WHERE ((provider = 'anthropic'::text) AND (mode = 'batch'::text) AND (state = 'submitting'::text));
+CREATE UNIQUE INDEX one_untagged_create_under_way_per_account ON nightbatch.batch USING btree (provider, account_fingerprint) WHERE ((NOT tagged) AND (mode = 'batch'::text) AND (state = 'submitting'::text));
 
 CREATE INDEX reserved_budget ON nightbatch.reserved USING btree (budget_id);
 
@@ -1530,6 +1549,8 @@ GRANT ALL ON FUNCTION nightbatch.past_job(reference json) TO nightbatch_worker;
 
 GRANT ALL ON FUNCTION nightbatch.raw_endpoint(provider text, input json) TO nightbatch_owner;
 GRANT ALL ON FUNCTION nightbatch.raw_endpoint(provider text, input json) TO nightbatch_worker;
+
+REVOKE ALL ON FUNCTION nightbatch.register_provider(name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION nightbatch.rejected_of_keys(keys text[]) TO nightbatch_owner;

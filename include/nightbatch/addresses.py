@@ -8,11 +8,9 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from nightbatch.errors import ConfigurationError, Transient
+from nightbatch.profiles import profiles
 
 Address = IPv4Address | IPv6Address
-
-_OFFICIAL = ("api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com")
-"""The providers' own, subdomains included (eu.api.openai.com): they are called without a look at their addresses."""
 
 WHOLE_URL = "A base URL must be a whole one, like https://api.example.com/v1."
 _PLAIN = (
@@ -107,7 +105,13 @@ def is_own_host(url: str) -> bool:
 
 
 def _is_official(host: str) -> bool:
-    return any(host == own or host.endswith(f".{own}") for own in _OFFICIAL)
+    """Return whether a host is a provider's own, as eu.api.openai.com: it is called without a look at its address."""
+    return any(is_at(host, facts.own_host) for facts in profiles().values())
+
+
+def is_at(host: str, own: str) -> bool:
+    """Return whether a host is another one, or a subdomain of it."""
+    return host == own or host.endswith(f".{own}")
 
 
 def connectable(host: str, port: int, allowed: Collection[str]) -> str:

@@ -9,9 +9,9 @@ from decimal import Decimal
 
 from nightbatch.errors import NightbatchError, NotFound
 from nightbatch.ledger import Alert
-from nightbatch.models import PROVIDERS
 from nightbatch.postgres import alerting, sums
-from nightbatch.postgres.store import Store
+from nightbatch.postgres.store import Alert, Store
+from nightbatch.profiles import profiles
 from nightbatch.settings import Settings
 
 log = logging.getLogger("nightbatch")
@@ -141,7 +141,7 @@ def _rate(store: Store, settings: Settings) -> Iterator[str]:
 
 def _backlog(store: Store, settings: Settings) -> Iterator[str]:
     found = {late.provider: late for late in alerting.backlog(store, settings.backlog_hours)}
-    for name in PROVIDERS:
+    for name in {**profiles(), **found}:  # also of a provider whose package is gone
         late = found.get(name)
         if late is None:
             store.resolve_alert("queue_backlog", name)

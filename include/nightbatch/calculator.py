@@ -12,10 +12,11 @@ import orjson
 from nightbatch import estimating
 from nightbatch.errors import ConfigurationError, Rejected
 from nightbatch.job_types.base import JobType
-from nightbatch.models import PROVIDERS, ProviderName, Usage
+from nightbatch.models import ProviderName, Usage
 from nightbatch.postgres import plans
 from nightbatch.postgres.store import Store
 from nightbatch.pricing import PriceOverride, rates_for
+from nightbatch.profiles import profiles
 
 DAYS = 365
 _LEAST_OF_ANSWER = 10
@@ -101,7 +102,7 @@ def yearly(
 def _provider(kind: JobType, model: str | None, at: datetime, overrides: Sequence[PriceOverride]) -> ProviderName:
     """Whose default the model is, else the one provider that has a price for it."""
     if model is None:
-        return next(name for name in PROVIDERS if name in kind.models)
+        return next(name for name in profiles() if name in kind.models)
     found = [name for name, default in kind.models.items() if default == model]
     found = found or [name for name in kind.models if rates_for(name, model, at=at, overrides=overrides)]
     if len(found) != 1:

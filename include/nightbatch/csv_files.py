@@ -14,7 +14,7 @@ import msgspec
 
 from nightbatch.errors import ConfigurationError
 from nightbatch.lines import JsonMembers, Line, Numbering, check_columns, is_column, with_input
-from nightbatch.models import PROVIDERS
+from nightbatch.profiles import profiles
 from nightbatch.texts import why_no_utf_8
 
 _MARKS = ",;\t|"
@@ -131,7 +131,7 @@ def _swallowed(lines: Sequence[str], mark: str, provider: int | None) -> bool:
         return False
     for line in lines:
         cells = line.split(mark)
-        if len(cells) > provider and cells[provider].strip(' "\r\n') in PROVIDERS:
+        if len(cells) > provider and cells[provider].strip(' "\r\n') in profiles():
             return True
     return False
 

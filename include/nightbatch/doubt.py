@@ -12,6 +12,7 @@ from nightbatch.ledger import Batch
 from nightbatch.models import FoundBatch, ResultLine, parse_custom_id
 from nightbatch.postgres import connections
 from nightbatch.postgres.store import Store
+from nightbatch.profiles import profile
 from nightbatch.provider import BatchProvider
 from nightbatch.settings import Settings
 
@@ -157,9 +158,9 @@ def _hold(store: Store, batch: Batch, message: str) -> None:
 
 
 def _may_be_released(store: Store, batch: Batch, settings: Settings) -> bool:
-    """Whether the team asked for held Anthropic attempts to be sent again by themselves, at the risk of paying twice."""
+    """Whether the team asked for held attempts without a tag to be sent again by themselves, at the risk of paying twice."""
     hours = settings.release_anthropic_after_hours
-    return batch.provider == "anthropic" and 0 < hours * 3600 <= store.seconds_since("intent", batch.id)
+    return not profile(batch.provider).tagged and 0 < hours * 3600 <= store.seconds_since("intent", batch.id)
 
 
 def give_up(store: Store, batch: Batch, reason: str, *, resend: bool) -> Batch:

@@ -22,10 +22,11 @@ from nightbatch.postgres import plans
 from nightbatch.postgres.plans import Group, Lesson, Yardstick
 from nightbatch.postgres.store import Store
 from nightbatch.pricing import Rates, rates_for
+from nightbatch.profiles import profile
 
 Types = Mapping[str, JobType]
 
-# Until results tell: OpenAI's own tokenizer is used for all three, and others make up to a third more of the same text
+# Until results tell: OpenAI's own tokenizer is used for all, and others make up to a third more of the same text
 # (https://docs.anthropic.com/en/docs/build-with-claude/token-counting); an answer fills a tenth to all of what it may.
 FOREIGN = 1.35
 _SHORT_ANSWER = 0.1
@@ -143,7 +144,7 @@ def estimates(store: Store, measured: Iterable[Measure]) -> list[Estimate]:
 def _input(per_byte: float, provider: ProviderName, lesson: Lesson | None) -> tuple[float, float]:
     if lesson:
         return per_byte * lesson.input_low, per_byte * lesson.input_high
-    return per_byte, per_byte * (1 if provider == "openai" else FOREIGN)
+    return per_byte, per_byte * (1 if profile(provider).counts_like_openai else FOREIGN)
 
 
 def _output(longest: int, lesson: Lesson | None) -> tuple[float, float]:

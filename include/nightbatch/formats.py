@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from nightbatch.errors import Rejected
 from nightbatch.models import ProviderName
+from nightbatch.profiles import profile
 
 HEAD_BYTES = 64
 """How much of a file tells its kind."""
 
-_MB = 1_000_000
 _STARTS = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -35,7 +35,6 @@ _BRANDS = {
     b"qt  ": "video/mov", b"avif": None, b"avis": None, b"M4A ": None, b"M4B ": None,
 }  # fmt: skip
 _OLD_MOVIE = (b"moov", b"mdat", b"wide", b"free")  # QuickTime from before it had brands
-_COMMON = frozenset({"image/png", "image/jpeg", "image/webp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,58 +44,6 @@ class LocalFile:
     path: str
     mime_type: str
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class MediaRules:
-    """``inside``: the most bytes of base64 in one request; ``file``: the most bytes of an upload, 0 for none.
-
-    ``others`` are documents and sounds; ``image`` is the most bytes of one image.
-    """
-
-    title: str
-    images: frozenset[str]
-    videos: frozenset[str]
-    others: frozenset[str]
-    inside: int
-    image: int
-    file: int = 0
-
-
-RULES: dict[ProviderName, MediaRules] = {
-    # https://platform.openai.com/docs/guides/images-vision, /pdf-files and /audio: 50 MB in a request
-    "openai": MediaRules(
-        "OpenAI",
-        _COMMON | {"image/gif"},
-        frozenset(),
-        frozenset({"application/pdf", "audio/mpeg", "audio/wav"}),
-        inside=48 * _MB,
-        image=48 * _MB,
-    ),
-    # https://docs.claude.com/en/docs/build-with-claude/vision and /pdf-support: 5 MB an image, 32 MB a request
-    "anthropic": MediaRules(
-        "Anthropic",
-        _COMMON | {"image/gif"},
-        frozenset(),
-        frozenset({"application/pdf"}),
-        inside=30 * _MB,
-        image=5 * _MB,
-    ),
-    # https://ai.google.dev/gemini-api/docs/video-understanding, /audio and /files: 20 MB in a request, 2 GB a file
-    "gemini": MediaRules(
-        "Gemini",
-        _COMMON | {"image/heic", "image/heif"},
-        frozenset(
-            {
-                "video/mp4", "video/mpeg", "video/mov", "video/avi", "video/x-flv", "video/webm", "video/wmv", "video/3gpp",
-            }
-        ),
-        frozenset({"application/pdf", "audio/mpeg", "audio/wav", "audio/flac", "audio/ogg"}),
-        inside=18 * _MB,
-        image=18 * _MB,
-        file=2_000 * _MB,
-    ),
-}  # fmt: skip
 
 
 def kind_of(head: bytes) -> str | None:
@@ -122,12 +69,12 @@ def in_base64(size: int) -> int:
 
 def goes_inside(provider: ProviderName, files: Sequence[LocalFile]) -> bool:
     """Whether a request carries these files itself; else they are uploaded. Raises `Rejected` for what it cannot take."""
-    rules = RULES[provider]
+    title, rules = profile(provider).title, profile(provider).media
     for file in files:
         if file.mime_type.startswith("video/") and not rules.videos:
-            raise Rejected(f"{rules.title} cannot watch videos: give frames")
+            raise Rejected(f"{title} cannot watch videos: give frames")
         if file.mime_type not in rules.images | rules.videos | rules.others:
-            raise Rejected(f"{rules.title} takes no {file.mime_type}")
+            raise Rejected(f"{title} takes no {file.mime_type}")
     whole = sum(in_base64(file.size) for file in files)
     largest = max((file.size for file in files), default=0)
     image = max((file.size for file in files if file.mime_type in rules.images), default=0)
@@ -136,9 +83,9 @@ def goes_inside(provider: ProviderName, files: Sequence[LocalFile]) -> bool:
         return True
     if rules.file:
         if largest > rules.file:
-            raise Rejected(f"the file has {largest} bytes; {rules.title} takes {rules.file}")
+            raise Rejected(f"the file has {largest} bytes; {title} takes {rules.file}")
         return False
     if image > rules.image:
-        raise Rejected(f"an image has {image} bytes; {rules.title} takes {rules.image}")
+        raise Rejected(f"an image has {image} bytes; {title} takes {rules.image}")
     what = "images" if image == largest else "files"
-    raise Rejected(f"the {what} have {whole} bytes as base64; {rules.title} takes {rules.inside} in a request")
+    raise Rejected(f"the {what} have {whole} bytes as base64; {title} takes {rules.inside} in a request")

@@ -27,7 +27,7 @@ def require_room(store: Store, batch: Batch) -> None:
 
     An attempt that would fill the whole queue by itself goes when the queue is empty: the provider has the last word.
     """
-    limit, held, needed = plans.room(store, batch.id)
+    limit, held, needed = plans.room(store, batch)
     if limit is not None and held and held + needed > limit:
         plans.lack_room(store, batch.id)
         raise Throttled(
@@ -41,12 +41,12 @@ def learn(store: Store, batch: Batch, message: str) -> bool:
     """Draw the lesson from a refusal: what was in the queue, with this attempt, was too much. False for other refusals."""
     if not is_full(message):
         return False
-    _, held, needed = plans.room(store, batch.id)
+    _, held, needed = plans.room(store, batch)
     # Alone in the queue and still too large: half of it, until it fits.
     least = held + needed - 1 if held else needed // 2
     named = _NAMED.search(message)
     if named:
         least = min(least, int(re.sub(r"\D", "", named[1])))
-    plans.learn_limit(store, batch.id, max(least, 1), message[:300])
+    plans.learn_limit(store, batch, max(least, 1), message[:300])
     plans.lack_room(store, batch.id)
     return True

@@ -16,10 +16,11 @@ from nightbatch import accounts, planning, walk
 from nightbatch.errors import ConfigurationError, Displaced, ProviderError, Refused
 from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch, Lane
-from nightbatch.models import PROVIDERS, ListedBatch, ProviderName, RequestId, ResultLine, parse_custom_id
+from nightbatch.models import ListedBatch, ProviderName, RequestId, ResultLine, parse_custom_id
 from nightbatch.postgres import homes, walks
 from nightbatch.postgres.homes import Said as Said
 from nightbatch.postgres.store import Store
+from nightbatch.profiles import profiles
 from nightbatch.provider import BatchProvider
 from nightbatch.settings import Settings
 
@@ -148,7 +149,7 @@ def _read_lists(store: Store, provider_for: ProviderFor, said_at: datetime) -> _
     found = _Lists()
     used = {(name, account): since for name, account, since in homes.accounts(store)}
     last = max(used.values(), default=store.now() - timedelta(days=31))
-    for name in PROVIDERS:
+    for name in profiles():
         theirs = {account for other, account in used if other == name}
         try:
             provider = provider_for(name)

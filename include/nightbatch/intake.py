@@ -19,6 +19,7 @@ from nightbatch.lines import Line, Numbered, why_no_model
 from nightbatch.models import Prompt, ReadyBody, Request
 from nightbatch.postgres.staging import Row, RowsRefused, insert_for_ids, insert_rows, rejected_of
 from nightbatch.postgres.store import Store
+from nightbatch.profiles import profile, profiles, why_unknown
 from nightbatch.providers import writer
 from nightbatch.rows import read_rows
 
@@ -200,6 +201,8 @@ def _why_not(line: Line, types: Mapping[str, JobType]) -> str | None:
     kind = types.get(line.job_type)
     if kind is None:
         return f"there is no such job type; there are {', '.join(sorted(types))}"
+    if line.provider not in profiles():
+        return why_unknown(line.provider)
     if line.provider not in kind.models:
         return f"{line.provider} cannot do {line.job_type} jobs"
     if not bytes(line.input).startswith(b"{"):
@@ -243,11 +246,11 @@ def _check(kind: JobType, line: Line, request: Request) -> None:
     else:
         named = (_named(line.input).model or "").strip() if kind.model_in else ""
     column = line.model or ""
-    if line.provider == "gemini":  # whose lists write models/x for x
-        named, column = named.removeprefix("models/"), column.removeprefix("models/")
+    facts = profile(line.provider)
+    named, column = named.removeprefix(facts.model_prefix), column.removeprefix(facts.model_prefix)
     if named and column and named != column:
         raise Rejected(f"model: the input asks for {named[:60]}, and the job for {column[:60]}: which one is meant?")
-    if isinstance(request, ReadyBody) and line.provider == "openai":
+    if isinstance(request, ReadyBody) and facts.has_openai_endpoints:
         return  # what else stands in a body is for the provider to judge
     asked = column or named or kind.models[line.provider], kind.endpoint(line.provider), request
     try:

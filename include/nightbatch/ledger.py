@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from nightbatch.models import BatchState, Endpoint, ProviderName, Submission
+from nightbatch.profiles import Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ class Lane:
     ``capacity`` is the most bytes that a batch's requests may sum up to, ``overhead`` what the type adds to each input.
     ``fallback``: whether the type's jobs may go to the realtime API when no batch would be back by their deadline;
     ``turnaround`` is how long a batch takes, in seconds. ``ready``: the type has a lane for each endpoint, and the body of a
-    job tells which is its own. ``model_in``: where an input may name the model, as a path in the words of Postgres.
+    job tells which is its own, in the words of the ``dialect``. ``model_in``: where an input may name the model, as a path in the
+    words of Postgres; ``model_prefix`` is what may stand before its name.
     """
 
     job_type: str
@@ -95,6 +97,8 @@ class Lane:
     capacity: int
     max_requests: int
     max_request_bytes: int
+    dialect: Dialect
+    model_prefix: str
     fallback: bool = False
     turnaround: float = 86_400.0
     ready: bool = False

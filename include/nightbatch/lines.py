@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
@@ -19,7 +19,7 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
     """One job as a producer gives it; ``input`` keeps the bytes that stood in a file."""
 
     job_type: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-    provider: Literal["openai", "anthropic", "gemini"]
+    provider: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     input: msgspec.Raw
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     priority: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-ProviderName = Literal["openai", "anthropic", "gemini"]
-PROVIDERS: tuple[ProviderName, ...] = ("openai", "anthropic", "gemini")
+ProviderName = str
+"""One of `nightbatch.profiles.profiles`; checked where it comes in."""
 
 Endpoint = Literal["chat", "responses", "embeddings", "completions", "moderations", "images", "image_edits", "videos"]
 """What a batch is made of: every provider has ``chat``; ``responses`` is OpenAI's newer form of it.

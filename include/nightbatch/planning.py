@@ -9,19 +9,9 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from nightbatch.ledger import Lane
-from nightbatch.models import PROVIDERS, Endpoint, Limits, ProviderName
+from nightbatch.models import Endpoint, Limits, ProviderName
+from nightbatch.profiles import profile, profiles
 from nightbatch.settings import Settings
-
-_MB = 1_000_000
-
-_LIMITS: dict[ProviderName, Limits] = {
-    # https://platform.openai.com/docs/guides/batch: 50,000 requests and 200 MB a file
-    "openai": Limits(max_requests=50_000, max_bytes=200 * _MB, max_request_bytes=190 * _MB),
-    # https://docs.anthropic.com/en/docs/build-with-claude/batch-processing: 100,000 requests or 256 MB
-    "anthropic": Limits(max_requests=100_000, max_bytes=256 * _MB, max_request_bytes=240 * _MB),
-    # https://ai.google.dev/gemini-api/docs/batch-api: 2 GB a file; requests as for OpenAI, so that a batch stays loadable
-    "gemini": Limits(max_requests=50_000, max_bytes=2_000 * _MB, max_request_bytes=1_800 * _MB),
-}
 
 # Text grows when it is escaped into a request; what does not fit after all is left for the next run.
 _ROOM = 0.9
@@ -33,7 +23,7 @@ class PlannedType(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def models(self) -> dict[ProviderName, str]: ...
+    def models(self) -> Mapping[ProviderName, str]: ...
     @property
     def overhead_bytes(self) -> int: ...
     @property
@@ -47,13 +37,13 @@ class PlannedType(Protocol):
 
 def limits(provider: ProviderName) -> Limits:
     """What one batch may hold, from the provider's documentation; the same for every endpoint."""
-    return _LIMITS[provider]
+    return profile(provider).limits
 
 
 Turnarounds = Mapping[tuple[str, str], float]
 """By provider and model: how long a batch takes, in seconds."""
 
-_PROMISED = 86_400.0  # what all three providers promise, until their batches tell
+_PROMISED = 86_400.0  # what the providers promise, until their batches tell
 
 
 def lanes(
@@ -74,9 +64,11 @@ def lanes(
             turnaround=turnarounds.get((provider, kind.models[provider]), _PROMISED),
             ready=kind.ready,
             model_in=kind.model_in,
+            dialect=facts.dialect,
+            model_prefix=facts.model_prefix,
         )
         for kind in types
-        for provider in PROVIDERS
+        for provider, facts in profiles().items()
         if provider in kind.models
         for endpoint in kind.endpoints(provider)
     ]

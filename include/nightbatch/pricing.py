@@ -20,9 +20,9 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
 from nightbatch.models import ProviderName, Usage
+from nightbatch.profiles import profiles
 from nightbatch.units import BY_PRICE_KEY, PLAIN, UNITS, finest_first, is_untold, wholes
 
-_LIBRARY_IDS: Mapping[ProviderName, str] = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
 _BATCH = {"processing": "batch"}
 _MILLION = Decimal(1_000_000)
 _ZERO = Decimal(0)
@@ -288,18 +288,16 @@ def _holds(row: PriceOverride | PriceFactor, day: date) -> bool:
 
 
 def _listed(provider: ProviderName, model: str, at: datetime) -> tuple[ModelPrice, ModelPrice | None] | None:
-    try:
-        _, info = get_snapshot().find_provider_model(model, None, _LIBRARY_IDS[provider], None)
-    except LookupError:
+    info = _info(provider, model)
+    if info is None:
         return None
     return info.get_prices(at), info.get_prices(at, _BATCH) if _has_batch_price(info, at) else None
 
 
 def _ways(provider: ProviderName, model: str, at: datetime) -> dict[str, Tariff]:
     """The prices of a realtime answer by the term that it names, such as ``service_tier=priority``."""
-    try:
-        _, info = get_snapshot().find_provider_model(model, None, _LIBRARY_IDS[provider], None)
-    except LookupError:
+    info = _info(provider, model)
+    if info is None:
         return {}
     asked = [
         dict(variant.when)
@@ -310,6 +308,17 @@ def _ways(provider: ProviderName, model: str, at: datetime) -> dict[str, Tariff]
     ]
     named = {f"{name}={value}": info.get_prices(at, {name: value}) for when in asked for name, value in when.items()}
     return {term: tariff for term, price in named.items() if (tariff := _tariff(price, {}, price)) is not None}
+
+
+def _info(provider: ProviderName, model: str) -> ModelInfo | None:
+    """Return what the library lists of a model; None also for a provider that is not installed any more."""
+    facts = profiles().get(provider)
+    if facts is None or facts.price_library_id is None:
+        return None
+    try:
+        return get_snapshot().find_provider_model(model, None, facts.price_library_id, None)[1]
+    except LookupError:
+        return None
 
 
 def _has_batch_price(info: ModelInfo, at: datetime) -> bool:

@@ -13,6 +13,7 @@ from nightbatch.job_types.base import JobType
 from nightbatch.ledger import Batch
 from nightbatch.models import ProviderName
 from nightbatch.postgres.store import Store
+from nightbatch.profiles import profile, profiles
 from nightbatch.provider import BatchProvider
 from nightbatch.settings import Settings
 
@@ -194,20 +195,16 @@ def _unknown_batch(store: Store, batch: Batch, error: Absent) -> str:
     return message
 
 
-_RESULTS_KEPT = {"openai": timedelta(days=30), "anthropic": timedelta(days=29), "gemini": timedelta(hours=48)}
-"""How long results can be fetched: OpenAI's output files, Anthropic's from the creation, Gemini's files as a rule
-(platform.openai.com/docs/guides/batch, platform.claude.com/docs/en/build-with-claude/batch-processing,
-ai.google.dev/gemini-api/docs/files)."""
-
-
 def _tell_before_results_are_gone(store: Store, batch: Batch, now: datetime) -> None:
     """Half of the time that a provider keeps results has passed, and this one could not be loaded."""
+    facts = profiles().get(batch.provider)  # its package may be gone
     if (
-        batch.state == "submitted"
+        facts
+        and batch.state == "submitted"
         and batch.submitted_at
-        and now - batch.submitted_at > _RESULTS_KEPT[batch.provider] / 2
+        and now - batch.submitted_at > facts.results_kept / 2
     ):
-        until = batch.submitted_at + _RESULTS_KEPT[batch.provider]
+        until = batch.submitted_at + facts.results_kept
         message = (
             f"Batch {batch.id}: its {batch.job_count} results are paid for and not loaded, and {batch.provider} deletes"
             f" them about {until:%Y-%m-%d %H:%M} UTC. `nightbatch doctor` says what keeps them from being loaded."
@@ -242,8 +239,8 @@ def _erase(store: Store, types: Mapping[str, JobType], settings: Settings) -> li
 
 
 def overdue_hours(provider: ProviderName, settings: Settings) -> float:
-    """When a batch is overdue, in hours; Gemini's batches may take 48 before they expire."""
-    return max(settings.wait_hours, 50.0) if provider == "gemini" else settings.wait_hours
+    """Return when a batch is overdue, in hours."""
+    return max(settings.wait_hours, profile(provider).overdue_hours)
 
 
 def needs_a_person(store: Store, run_id: str) -> list[str]:

@@ -33,8 +33,9 @@ def _write(kind: JobType, provider: ProviderName) -> None:
         if not isinstance(request, Request):
             raise Rejected(f"the job type {kind.name} gave a {type(request).__name__} instead of a request")
         endpoint = kind.endpoint(provider)
+    adapter = build(provider, api_key="none")
     with costs_the_job(f"the adapter of {provider}"):
-        build(provider, api_key="none").render("j1_a1", kind.models[provider], endpoint, _without_media(request))
+        adapter.render("j1_a1", kind.models[provider], endpoint, _without_media(request))
 
 
 def _without_media(request: Request) -> Request:

@@ -11,11 +11,12 @@ from nightbatch.errors import ConfigurationError
 from nightbatch.estimating import FOREIGN, Estimate
 from nightbatch.job_types.base import JobType
 from nightbatch.job_types.historical_reprocessing import HistoricalReprocessing
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
 from nightbatch.postgres import past
 from nightbatch.postgres.past import Expected
 from nightbatch.postgres.store import Store
 from nightbatch.pricing import PriceOverride, Tariff, rates_for
+from nightbatch.profiles import profiles
 
 Types = Mapping[str, JobType]
 
@@ -96,7 +97,7 @@ def _values(types: Types, wish: Wish) -> dict[str, object]:
     kinds = [
         (kind, provider)
         for name, kind in types.items()
-        for provider in PROVIDERS
+        for provider in profiles()
         if (not wish.job_types or name in wish.job_types)
         and not isinstance(kind, HistoricalReprocessing)
         and _can(kind, provider)

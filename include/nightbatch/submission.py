@@ -359,7 +359,7 @@ def _refused(store: Store, batch: Batch, error: Refused, job_ids: list[int]) -> 
 
 def _halved(store: Store, batch: Batch, job_ids: list[int]) -> Batch | None:
     """A successor with half of the jobs, for an attempt that would not fit even into an empty queue; None if it would."""
-    limit, _, needed = plans.room(store, batch.id)
+    limit, _, needed = plans.room(store, batch)
     if limit is None or needed <= limit or batch.job_count < 2:
         return None
     with store.transaction():

@@ -10,7 +10,8 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
+from nightbatch.profiles import BUILT_IN
 from tests.crash import proof
 from tests.crash.proof import Theatre, theatre
 from tests.crash.stage import Schedule
@@ -29,9 +30,9 @@ def stages() -> Iterator[Theatre]:
 @pytest.fixture(scope="module")
 def whole_lives(stages: Theatre) -> Checkpoints:
     """The checkpoints of lives in which nothing goes wrong."""
-    verdicts = stages.play_all(Schedule(provider) for provider in PROVIDERS)
-    assert [verdict["wrong"] for verdict in verdicts] == [[]] * len(PROVIDERS)
-    return {provider: verdict["checkpoints"] for provider, verdict in zip(PROVIDERS, verdicts, strict=True)}
+    verdicts = stages.play_all(Schedule(provider) for provider in BUILT_IN)
+    assert [verdict["wrong"] for verdict in verdicts] == [[]] * len(BUILT_IN)
+    return {provider: verdict["checkpoints"] for provider, verdict in zip(BUILT_IN, verdicts, strict=True)}
 
 
 def broken(stages: Theatre, schedules: list[Schedule]) -> list[str]:
@@ -40,7 +41,7 @@ def broken(stages: Theatre, schedules: list[Schedule]) -> list[str]:
     return [f"{verdict['schedule']}: {verdict['wrong']}" for verdict in stages.play_all(schedules) if verdict["wrong"]]
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_no_request_goes_past_the_checkpoints(stages: Theatre, provider: ProviderName) -> None:
     """The provider saw no more than passed one, waits included; an upload to Gemini's own address carries no account."""
     ours, seen_by_the_provider = stages.play(Schedule(provider))["requests"]
@@ -69,7 +70,7 @@ def test_no_statement_and_no_commit_goes_past_the_checkpoints() -> None:
     )
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_a_death_at_any_step_pays_nothing_twice_and_loses_nothing(
     stages: Theatre, whole_lives: Checkpoints, provider: ProviderName
 ) -> None:
@@ -84,7 +85,7 @@ def test_a_death_at_any_step_pays_nothing_twice_and_loses_nothing(
     assert broken(stages, chosen) == []
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_a_death_around_the_create_while_the_list_lags(
     stages: Theatre, whole_lives: Checkpoints, provider: ProviderName
 ) -> None:
@@ -92,13 +93,13 @@ def test_a_death_around_the_create_while_the_list_lags(
     assert broken(stages, proof.deaths_with_a_lagging_list(provider, checkpoints)) == []
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_whatever_the_provider_does_wrong(stages: Theatre, provider: ProviderName) -> None:
     """Every second of what `make crash-test` plays, at each provider others."""
-    assert broken(stages, proof.faults(provider)[PROVIDERS.index(provider) % 2 :: 2]) == []
+    assert broken(stages, proof.faults(provider)[BUILT_IN.index(provider) % 2 :: 2]) == []
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_a_second_death_while_the_first_is_settled(
     stages: Theatre, whole_lives: Checkpoints, provider: ProviderName
 ) -> None:
@@ -115,13 +116,13 @@ def test_a_death_in_a_world_that_is_not_ours(stages: Theatre, whole_lives: Check
         pgbouncer()
     chosen = [
         schedule
-        for number, provider in enumerate(PROVIDERS)
+        for number, provider in enumerate(BUILT_IN)
         for schedule in proof.elsewhere(surrounding, provider, whole_lives[provider])[number * 40 :: 120]
     ]
     assert broken(stages, chosen) == []
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_three_processes_at_the_same_work(stages: Theatre, provider: ProviderName) -> None:
     assert broken(stages, [Schedule(provider, together=3)] * 2) == []
 

@@ -60,7 +60,7 @@ def test_python_of_a_page_runs(page: Path, dsn: str, monkeypatch: pytest.MonkeyP
             exec(compile(code, page.name, "exec", dont_inherit=True), there)
     for kind in list(there.values()):
         if isinstance(kind, type) and issubclass(kind, JobType) and kind.__module__ == "page":
-            for provider, model in kind.models.items():
+            for provider, model in kind().models.items():
                 request = kind().render_request(json.dumps(kind.example).encode())
                 assert writer(provider).write("j1", model, kind().endpoint(provider), request)
 

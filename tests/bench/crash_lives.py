@@ -39,8 +39,9 @@ from nightbatch import loading, submission
 from nightbatch.errors import SubmissionInDoubt
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
-from nightbatch.models import PROVIDERS, Prompt, ProviderName
+from nightbatch.models import Prompt, ProviderName
 from nightbatch.postgres.store import Store, open_store
+from nightbatch.profiles import BUILT_IN
 from nightbatch.providers import build
 from nightbatch.settings import Settings
 
@@ -50,7 +51,7 @@ _PATHS: dict[str, str] = {"openai": "/openai/v1", "anthropic": "/anthropic", "ge
 _KIND = job_types()["creative_scoring"]
 _INPUTS = [json.dumps({"headline": f"Creative {n}", "body": "Set it at night, wake to it."}) for n in range(JOBS)]
 
-for name in PROVIDERS:  # imports the SDKs now: a fork need not
+for name in BUILT_IN:  # imports the SDKs now: a fork need not
     build(name, api_key="none")
 for prefix in ("openai", "anthropic"):
     import_adapter_class(prefix)

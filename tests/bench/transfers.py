@@ -16,10 +16,10 @@ import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.models import PROVIDERS, Prompt, ProviderName, Submission, custom_id
+from nightbatch.models import Prompt, ProviderName, Submission, custom_id
+from nightbatch.profiles import BUILT_IN
 from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
 from tests.bench.stages.child import peak_mb
@@ -61,7 +61,7 @@ def measure(megabytes: int = 150) -> list[Row]:
         tempfile.TemporaryDirectory(prefix="nb-transfers-") as name,
         EmulatorProcess(Path(name) / "emulator", turnaround=0.1) as emulator,
     ):
-        return [row for provider in PROVIDERS for row in _both_ways(provider, emulator, Path(name), megabytes)]
+        return [row for provider in BUILT_IN for row in _both_ways(provider, emulator, Path(name), megabytes)]
 
 
 def render(rows: list[Row]) -> str:
@@ -126,7 +126,7 @@ def _in_a_process(name: ProviderName, direction: str, url: str, path: Path, batc
 
 
 def _transfer(name: str, direction: str, url: str, path: str, batch_id: str) -> Row:
-    provider = build(cast(ProviderName, name), api_key="emu-transfers", base_url=url)
+    provider = build(name, api_key="emu-transfers", base_url=url)
     provider.check()
     bare, cpu, began = peak_mb(), time.process_time(), time.monotonic()
     size = _upload(provider, Path(path)) if direction == "upload" else _download(provider, batch_id)

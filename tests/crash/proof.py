@@ -17,9 +17,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
+from nightbatch.profiles import BUILT_IN
 from tests import tags
 from tests.crash import surroundings
 from tests.crash.stage import AT_ONCE, Schedule
@@ -184,7 +185,7 @@ def main(every: int) -> int:
     if not has_pgbouncer():
         print("PgBouncer is not installed (make pgbouncer), so no life goes through it.")
     with theatre(stages=6) as stages:  # most of a schedule's time is waiting
-        for provider in PROVIDERS:
+        for provider in BUILT_IN:
             checkpoints = stages.play(Schedule(provider))["checkpoints"]
             for surrounding in surroundings.MEANINGS:
                 began_there = time.monotonic()
@@ -207,7 +208,7 @@ def _schedules(surrounding: str, provider: ProviderName, checkpoints: list[str],
     if surrounding == "pgbouncer" and not has_pgbouncer():
         return []
     if surrounding != surroundings.PLAIN:
-        return elsewhere(surrounding, provider, checkpoints)[PROVIDERS.index(provider) % every :: every]
+        return elsewhere(surrounding, provider, checkpoints)[BUILT_IN.index(provider) % every :: every]
     played = singles(provider, checkpoints) + faults(provider) + deaths_with_a_lagging_list(provider, checkpoints)
     return played + [Schedule(provider, together=3)] * 5
 

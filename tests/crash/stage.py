@@ -24,8 +24,9 @@ import httpx
 import psycopg
 
 from nightbatch import decisions, doubt
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
 from nightbatch.postgres.store import open_store
+from nightbatch.profiles import BUILT_IN
 from nightbatch.providers import build
 from tests.crash import life, surroundings
 from tests.crash.life import DIED, Place, lead
@@ -85,7 +86,7 @@ class Stage:
         """A life at each provider in this very process: what it imports, its forks need not import."""
         # Nothing here speaks TLS, and each client would read the certificates of the whole world.
         ssl.SSLContext.load_verify_locations = lambda *_, **__: None  # type: ignore[method-assign]
-        for provider in PROVIDERS:
+        for provider in BUILT_IN:
             with self._place(provider) as place:
                 lead(place)
         life.watch_requests()

@@ -20,7 +20,7 @@ from airflow.timetables.base import DataInterval, TimeRestriction
 from nightbatch.airflow.tasks import counts, failed_tasks, queued_before, run_params
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
-from nightbatch.models import PROVIDERS
+from nightbatch.profiles import BUILT_IN
 
 DAGS = Path(__file__).parents[2] / "dags"
 HEAVY = (
@@ -68,7 +68,7 @@ def test_every_dag_and_every_task_says_what_it_does(dags: dict[str, DAG]) -> Non
         assert undocumented == []
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_provider_goes_its_own_way_batch_by_batch(night: DAG, name: str) -> None:
     upstream = {task.task_id: task.upstream_task_ids for task in night.tasks}
     assert upstream[f"batches_of_{name}"] == {"plan"}
@@ -81,7 +81,7 @@ def test_every_provider_goes_its_own_way_batch_by_batch(night: DAG, name: str) -
 
 def test_the_end_of_the_night_always_runs_and_watch_alone_decides(night: DAG) -> None:
     upstream = {task.task_id: task.upstream_task_ids for task in night.tasks}
-    assert upstream["settle"] == {f"{name}.load" for name in PROVIDERS}
+    assert upstream["settle"] == {f"{name}.load" for name in BUILT_IN}
     assert upstream["report"] == {"settle"}
     assert upstream["next_wave"] == {"settle"}
     assert upstream["watch"] == {"report", "next_wave"}
@@ -101,7 +101,7 @@ def test_the_dags_survive_serialization(dags: dict[str, DAG]) -> None:
 
 def test_the_form_takes_everything_by_default_and_only_what_makes_sense(night: DAG) -> None:
     form = night.params
-    assert run_params(form.validate()) == RunParams(providers=PROVIDERS)
+    assert run_params(form.validate()) == RunParams(providers=BUILT_IN)
     asked = {
         "providers": ["gemini"],
         "job_types": sorted(job_types())[:1],

@@ -20,7 +20,8 @@ from nightbatch.airflow.trigger import BatchTrigger
 from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
-from nightbatch.models import PROVIDERS, ProviderName, ProviderState
+from nightbatch.models import ProviderName, ProviderState
+from nightbatch.profiles import BUILT_IN
 from nightbatch.settings import Settings
 
 
@@ -69,7 +70,7 @@ def place(dsn: str, emulator: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("NIGHTBATCH_POLL_SECONDS", "0.1")
     monkeypatch.setenv("NIGHTBATCH_POLL_MAX_SECONDS", "0.2")
     made = Place(emulator, monkeypatch, uuid.uuid4().hex[:10])
-    for name in PROVIDERS:
+    for name in BUILT_IN:
         made.connect(name, key=f"emu-{made.account}")
     yield made
     emulator.control("DELETE", "faults")
@@ -87,7 +88,7 @@ def wait(*batch_ids: int) -> list[Any]:
 
 
 def test_waits_for_all_three_providers_end_side_by_side(place: Place) -> None:
-    sent = [place.send(name) for name in PROVIDERS]
+    sent = [place.send(name) for name in BUILT_IN]
     assert wait(*sent) == [
         {"batch_id": sent[0], "outcome": "ended", "says": "completed"},
         {"batch_id": sent[1], "outcome": "ended", "says": "ended"},
@@ -95,7 +96,7 @@ def test_waits_for_all_three_providers_end_side_by_side(place: Place) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_one_list_answers_all_that_are_due_together(place: Place, name: ProviderName) -> None:
     with store() as ledger:
         sent = [ledger.batch(place.send(name)) for _ in range(8)]
@@ -113,7 +114,7 @@ def test_one_list_answers_all_that_are_due_together(place: Place, name: Provider
     assert set(place.operations()[asked:]) == {"batch_list"}
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_many_waits_end_by_the_providers_list_and_a_list_that_is_broken_holds_nobody_up(
     place: Place, name: ProviderName
 ) -> None:
@@ -132,7 +133,7 @@ def test_many_waits_end_by_the_providers_list_and_a_list_that_is_broken_holds_no
     ending.join()
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_an_outage_is_waited_out(place: Place, name: ProviderName) -> None:
     sent = place.send(name)
     place.emulator.fault(name, "batch_get", "reset", times=2, account=place.account)
@@ -141,7 +142,7 @@ def test_an_outage_is_waited_out(place: Place, name: ProviderName) -> None:
 
 
 @pytest.mark.fault(23)
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_a_revoked_key_fails_the_wait_and_leaves_the_batch_alone(place: Place, name: ProviderName) -> None:
     key = f"emu-{place.account}.second"
     place.connect(name, key=key)
@@ -155,7 +156,7 @@ def test_a_revoked_key_fails_the_wait_and_leaves_the_batch_alone(place: Place, n
 
 
 @pytest.mark.fault(24)
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_another_accounts_batch_is_never_taken_for_gone(place: Place, name: ProviderName) -> None:
     sent = place.send(name)
     place.connect(name, key=f"emu-{uuid.uuid4().hex}")
@@ -165,7 +166,7 @@ def test_another_accounts_batch_is_never_taken_for_gone(place: Place, name: Prov
 
 
 @pytest.mark.fault(25)
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_an_unknown_status_is_waited_through(place: Place, name: ProviderName) -> None:
     sent = place.send(name)
     place.emulator.fault(name, "batch_get", "unknown_status", times=2, account=place.account)
@@ -173,7 +174,7 @@ def test_an_unknown_status_is_waited_through(place: Place, name: ProviderName) -
 
 
 @pytest.mark.fault(12, 13)
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_stopping_a_wait_cancels_nothing_at_the_provider(place: Place, name: ProviderName) -> None:
     sent = place.send(name)
 

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 
 import orjson
 
-from nightbatch.models import PROVIDERS
+from nightbatch.profiles import BUILT_IN
 from tests.fuzz.judge import Tally, asked, judge
 
 
@@ -28,10 +28,10 @@ def main() -> int:
     first, many = (found.first, found.examples) if found.seed is None else (found.seed, 1)
     began = time.monotonic()
     with ProcessPoolExecutor(min(3, many), get_context("spawn")) as pool:
-        tallies = list(pool.map(partial(judge, seeds=range(first, first + many)), PROVIDERS))
-    for provider, tally in zip(PROVIDERS, tallies, strict=True):
+        tallies = list(pool.map(partial(judge, seeds=range(first, first + many)), BUILT_IN))
+    for provider, tally in zip(BUILT_IN, tallies, strict=True):
         _tell(provider, many, tally)
-    print(f"{many * len(PROVIDERS):,} examples in {time.monotonic() - began:.0f} s")
+    print(f"{many * len(BUILT_IN):,} examples in {time.monotonic() - began:.0f} s")
     return 1 if any(tally.wrong for tally in tallies) else 0
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
+from nightbatch.profiles import BUILT_IN
 from nightbatch.providers import anthropic_requests, gemini_requests, openai_requests
 from tests.fuzz.judge import judge
 
 EXAMPLES = 150
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_each_of_many_schemas_is_rejected_in_words_or_taken_by_the_provider(provider: ProviderName) -> None:
     tally = judge(provider, range(EXAMPLES))
     assert not tally.wrong
@@ -19,7 +20,7 @@ def test_each_of_many_schemas_is_rejected_in_words_or_taken_by_the_provider(prov
     assert tally.sent + sum(tally.rejected.values()) == EXAMPLES
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_schemas_that_are_sent_as_they_are_would_be_refused(
     provider: ProviderName, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import psycopg
 
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
+from nightbatch.profiles import BUILT_IN
 from tests.crash.life import Place
 from tests.crash.surroundings import CALM, PLAIN, come_home, gateways
 from tests.interleave.night import Night, job_and_attempt
@@ -63,7 +64,7 @@ class Story:
         self.surrounding, self.backup = surrounding, backup
         self.world = Random(f"{seed} in {surrounding}")  # the seed decides the same in all surroundings
         self.verdict = Verdict(seed)
-        self.provider: ProviderName = self.rng.choice(PROVIDERS)
+        self.provider: ProviderName = self.rng.choice(BUILT_IN)
         self.urgent = self.rng.random() < 0.45 and surrounding != "restored"  # a realtime answer is lost with the disk
         self.jobs: list[int] = []
         self.faulty: set[str] = set()

@@ -47,7 +47,7 @@ def test_a_bad_column_is_refused_at_the_insert(
 @pytest.mark.fault(41, 43)
 @pytest.mark.parametrize("provider", ["mistral", "", "OpenAI", "openai'; DROP TABLE nightbatch.job; --"])
 def test_an_unknown_provider_is_refused_at_the_insert(connection: Connection, provider: str) -> None:
-    with pytest.raises(errors.CheckViolation, match="provider_is_openai_anthropic_or_gemini"):
+    with pytest.raises(errors.CheckViolation, match="provider_is_registered"):
         connection.execute(
             "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('creative_scoring', %s, '{}')", (provider,)
         )
@@ -130,18 +130,19 @@ def test_the_same_dedup_key_is_one_job(connection: Connection) -> None:
 
 
 @pytest.mark.fault(21)
-def test_one_create_is_in_doubt_per_anthropic_workspace(connection: Connection) -> None:
+def test_one_create_is_under_way_per_account_where_batches_carry_no_tag(connection: Connection) -> None:
     connection.execute("INSERT INTO nightbatch.run (id) VALUES ('r')")
     insert = (
-        "INSERT INTO nightbatch.batch (run_id, provider, model, endpoint, part, state, job_count, account_fingerprint, intent_at)"
-        " VALUES ('r', %s, 'm', 'chat', %s, 'submitting', 1, 'a', now())"
+        "INSERT INTO nightbatch.batch"
+        " (run_id, provider, model, endpoint, part, state, job_count, account_fingerprint, intent_at, tagged)"
+        " VALUES ('r', %s, 'm', 'chat', %s, 'submitting', 1, 'a', now(), %s)"
     )
     with unguarded(connection):
-        connection.execute(insert, ("anthropic", 1))
+        connection.execute(insert, ("anthropic", 1, False))
         with pytest.raises(errors.UniqueViolation):
-            connection.execute(insert, ("anthropic", 2))
-        connection.execute(insert, ("openai", 3))
-        connection.execute(insert, ("openai", 4))
+            connection.execute(insert, ("anthropic", 2, False))
+        connection.execute(insert, ("openai", 3, True))
+        connection.execute(insert, ("openai", 4, True))
 
 
 @pytest.mark.parametrize("state", ["submitting", "submitted", "loaded", "refused", "unheard_of"])

@@ -323,10 +323,13 @@ def test_no_error_of_the_database_repeats_a_payload(dsn: str, provoke: Callable[
 
 @pytest.mark.fault(72)
 def test_an_error_keeps_its_kind_and_the_names_of_what_refused(dsn: str) -> None:
-    with open_store(dsn) as store, pytest.raises(psycopg.errors.CheckViolation, match="provider_is_openai") as raised:
+    with (
+        open_store(dsn) as store,
+        pytest.raises(psycopg.errors.CheckViolation, match="provider_is_registered") as raised,
+    ):
         _of_check(store)
     assert raised.value.sqlstate == "23514"
-    assert raised.value.diag.constraint_name == "provider_is_openai_anthropic_or_gemini"
+    assert raised.value.diag.constraint_name == "provider_is_registered"
     assert raised.value.diag.message_detail is None
     with (
         open_store(dsn) as store,

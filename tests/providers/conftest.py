@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
+from nightbatch.profiles import BUILT_IN
 from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
 from tests.providers.lab import Lab
@@ -32,7 +33,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProce
         yield process
 
 
-@pytest.fixture(params=PROVIDERS)
+@pytest.fixture(params=BUILT_IN)
 def name(request: pytest.FixtureRequest) -> ProviderName:
     """Each provider in turn; a file about one of them says which."""
     provider: ProviderName = request.param
@@ -63,7 +64,7 @@ def elsewhere() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def _adapters(server: Server) -> dict[ProviderName, BatchProvider]:
     """Made once: that takes longer than most tests."""
-    return {name: build(name, api_key=KEY, base_url=server.url) for name in PROVIDERS}
+    return {name: build(name, api_key=KEY, base_url=server.url) for name in BUILT_IN}
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from nightbatch.errors import ConfigurationError, Transient, Unreachable
 from nightbatch.models import ProviderName
+from nightbatch.profiles import profile
 from nightbatch.providers import build, http
 from tests.providers.bodies import ended
 from tests.providers.loopback import KEY, Reply, Server, Wire
@@ -138,8 +139,7 @@ def test_an_allowed_host_in_the_own_network_is_called_over_http(
 
 
 def test_the_base_url_of_the_environment_is_checked_too(name: ProviderName, monkeypatch: pytest.MonkeyPatch) -> None:
-    variable, _ = http._HOME[name]
-    monkeypatch.setenv(variable, "https://127.0.0.1/v1")
+    monkeypatch.setenv(profile(name).base_url_variable, "https://127.0.0.1/v1")
     with pytest.raises(ConfigurationError, match="private or local address"):
         build(name, api_key=KEY, allowed=frozenset())
 

@@ -27,7 +27,6 @@ from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType, Misfit
 from nightbatch.job_types.historical_reprocessing import HistoricalReprocessing
 from nightbatch.models import (
-    PROVIDERS,
     Answer,
     EmbeddingInput,
     Endpoint,
@@ -37,12 +36,13 @@ from nightbatch.models import (
     ReadyBody,
     Request,
 )
+from nightbatch.profiles import BUILT_IN
 from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
 from tests.samples import mp4, png
 
 TYPES = {name: kind for name, kind in job_types().items() if not isinstance(kind, HistoricalReprocessing)}
-PAIRS = [(name, provider) for name, kind in sorted(TYPES.items()) for provider in PROVIDERS if provider in kind.models]
+PAIRS = [(name, provider) for name, kind in sorted(TYPES.items()) for provider in BUILT_IN if provider in kind.models]
 OPENAI_BODIES: dict[Endpoint, Any] = {
     "chat": CompletionCreateParamsNonStreaming,
     "responses": ResponseCreateParamsNonStreaming,

@@ -17,7 +17,8 @@ from pydantic import TypeAdapter
 
 from nightbatch.errors import AccountRefused, Refused, Rejected, Transient
 from nightbatch.job_types import job_types
-from nightbatch.models import PROVIDERS, Endpoint, Media, Prompt, ProviderName
+from nightbatch.models import Endpoint, Media, Prompt, ProviderName
+from nightbatch.profiles import BUILT_IN
 from nightbatch.provider import BatchProvider, MediaUploads
 from nightbatch.providers import build
 from tests.providers.lab import Lab, readable
@@ -106,7 +107,7 @@ def test_only_gemini_watches_videos(name: ProviderName, media: Media) -> None:
         rendered(name, "chat", asked(media))
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("path", ["/etc/hostname", "pyproject.toml", "../main/pyproject.toml", "", "/gone.png"])
 def test_a_file_that_was_not_looked_for_in_the_media_folder_is_never_read(name: ProviderName, path: str) -> None:
     with pytest.raises(Rejected, match="not looked for in the media folder"):
@@ -135,7 +136,7 @@ def uploads(provider: BatchProvider) -> MediaUploads:
 
 
 def test_only_gemini_keeps_uploads() -> None:
-    assert [name for name in PROVIDERS if isinstance(build(name, api_key="k"), MediaUploads)] == ["gemini"]
+    assert [name for name in BUILT_IN if isinstance(build(name, api_key="k"), MediaUploads)] == ["gemini"]
 
 
 @pytest.mark.parametrize("name", ["gemini"])

@@ -14,7 +14,6 @@ from nightbatch.errors import Rejected
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType
 from nightbatch.models import (
-    PROVIDERS,
     EmbeddingInput,
     Endpoint,
     Prompt,
@@ -24,6 +23,7 @@ from nightbatch.models import (
     Tool,
     Turn,
 )
+from nightbatch.profiles import BUILT_IN
 from nightbatch.providers import anthropic_requests, build, gemini_requests, openai_requests
 
 LINES = {"openai": openai_requests.line, "anthropic": anthropic_requests.line, "gemini": gemini_requests.line}
@@ -83,13 +83,13 @@ def quickly(provider: ProviderName, custom_id: str, model: str, endpoint: Endpoi
 @pytest.fixture(autouse=True, scope="module")
 def one_adapter_each() -> Any:
     """Making one takes longer than a hundred lines."""
-    made = {provider: build(provider, api_key="k", base_url="http://127.0.0.1:9") for provider in PROVIDERS}
+    made = {provider: build(provider, api_key="k", base_url="http://127.0.0.1:9") for provider in BUILT_IN}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(globals(), "build", lambda provider, **_: made[provider])
         yield
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 @settings(max_examples=100, deadline=None)
 @given(
     asked=st.lists(request, min_size=1, max_size=4),
@@ -104,7 +104,7 @@ def test_a_line_is_the_one_that_the_plain_way_makes(
         assert quickly(provider, f"j{number}_a2", model, endpoint, one) == wanted
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_a_schema_that_a_type_changes_in_place_is_sent_as_it_is_now(provider: ProviderName) -> None:
     shared = {"type": "array", "items": {"type": "string"}, "minItems": 1}
     for least in (1, 2, 3):

@@ -14,8 +14,9 @@ from jsonschema import Draft202012Validator
 from nightbatch import foreign_schema
 from nightbatch.emulator.schemas import SchemaWriter
 from nightbatch.errors import Rejected
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
 from nightbatch.plain_schema import children
+from nightbatch.profiles import BUILT_IN
 from nightbatch.providers.anthropic_schema import anthropic_schema
 from nightbatch.providers.gemini_schema import gemini_schema
 from nightbatch.providers.openai_schema import openai_schema
@@ -100,7 +101,7 @@ def compare(provider: ProviderName, schema: Schema, random: Random) -> int:
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 @SLOW
 @given(seed=st.integers(0, 10**9))
 def test_a_schema_and_its_translation_allow_the_same(provider: ProviderName, seed: int) -> None:
@@ -108,7 +109,7 @@ def test_a_schema_and_its_translation_allow_the_same(provider: ProviderName, see
     compare(provider, Writer(random, sayable=True).write(), random)
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 @SLOW
 @given(seed=st.integers(0, 10**9))
 def test_a_models_schema_and_its_translation_allow_the_same(provider: ProviderName, seed: int) -> None:
@@ -116,7 +117,7 @@ def test_a_models_schema_and_its_translation_allow_the_same(provider: ProviderNa
     compare(provider, job_type(random).Output.model_json_schema(), random)
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_the_comparison_sees_many_values(provider: ProviderName) -> None:
     compared = 0
     for seed in range(40):

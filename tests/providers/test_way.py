@@ -14,7 +14,8 @@ import pytest
 
 from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.errors import ConfigurationError, Transient, Unreachable
-from nightbatch.models import PROVIDERS, Prompt, ProviderName
+from nightbatch.models import Prompt, ProviderName
+from nightbatch.profiles import BUILT_IN
 from nightbatch.provider import BatchProvider
 from nightbatch.providers import build, way
 from nightbatch.providers.extras import Wire, read_extras, read_webhook
@@ -121,10 +122,10 @@ def test_every_request_of_an_adapter_carries_its_headers_and_goes_through_its_pr
 
 
 def test_the_account_of_a_connection_without_extras_is_what_it_always_was() -> None:
-    made = {name: build(name, api_key="k").account for name in PROVIDERS}
+    made = {name: build(name, api_key="k").account for name in BUILT_IN}
     assert made == {"openai": "2899db27a96796bb", "anthropic": "ec369f9df92eacc4", "gemini": "3654345a19f6882d"}
     wire = Wire(headers={"anthropic-beta": BETA, "x-team": "search"}, proxy="http://127.0.0.1:1")
-    assert {name: build(name, api_key="k", wire=wire).account for name in PROVIDERS} == made
+    assert {name: build(name, api_key="k", wire=wire).account for name in BUILT_IN} == made
 
 
 @pytest.mark.parametrize(

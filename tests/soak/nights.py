@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
+from nightbatch.profiles import BUILT_IN
 from tests.soak.place import LAG_SECONDS, Place
 
 _MARKS = ("refusal", "truncate", "misfit", "error=400", "error=500")
@@ -29,7 +30,7 @@ def insert_jobs(place: Place) -> None:
 
 def _job(place: Place) -> tuple[str, str, dict[str, Any], bool]:
     """Job type, provider, input, and whether nothing of its own keeps it from succeeding."""
-    provider, number = place.dice.choice(PROVIDERS), place.dice.randrange(10**9)
+    provider, number = place.dice.choice(BUILT_IN), place.dice.randrange(10**9)
     if provider != "anthropic" and place.dice.random() < 0.25:
         return "embedding_generation", provider, {"text": f"Text {number}", "dimensions": 256}, True
     chance = place.dice.random()
@@ -65,7 +66,7 @@ def make_a_fault(place: Place) -> None:
     """The next call of some kind goes wrong; a few such rules wait at a time."""
     if sum(rule["hits"] < rule["times"] for rule in place.control("GET", "faults")) >= _FAULTS_AT_ONCE:
         end_faults(place)  # their calls did not come: others may
-    provider = place.dice.choice(PROVIDERS)
+    provider = place.dice.choice(BUILT_IN)
     place.control("POST", "faults", {"provider": provider, **_fault(place, provider)})
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightbatch.errors import Rejected
-from nightbatch.formats import HEAD_BYTES, RULES, LocalFile, goes_inside, in_base64, kind_of
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.formats import HEAD_BYTES, LocalFile, goes_inside, in_base64, kind_of
+from nightbatch.models import ProviderName
+from nightbatch.profiles import BUILT_IN, profiles
 from tests.samples import mp4, png
 
 
@@ -50,7 +51,8 @@ def test_the_first_bytes_tell_the_kind_whatever_the_name(head: bytes, kind: str 
 
 @given(st.binary(max_size=HEAD_BYTES))
 def test_any_bytes_are_a_kind_that_some_provider_takes_or_none(head: bytes) -> None:
-    taken = set().union(*(rules.images | rules.videos | rules.others for rules in RULES.values()))
+    media = [facts.media for facts in profiles().values()]
+    taken = set().union(*(rules.images | rules.videos | rules.others for rules in media))
     assert kind_of(head) in {None, *taken}
 
 
@@ -58,7 +60,7 @@ def files(count: int, size: int, kind: str = "image/png") -> list[LocalFile]:
     return [LocalFile(f"/m/{number}", kind, size) for number in range(count)]
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_images_go_inside_as_long_as_they_fit(provider: ProviderName) -> None:
     assert goes_inside(provider, files(100, 100_000))
     assert goes_inside(provider, [])
@@ -77,7 +79,7 @@ def test_what_does_not_fit_is_uploaded_or_rejected_with_size_and_limit() -> None
         ("gemini", files(1, 9, "image/gif"), "Gemini takes no image/gif"),
     ):
         with pytest.raises(Rejected, match=f"^{reason}"):
-            goes_inside(provider, given_files)  # type: ignore[arg-type]  # the names of providers
+            goes_inside(provider, given_files)
 
 
 @given(st.binary(max_size=1000))

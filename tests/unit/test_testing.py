@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from nightbatch import JobType, NightbatchError, Prompt, Rejected
 from nightbatch.job_types import job_types
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
+from nightbatch.profiles import BUILT_IN
 from nightbatch.testing import outputs_of
 
 
@@ -28,7 +29,7 @@ class Tagging(JobType):
         return Prompt(user=job.body, schema=self.schema)
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_a_type_of_ones_own_is_answered_by_every_provider(provider: ProviderName) -> None:
     outputs = outputs_of(Tagging(), {"body": "One"}, {"body": "Two"}, provider=provider)
     assert [set(output) for output in outputs] == [{"tag"}] * 2

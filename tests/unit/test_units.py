@@ -17,9 +17,10 @@ from genai_prices import extract_usage
 from genai_prices.data import providers
 from genai_prices.data_snapshot import get_snapshot
 
-from nightbatch.models import PROVIDERS, ProviderName, ResultLine, Usage
+from nightbatch.models import ProviderName, ResultLine, Usage
 from nightbatch.postgres.store import open_store
 from nightbatch.pricing import Cost, PriceFactor, PriceOverride, Tariff, rates_for
+from nightbatch.profiles import BUILT_IN
 from nightbatch.units import PLAIN, UNITS, wholes
 
 Json = dict[str, Any]
@@ -151,7 +152,7 @@ def theirs(provider: ProviderName, body: Json, flavor: str, context: dict[str, s
 
 
 @pytest.mark.fault(67)
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_every_unit_costs_what_the_library_says_to_the_last_digit(provider: ProviderName) -> None:
     random, seen, priced = Random(provider), Counter[str](), 0
     models = models_of(provider)
@@ -188,7 +189,7 @@ def test_the_schema_takes_a_price_for_every_unit_that_the_library_has(dsn: str) 
             assert found == (False,), wrong
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", BUILT_IN)
 def test_no_model_prices_what_plain_lines_leave_out(provider: ProviderName) -> None:
     """Text by itself is not read where all is text, and no request has a price of its own: see `nightbatch.providers.plain`."""
     listed = next(one for one in providers if one.id == LIBRARY[provider])

@@ -20,8 +20,9 @@ from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.errors import SubmissionInDoubt, Throttled
 from nightbatch.job_types import job_types
 from nightbatch.ledger import Batch, Loaded, RunParams
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
 from nightbatch.postgres.store import Store, open_store
+from nightbatch.profiles import BUILT_IN
 from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
 from nightbatch.settings import Settings
@@ -177,7 +178,7 @@ def world(dsn: str, emulator: EmulatorProcess) -> Iterator[World]:
     emulator.control("DELETE", "faults")
 
 
-@pytest.fixture(params=PROVIDERS)
+@pytest.fixture(params=BUILT_IN)
 def provider(request: pytest.FixtureRequest) -> ProviderName:
     name: ProviderName = request.param
     return name

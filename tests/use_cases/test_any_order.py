@@ -30,9 +30,9 @@ from hypothesis.stateful import (
 
 from nightbatch import decisions
 from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.models import PROVIDERS
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.store import open_store
+from nightbatch.profiles import BUILT_IN
 from tests import surroundings
 from tests.conftest import _database
 from tests.crash.surroundings import gateways, make_hostile
@@ -114,13 +114,13 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize()
     def a_night_begins(self) -> None:
-        for provider in PROVIDERS:
+        for provider in BUILT_IN:
             for number in range(4):
                 self.play.insert(provider, "creative_scoring", f"Creative {number}", priority=5, wait=0)
         self.play.live(plan(self.play.new_run()))
 
     @rule(
-        provider=st.sampled_from(PROVIDERS), kind=job_kinds, count=st.integers(1, 3), priority=st.integers(1, 10),
+        provider=st.sampled_from(BUILT_IN), kind=job_kinds, count=st.integers(1, 3), priority=st.integers(1, 10),
         wait=st.sampled_from([0, 0.7]),
     )  # fmt: skip
     def insert_jobs(self, provider: str, kind: tuple[str, str], count: int, priority: int, wait: float) -> None:

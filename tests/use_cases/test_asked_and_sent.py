@@ -81,7 +81,7 @@ def test_a_model_in_the_body_is_asked_and_one_that_differs_from_the_job_s_is_rej
     world: World, provider: str, body: Json
 ) -> None:
     asked = put(world, "raw", provider, {"body": body})
-    torn = put(world, "raw", provider, {"body": body}, model=job_types()["raw"].models[provider])  # type: ignore[index]
+    torn = put(world, "raw", provider, {"body": body}, model=job_types()["raw"].models[provider])
     world.night("r1")
     assert world.states()[asked] == "succeeded", world.rows("SELECT error FROM nightbatch.job_status ORDER BY job_id")
     assert world.states()[torn] == "rejected"

@@ -15,7 +15,7 @@ MEMBERS = [("openai", None), ("anthropic", None), ("gemini", None), ("openai", "
 
 
 def test_a_council_has_a_verdict_once_all_are_in(world: World) -> None:
-    name = council.convene(world.store, job_types(), {"headline": "One for all"}, MEMBERS)  # type: ignore[arg-type]
+    name = council.convene(world.store, job_types(), {"headline": "One for all"}, MEMBERS)
     world.night("r1", providers=("openai",))
     columns = "council, members, answered, complete"
     assert world.rows(f"SELECT {columns} FROM nightbatch.council") == [(name, 4, 2, False)]

@@ -237,7 +237,7 @@ def test_ids_stand_in_the_order_of_many_rows(dsn: str, database: Connection) -> 
     ("bad", "reason"),
     [
         (job(job_type="scoring"), "there is no such job type; there are "),
-        (job(provider="mistral"), "Invalid enum value 'mistral' - at `$.provider`"),
+        (job(provider="mistral"), "There is no provider 'mistral'; there are openai, anthropic, gemini"),
         (job(provider="anthropic", job_type="embedding_generation"), "anthropic cannot do embedding_generation jobs"),
         (job(priority=11), "Expected `int` <= 10 - at `$.priority`"),
         (job(priority="5"), "Expected `int`, got `str` - at `$.priority`"),

@@ -13,7 +13,8 @@ import pytest
 from nightbatch import fallback, recovery
 from nightbatch.job_types import job_types
 from nightbatch.job_types.creative_scoring import CreativeScoring
-from nightbatch.models import PROVIDERS, ProviderName, ResultLine, UnreadableLine
+from nightbatch.models import ProviderName, ResultLine, UnreadableLine
+from nightbatch.profiles import BUILT_IN
 from nightbatch.provider import BatchProvider
 from nightbatch.providers import openai_results
 from tests.use_cases import killed
@@ -142,7 +143,7 @@ def test_a_job_that_a_batch_holds_is_never_asked_for_beside_it(world: World) -> 
 @pytest.fixture
 def its_own_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """The emulator's answers count as the provider's own, and not as those of a gateway in front of it."""
-    for name in PROVIDERS:
+    for name in BUILT_IN:
         monkeypatch.setattr(f"nightbatch.providers.{name}.is_own_host", lambda url: True)
 
 

@@ -130,7 +130,7 @@ def test_room_is_asked_for_before_anything_is_rendered_or_uploaded(
     world.insert(provider, 4)
     first, second = world.plan()
     world.submit_until_certain(first)
-    plans.learn_limit(world.store, first.id, 1, "one token")
+    plans.learn_limit(world.store, first, 1, "one token")
     rendered: list[str] = []
     monkeypatch.setattr(type(world.provider(provider)), "render", lambda self, name, *_: rendered.append(name))
     before = len(world.emulator.log(world.account))

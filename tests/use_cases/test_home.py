@@ -15,9 +15,10 @@ from psycopg.conninfo import conninfo_to_dict
 from nightbatch import fallback, home, recovery
 from nightbatch.errors import ConfigurationError, Displaced, Throttled
 from nightbatch.job_types import job_types
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.store import open_store
+from nightbatch.profiles import BUILT_IN
 from tests import surroundings
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, recover, sent, until_all_succeed
@@ -103,7 +104,7 @@ def test_a_displaced_database_sends_cancels_fences_and_deletes_nothing(
 def test_a_copy_becomes_an_installation_of_its_own_and_leaves_everything_to_the_original(
     world: World, backup: Backup
 ) -> None:
-    for name in PROVIDERS:
+    for name in BUILT_IN:
         world.insert(name, 3)
     for batch in world.plan():
         world.submit(batch)
@@ -112,7 +113,7 @@ def test_a_copy_becomes_an_installation_of_its_own_and_leaves_everything_to_the_
     told = home.say(copy.store, "copy", by="ada", reason="for staging")
     assert "3 attempts and 15 jobs" in told
     assert set(copy.states().values()) == {"cancelled"}
-    for name in PROVIDERS:
+    for name in BUILT_IN:
         copy.insert(name, 1, headline="Its own")
     copy.night("of the copy")
     assert recover(copy) == []
@@ -288,7 +289,7 @@ def test_a_disk_snapshot_put_back_is_noticed_before_the_first_create(
 
 
 def test_what_was_only_moved_goes_on_with_what_is_under_way(world: World, backup: Backup) -> None:
-    for name in PROVIDERS:
+    for name in BUILT_IN:
         world.insert(name, 3)
     for batch in world.plan():
         world.submit(batch)

@@ -10,10 +10,11 @@ import pytest
 
 from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.errors import SubmissionInDoubt
-from nightbatch.models import PROVIDERS, ProviderName, parse_custom_id
+from nightbatch.models import ProviderName, parse_custom_id
 from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
 from nightbatch.postgres.store import open_store
+from nightbatch.profiles import BUILT_IN
 from tests.use_cases.conftest import World
 
 
@@ -92,7 +93,7 @@ def test_a_batch_adopted_while_it_ran_is_given_back_when_its_lines_are_another_i
 
 
 def test_two_installations_share_all_accounts_and_each_gets_its_own_answers(world: World, staging: World) -> None:
-    for name in PROVIDERS:
+    for name in BUILT_IN:
         world.insert(name, 3, headline=f"Production {name}")
         staging.insert(name, 3, headline=f"Staging {name}")
     for run in ("r1", "r2"):

@@ -46,7 +46,7 @@ def line(**values: object) -> str:
     ("bad", "reason"),
     [
         (line(job_type="scoring"), "there is no such job type; there are bulk_predictions, creative_scoring, "),
-        (line(provider="mistral"), "Invalid enum value 'mistral' - at `$.provider`"),
+        (line(provider="mistral"), "There is no provider 'mistral'; there are openai, anthropic, gemini"),
         (line(job_type="embedding_generation", provider="anthropic"), "anthropic cannot do embedding_generation jobs"),
         (line(priority=0), "Expected `int` >= 1 - at `$.priority`"),
         (line(priority=11), "Expected `int` <= 10 - at `$.priority`"),

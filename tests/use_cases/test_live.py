@@ -18,11 +18,11 @@ import pytest
 from nightbatch import live
 from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.errors import ConfigurationError, ReconciliationError, SubmissionInDoubt
-from nightbatch.job_types.creative_scoring import CreativeScoring
 from nightbatch.live import desk as desk_module
 from nightbatch.live import record as record_module
 from nightbatch.live.record import Finding, Record, Sent, Step, read, shareable, write
 from nightbatch.models import ProviderName
+from nightbatch.profiles import profile
 
 from .conftest import World
 
@@ -50,7 +50,7 @@ class Bench:
 
         session = live.Session(self.path, settle_seconds=self.settle_seconds, tell=self.told.append)
         provider = build(name, api_key=self.key, base_url=url or getattr(self.emulator, f"{name}_url"))
-        return session.desk(provider, model=model or CreativeScoring.models[name], address="the emulator")
+        return session.desk(provider, model=model or profile(name).chat_model, address="the emulator")
 
     def send(self, name: ProviderName, **options: Any) -> live.Desk:
         desk = self.desk(name, **options)
@@ -230,7 +230,7 @@ def test_an_expiry_is_seen_by_a_later_run(bench: Bench, provider: ProviderName) 
     assert (ended.lines, ended.batch_usd) == (partial, bench.bill(first))
     found = bench.answer(provider, "expired")
     assert found.as_assumed is True
-    assert live.BILL[provider] in found.answer, "a person is not told where the invoice is"
+    assert profile(provider).bill in found.answer, "a person is not told where the invoice is"
     assert live.offer(later) is None, "a question that is answered would be paid for again"
 
 
@@ -449,7 +449,7 @@ def test_recovery_that_takes_such_a_batch_for_its_own_gives_it_back(world: World
         world.submit(batch)
     bench = Bench(world.emulator, tmp_path / "live.json", account=world.account)
     session = live.Session(bench.path, settle_seconds=60, tell=bench.told.append)
-    desk = session.desk(world.provider("anthropic"), model=CreativeScoring.models["anthropic"], address="the emulator")
+    desk = session.desk(world.provider("anthropic"), model=profile("anthropic").chat_model, address="the emulator")
     made = live.offer(desk)
     assert made is not None
     live.send(desk, live.Offer(desk.name, made.model, ("first",), False, made.most, made.prices))

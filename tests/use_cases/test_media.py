@@ -22,6 +22,7 @@ from nightbatch.ledger import Batch
 from nightbatch.models import Limits, Media, Prompt, ProviderName
 from nightbatch.postgres import media as rows
 from nightbatch.postgres.store import open_store
+from nightbatch.profiles import profile
 from tests.samples import broken_mp4, mp4, png
 from tests.unguarded import unguarded
 from tests.use_cases import killed
@@ -129,7 +130,8 @@ def test_images_too_large_for_a_request_are_uploaded(
 ) -> None:
     from nightbatch import formats
 
-    monkeypatch.setitem(formats.RULES, "gemini", replace(formats.RULES["gemini"], inside=200))
+    gemini = profile("gemini")
+    monkeypatch.setattr(formats, "profile", lambda _: replace(gemini, media=replace(gemini.media, inside=200)))
     insert(world, "gemini", frames=frames(folder, 3))
     assert [row.succeeded for row in world.night("r1")] == [1]
     assert uploads(world) == 3
@@ -210,7 +212,8 @@ def test_without_the_setting_files_are_refused_and_without_the_folder_everything
 def small(monkeypatch: pytest.MonkeyPatch, provider: ProviderName, *, file: int, request: int) -> None:
     """A provider that takes little, so that a test need not write 200 MB."""
     limits = Limits(max_requests=1000, max_bytes=file, max_request_bytes=request)
-    monkeypatch.setitem(planning._LIMITS, provider, limits)
+    known = planning.limits
+    monkeypatch.setattr(planning, "limits", lambda name: limits if name == provider else known(name))
 
 
 def test_a_job_too_large_for_any_file_is_rejected_with_size_and_limit(

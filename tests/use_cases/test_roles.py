@@ -15,9 +15,9 @@ from psycopg.conninfo import make_conninfo
 from nightbatch import alerts, recovery, retention
 from nightbatch.cancelling import cancel_jobs
 from nightbatch.job_types import job_types
-from nightbatch.models import PROVIDERS
 from nightbatch.postgres import media
 from nightbatch.postgres.store import Store, open_store
+from nightbatch.profiles import BUILT_IN
 from tests.use_cases.conftest import World
 
 
@@ -33,7 +33,7 @@ def login(dsn: str, role: str) -> Iterator[str]:
 
 
 def test_the_worker_role_suffices_for_a_whole_night(world: World) -> None:
-    for provider in PROVIDERS:
+    for provider in BUILT_IN:
         world.insert(provider, 2)
     (kept,) = world.insert("openai", 1, not_before="2100-01-01")
     with login(world.dsn, "nightbatch_worker") as dsn, open_store(dsn) as store:

@@ -18,6 +18,7 @@ from airflow.sdk.log import mask_secret
 from nightbatch import addresses
 from nightbatch.errors import ConfigurationError, DatabaseUnreachable, NightbatchError, Transient
 from nightbatch.models import ProviderName
+from nightbatch.profiles import profile
 from nightbatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ def postgres_dsn(connection: Connection) -> str:
 def provider_for(name: ProviderName) -> BatchProvider:
     """The adapter for the account of a provider's connection (``openai_default`` and so on).
 
-    Raises `ConfigurationError` when the connection, or the key in it, is missing.
+    Raises `ConfigurationError` when the connection, or the key in it, is missing, and for a provider that there is not.
     """
-    return provider_of(name, _connection(f"{name}_default", name))
+    return provider_of(name, _connection(f"{name}_default", profile(name).connection_type))
 
 
 def provider_of(name: ProviderName, connection: Connection) -> BatchProvider:

@@ -15,8 +15,8 @@ from airflow.sdk.exceptions import ParamValidationError
 
 from nightbatch.errors import ConfigurationError
 from nightbatch.ledger import RunParams
-from nightbatch.models import PROVIDERS
 from nightbatch.planning import span
+from nightbatch.profiles import profiles
 from nightbatch.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ def run_form(job_types: list[str]) -> dict[str, Param]:
     """What a person may ask for in the trigger form; left alone, a run takes everything that is due."""
     return {
         "providers": Param(
-            list(PROVIDERS),
+            list(profiles()),
             type="array",
             title="Providers",
             description="Whose jobs to send. The others stay queued.",
-            items={"type": "string", "enum": list(PROVIDERS)},
-            examples=list(PROVIDERS),
+            items={"type": "string", "enum": list(profiles())},
+            examples=list(profiles()),
         ),
         "job_types": Param(
             [],
@@ -89,7 +89,7 @@ def this_wave(store: Store, batches: Sequence[Batch]) -> dict[str, list[int]]:
     from nightbatch.postgres import plans
 
     most = conf.getint("core", "max_map_length", fallback=1024)
-    ids = {name: [batch.id for batch in batches if batch.provider == name] for name in PROVIDERS}
+    ids = {name: [batch.id for batch in batches if batch.provider == name] for name in profiles()}
     later = [batch_id for found in ids.values() for batch_id in found[most:]]
     if later:
         log.info(
@@ -159,7 +159,7 @@ def reprocessing_form(job_types: list[str]) -> dict[str, Param]:
         "to_provider": Param(
             None,
             type=["null", "string"],
-            enum=[None, *PROVIDERS],
+            enum=[None, *profiles()],
             values_display={"null": "the one that answered"},
             title="To provider",
             description="Ask this provider.",

@@ -31,8 +31,8 @@ def doctor(
 ) -> None:
     """What needs a person; exit code 1 if anything does.
 
-    Submissions in doubt or held, a server that may lose what it kept, job types that are broken or that a provider cannot be
-    asked, open alerts. Of each attempt it says what is known, what happens by itself and when, and what you may decide.
+    Submissions in doubt or held, a server that may lose what it kept, providers and job types that are broken or do not go
+    together, open alerts. Of each attempt it says what is known, what happens by itself and when, and what you may decide.
     """
     with told(as_json):
         if live:
@@ -51,6 +51,8 @@ def _findings() -> tuple[list[Attempt], list[str]]:
     from nightbatch import home, insights, rehearsal
     from nightbatch.errors import Displaced
     from nightbatch.job_types import broken_job_types, job_types
+    from nightbatch.postgres import registered, session
+    from nightbatch.profiles import broken_profiles
     from nightbatch.settings import Settings
 
     with opened() as store:
@@ -59,9 +61,12 @@ def _findings() -> tuple[list[Attempt], list[str]]:
         attempts = insights.attempts(store, Settings.from_env())
         alerts = insights.other_alerts(store)
         server = insights.not_kept(store)
+        server = session.not_kept(store.connection)
+        unregistered = registered.missing(store)
     broken = [f"{path} is no job type: {why}" for path, why in broken_job_types().items()]
+    broken += [f"{place} is no provider: {why}" for place, why in broken_profiles().items()]
     broken += rehearsal.unwritable(job_types())
-    return attempts, server + broken + [alert.message for alert in alerts]
+    return attempts, server + unregistered + broken + [alert.message for alert in alerts]
 
 
 def _tell(attempts: list[Attempt], sentences: list[str]) -> None:

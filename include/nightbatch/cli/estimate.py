@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def of_the_queue(
     from nightbatch.ledger import RunParams
     from nightbatch.settings import Settings
 
-    chosen = cast("tuple[ProviderName, ...]", providers)
-    params = RunParams(providers=chosen, job_types=job_types, max_jobs=max_jobs)
+    params = RunParams(providers=providers, job_types=job_types, max_jobs=max_jobs)
     return submission.preview(store, types(), Settings.from_env(), params=params)
 
 

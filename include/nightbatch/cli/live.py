@@ -12,24 +12,14 @@ from urllib.parse import urlsplit
 
 import typer
 
+from nightbatch.addresses import is_at
 from nightbatch.errors import ConfigurationError
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
+from nightbatch.profiles import ProviderProfile, profile, profiles
 
 if TYPE_CHECKING:
     from nightbatch import live
 
-_KEYS: Mapping[ProviderName, tuple[str, ...]] = {
-    "openai": ("OPENAI_API_KEY",),
-    "anthropic": ("ANTHROPIC_API_KEY",),
-    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-}
-"""As the official SDKs read them; of Gemini's two, the one that ``.env`` uses comes first."""
-
-_ADDRESSES: Mapping[ProviderName, tuple[str, str]] = {
-    "openai": ("OPENAI_BASE_URL", "openai.com"),
-    "anthropic": ("ANTHROPIC_BASE_URL", "anthropic.com"),
-    "gemini": ("GOOGLE_GEMINI_BASE_URL", "googleapis.com"),
-}
 _OWN = "the provider's own"
 _PURPOSES: Mapping[str, str] = {
     "first": "one that is watched until it ends",
@@ -61,7 +51,7 @@ def run_live(
     desks = list(_desks(session, _chosen(models), environ))
     if not desks:
         raise ConfigurationError(
-            f"There is no key: set {', '.join(keys[0] for keys in _KEYS.values())}, or one of them."
+            f"There is no key: set {', '.join(facts.key_variables[0] for facts in profiles().values())}, or one of them."
         )
     try:
         for desk in desks:
@@ -79,33 +69,31 @@ def run_live(
 
 
 def _desks(session: live.Session, models: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[live.Desk]:
-    from nightbatch.job_types.creative_scoring import CreativeScoring
     from nightbatch.providers import build
 
     session.record.not_asked = {}
-    for name in PROVIDERS:
-        key = next((environ[variable] for variable in _KEYS[name] if environ.get(variable, "none") != "none"), None)
+    for name, facts in profiles().items():
+        keys = facts.key_variables
+        key = next((environ[variable] for variable in keys if environ.get(variable, "none") != "none"), None)
         if not key:
-            session.record.not_asked[name] = f"no key in {' or '.join(_KEYS[name])}"
+            session.record.not_asked[name] = f"no key in {' or '.join(keys)}"
             _say(f"{name}: {session.record.not_asked[name]}, so it is left out.")
             continue
-        variable, _ = _ADDRESSES[name]
-        provider = build(name, api_key=key, base_url=environ.get(variable) or None)
-        model = models.get(name) or CreativeScoring.models[name]
-        yield session.desk(provider, model=model, address=_address(name, environ))
+        provider = build(name, api_key=key, base_url=environ.get(facts.base_url_variable) or None)
+        yield session.desk(provider, model=models.get(name) or facts.chat_model, address=_address(facts, environ))
 
 
-def _address(name: ProviderName, environ: Mapping[str, str]) -> str:
-    variable, domain = _ADDRESSES[name]
+def _address(facts: ProviderProfile, environ: Mapping[str, str]) -> str:
+    variable = facts.base_url_variable
     host = urlsplit(environ.get(variable, "")).hostname
-    if host is None or host == domain or host.endswith(f".{domain}"):
+    if host is None or is_at(host, facts.own_host):
         return _OWN
-    return f"not the provider's ({variable} is set): what is seen there proves nothing about {name}"
+    return f"not the provider's ({variable} is set): what is seen there proves nothing about {facts.name}"
 
 
 def _chosen(models: Sequence[str]) -> dict[str, str]:
     chosen = dict(text.split("=", 1) for text in models if "=" in text)
-    if len(chosen) < len(models) or not set(chosen) <= set(PROVIDERS):
+    if len(chosen) < len(models) or not chosen.keys() <= profiles().keys():
         raise ConfigurationError("--model takes PROVIDER=MODEL, such as --model openai=gpt-5-nano.")
     return chosen
 
@@ -114,9 +102,9 @@ def _offer(desk: live.Desk, in_doubt: Collection[ProviderName]) -> live.Offer | 
     from nightbatch import live
 
     made = live.offer(desk)
-    if made and desk.name == "anthropic" and "anthropic" in in_doubt:
+    if made and not desk.facts.tagged and desk.name in in_doubt:
         _say(
-            "anthropic: nothing new is sent, since nightbatch has a create in doubt there (see nightbatch doctor). Its list"
+            f"{desk.name}: nothing new is sent, since nightbatch has a create in doubt there (see nightbatch doctor). Its list"
             " shows no tags, so recovery might take a batch of this test for the lost one."
         )
         return None
@@ -134,8 +122,11 @@ def _agreed(offers: Sequence[live.Offer], yes: bool) -> bool:
         if made.ask_names:
             _say("    - and uploads under one file name, free of charge")
         _say(f"    at most ${made.most.batch_usd:f} (as realtime calls ${made.most.realtime_usd:f}); {made.prices}")
-        if made.name == "anthropic":
-            _say("    Not while nightbatch has a create in doubt there: Anthropic's list cannot tell the two apart.")
+        facts = profile(made.name)
+        if not facts.tagged:
+            _say(
+                f"    Not while nightbatch has a create in doubt there: {facts.title}'s list cannot tell the two apart."
+            )
     batch, realtime = (sum(getattr(made.most, name) for made in offers) for name in ("batch_usd", "realtime_usd"))
     _say(f"Together at most ${batch:f}; as realtime calls it would be ${realtime:f}.")
     if yes:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nightbatch.cli.options import AsJson, JobTypes, MaxJobs, Providers, job_type_names, provider_names
+from nightbatch.cli.options import AsJson, JobTypes, MaxJobs, Providers, job_type_names, one_provider, provider_names
 from nightbatch.cli.output import NEEDS_A_PERSON, Misuse, opened, print_json, say, show, told
 from nightbatch.models import ProviderName
 
@@ -23,7 +23,9 @@ def estimate(
         datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="The last of them, inclusive.")
     ] = None,
     to_model: Annotated[str | None, typer.Option(help="With --from-day: by this model.")] = None,
-    to_provider: Annotated[ProviderName | None, typer.Option(help="With --from-day: by this provider.")] = None,
+    to_provider: Annotated[
+        ProviderName | None, typer.Option(callback=one_provider, help="With --from-day: by this provider.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What a run would send now, and about what it will cost.
@@ -60,7 +62,9 @@ def calculate(
     calls_a_day: Annotated[int, typer.Argument(metavar="CALLS_A_DAY", min=1, max=10**12, help="Of the one job type.")],
     job_type: Annotated[str, typer.Option(help="Such as creative_scoring.")],
     model: Annotated[str | None, typer.Option(help="The provider's default of the type if not given.")] = None,
-    provider: Annotated[ProviderName | None, typer.Option(help="The one whose model it is if not given.")] = None,
+    provider: Annotated[
+        ProviderName | None, typer.Option(callback=one_provider, help="The one whose model it is if not given.")
+    ] = None,
     input_tokens: Annotated[int | None, typer.Option(min=0, help="Of one call.")] = None,
     output_tokens: Annotated[int | None, typer.Option(min=0, help="Of one call.")] = None,
     as_json: AsJson = False,

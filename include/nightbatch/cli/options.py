@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from nightbatch.cli.output import Misuse, parts
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
+from nightbatch.profiles import profiles, why_unknown
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 By = Annotated[str, typer.Option(help="Who decides; your login name if not given.", show_default=False)]
@@ -23,11 +24,18 @@ Yes = Annotated[bool, typer.Option("--yes", help="Agree to the price without bei
 
 
 def provider_names(text: str) -> tuple[ProviderName, ...]:
-    """Raises `Misuse` for a name that is none of the three."""
+    """Return the names between commas. Raise `Misuse` for one that is no provider's."""
     wanted = parts(text)
-    if wrong := [name for name in wanted if name not in PROVIDERS]:
-        raise Misuse(f"There is no provider {', '.join(wrong)}; there are {', '.join(PROVIDERS)}.")
-    return tuple(name for name in PROVIDERS if name in wanted)
+    if wrong := [name for name in wanted if name not in profiles()]:
+        raise Misuse(f"There is no provider {', '.join(wrong)}; there are {', '.join(profiles())}.")
+    return tuple(name for name in profiles() if name in wanted)
+
+
+def one_provider(name: ProviderName | None) -> ProviderName | None:
+    """Return the same, of an option. Raise `typer.BadParameter` for a name that is no provider's."""
+    if name is not None and name not in profiles():
+        raise typer.BadParameter(why_unknown(name))
+    return name
 
 
 def job_type_names(text: str) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from rich.table import Table
 from nightbatch.errors import NightbatchError
 from nightbatch.insights import Run
 from nightbatch.ledger import Batch
-from nightbatch.models import PROVIDERS
 from nightbatch.postgres import figures
 from nightbatch.postgres.store import Store, open_store
+from nightbatch.profiles import BUILT_IN
 from nightbatch.reporting import usd
 from nightbatch.stack.stack import Stack
 
@@ -69,7 +69,7 @@ def _table(store: Store, run_id: str, line: str) -> Table:
         table.add_column(state, justify="right")
     table.add_column("")
     batches = store.run_batches(run_id)
-    for provider in PROVIDERS:
+    for provider in BUILT_IN:
         own = [batch for batch in batches if batch.provider == provider]
         counts = [sum(_stage(batch) == stage for batch in own) for stage in range(3)]
         bar = "[green]" + "■" * counts[2] + "[/green][yellow]" + "■" * counts[1] + "[/yellow][dim]" + "□" * counts[0]

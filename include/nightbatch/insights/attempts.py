@@ -11,7 +11,8 @@ from nightbatch import decisions
 from nightbatch.alerts import GOOD_NEWS
 from nightbatch.ledger import Alert, Batch
 from nightbatch.postgres import session
-from nightbatch.postgres.store import Store
+from nightbatch.postgres.store import Alert, Store
+from nightbatch.profiles import profiles
 from nightbatch.settings import Settings
 
 _ABOUT_ATTEMPTS = {
@@ -108,7 +109,8 @@ def _outlook(batch: Batch, settings: Settings, now: datetime) -> tuple[str, str,
         case "held":
             what = f"nightbatch_recover looks for it at {batch.provider} every hour and adopts it when it is there."
             hours = settings.release_anthropic_after_hours
-            if batch.provider == "anthropic" and hours > 0:
+            facts = profiles().get(batch.provider)  # its package may be gone
+            if facts and not facts.tagged and hours > 0:
                 released = batch.intent_at + timedelta(hours=hours)
                 what += f" If it is not there by {_at(released)}, its jobs are sent again, as the settings ask."
             return batch.error or f"{sent}; whether there is a batch is not known.", what, _next_recovery(now)

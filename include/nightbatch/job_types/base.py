@@ -24,6 +24,7 @@ from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
 from nightbatch.job_types.tool_calls import tool_calls
 from nightbatch.lines import why_no_model
 from nightbatch.models import Answer, Effort, EmbeddingInput, Endpoint, ProviderName, Request
+from nightbatch.profiles import profile, profiles
 from nightbatch.schema_words import strict
 
 ERASED = b"null"
@@ -107,10 +108,11 @@ class Read(msgspec.Struct, frozen=True, gc=False):
 class JobType(ABC):
     """One kind of work. A subclass in a file of its own adds it; see docs/getting-started.md.
 
-    ``models`` holds the default model of each provider that can do it. ``attempts`` is how often a job may be sent in all
-    while it is not billed; ``paid_attempts`` how often it may be paid for when the answer is unusable. ``example`` is a
-    valid input: documentation shows it, and planning measures the type's overhead with it. ``prompts`` are the system
-    prompts by version, the newest last; a job is asked with that one, and may be reprocessed with any other.
+    ``models`` holds the default model of each provider that can do it: of every one its own, unless the type says otherwise.
+    ``attempts`` is how often a job may be sent in all while it is not billed; ``paid_attempts`` how often it may be paid for when
+    the answer is unusable. ``example`` is a valid input: documentation shows it, and planning measures the type's overhead with
+    it. ``prompts`` are the system prompts by version, the newest last; a job is asked with that one, and may be reprocessed with
+    any other.
     ``retention_days`` is how long inputs and outputs are kept once a job has ended: None as ``NIGHTBATCH_RETENTION_DAYS``
     says, 0 for ever. Hashes and costs stay.
     ``fallback``: whether a job goes to the realtime API, at full price, when no batch would be back by its deadline, unless
@@ -118,7 +120,6 @@ class JobType(ABC):
     """
 
     name: ClassVar[str]
-    models: ClassVar[dict[ProviderName, str]]
     example: ClassVar[dict[str, Any]]
     attempts: ClassVar[int] = 3
     paid_attempts: ClassVar[int] = 1
@@ -136,13 +137,18 @@ class JobType(ABC):
     def request(self, job: Any) -> Request:
         """What to ask for one job; ``job`` is an instance of ``Input``."""
 
+    @cached_property
+    def models(self) -> Mapping[ProviderName, str]:
+        """Return the default model of each provider that can do it; a type may give a dict in its place."""
+        return {name: facts.chat_model for name, facts in profiles().items()}
+
     def context(self, job: Any) -> bytes:
         """What `read_answer` has to know of the input; asked for where ``keeps_context`` is set. Keep it short."""
         return b""
 
     def endpoint(self, provider: ProviderName) -> Endpoint:
         """Where the requests of this type go."""
-        return self.openai_endpoint if provider == "openai" else "chat"
+        return self.openai_endpoint if profile(provider).has_openai_endpoints else "chat"
 
     @property
     def ready(self) -> bool:
@@ -277,6 +283,11 @@ class EmbeddingType(JobType):
 
         count: int
         dimensions: int
+
+    @cached_property
+    def models(self) -> Mapping[ProviderName, str]:
+        """Return the default model of each provider that has one for vectors."""
+        return {name: facts.embedding_model for name, facts in profiles().items() if facts.embedding_model}
 
     @abstractmethod
     def request(self, job: Any) -> EmbeddingInput:

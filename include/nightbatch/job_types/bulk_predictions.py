@@ -14,7 +14,7 @@ from nightbatch import foreign_schema
 from nightbatch.canonical import with_digits
 from nightbatch.errors import Rejected
 from nightbatch.job_types.base import JobType, Misfit, Read, Tuned, writable
-from nightbatch.models import Answer, Prompt, ProviderName
+from nightbatch.models import Answer, Prompt
 from nightbatch.plain_schema import plain_schema
 from nightbatch.schema_words import strict
 
@@ -23,11 +23,6 @@ class BulkPredictions(JobType):
     """A template such as ``Is this a complaint? $text``, the values for it, and the schema of the answer."""
 
     name = "bulk_predictions"
-    models: ClassVar[dict[ProviderName, str]] = {
-        "openai": "gpt-6-luna",
-        "anthropic": "claude-haiku-5-5",
-        "gemini": "gemini-3.5-flash-lite",
-    }
     example: ClassVar[dict[str, Any]] = {
         "template": "Is this a complaint? $text",
         "values": {"text": "The coffee was cold."},

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from nightbatch.job_types.base import JobType, Tuned
-from nightbatch.models import Prompt, ProviderName
+from nightbatch.models import Prompt
 
 _PROMPT = (
     "You judge advertising creatives for a performance marketing team. Score each dimension from 1 (poor) to 10 (excellent)"
@@ -22,11 +22,6 @@ class CreativeScoring(JobType):
     """Five dimensions, each with a score and a reason, and a verdict."""
 
     name = "creative_scoring"
-    models: ClassVar[dict[ProviderName, str]] = {
-        "openai": "gpt-6-luna",
-        "anthropic": "claude-haiku-5-5",
-        "gemini": "gemini-3.5-flash-lite",
-    }
     example: ClassVar[dict[str, Any]] = {
         "headline": "Coffee that waits for you",
         "body": "Set it at night, wake to it.",

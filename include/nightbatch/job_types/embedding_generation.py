@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nightbatch.job_types.base import EmbeddingType, JobInput
-from nightbatch.models import EmbeddingInput, ProviderName
+from nightbatch.models import EmbeddingInput
 
 # https://ai.google.dev/gemini-api/docs/embeddings#supported-task-types
 _TaskType = Literal[
@@ -21,7 +21,6 @@ class EmbeddingGeneration(EmbeddingType):
     """One vector per text, into ``nightbatch.embedding``. Anthropic has no embeddings."""
 
     name = "embedding_generation"
-    models: ClassVar[dict[ProviderName, str]] = {"openai": "text-embedding-3-small", "gemini": "gemini-embedding-001"}
     example: ClassVar[dict[str, Any]] = {"text": "A short text to be found again."}
 
     class Input(JobInput):

@@ -8,18 +8,13 @@ from pydantic import BaseModel, Field
 
 from nightbatch.errors import Rejected
 from nightbatch.job_types.base import JobInput, JobType
-from nightbatch.models import ProviderName, Request
+from nightbatch.models import Request
 
 
 class HistoricalReprocessing(JobType):
     """Rendered and read as the job that ``job_id`` names; the view ``nightbatch.reprocessed`` shows old beside new."""
 
     name = "historical_reprocessing"
-    models: ClassVar[dict[ProviderName, str]] = {
-        "openai": "gpt-6-luna",
-        "anthropic": "claude-haiku-5-5",
-        "gemini": "gemini-3.5-flash-lite",
-    }
     example: ClassVar[dict[str, Any]] = {"job_id": 1}
 
     class Input(JobInput):

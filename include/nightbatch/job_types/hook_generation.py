@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from nightbatch.job_types.base import JobType, Misfit, Read, Tuned
-from nightbatch.models import Answer, Prompt, ProviderName
+from nightbatch.models import Answer, Prompt
 
 _PROMPT = (
     "You write hooks for advertisements: first lines that make a reader stay. Each takes another angle, stands on its own,"
@@ -21,11 +21,6 @@ class HookGeneration(JobType):
     """As many distinct hooks as asked for; near-duplicates are removed, so more are asked for than are kept."""
 
     name = "hook_generation"
-    models: ClassVar[dict[ProviderName, str]] = {
-        "openai": "gpt-6-luna",
-        "anthropic": "claude-haiku-5-5",
-        "gemini": "gemini-3.5-flash-lite",
-    }
     example: ClassVar[dict[str, Any]] = {"product": "A coffee machine that starts by itself", "audience": "commuters"}
     prompts: ClassVar[dict[str, str]] = {"1": _PROMPT}
     keeps_context = True

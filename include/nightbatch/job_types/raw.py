@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from nightbatch.job_types.base import JobInput, JobType, Read, require_vectors, writable
 from nightbatch.models import Answer, Endpoint, ProviderName, ReadyBody, Request
+from nightbatch.profiles import profile
 
 Url = Literal[
     "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/moderations",
@@ -23,13 +24,6 @@ class _Ready(msgspec.Struct, forbid_unknown_fields=True):
     url: Url | None = None
 
 
-_ENDPOINTS: dict[ProviderName, tuple[Endpoint, ...]] = {
-    "openai": (
-        "chat", "responses", "embeddings", "completions", "moderations", "images", "image_edits", "videos",
-    ),
-    "anthropic": ("chat",),
-    "gemini": ("chat", "embeddings"),
-}  # fmt: skip
 _ready = msgspec.json.Decoder(_Ready)
 
 
@@ -42,11 +36,6 @@ class Raw(JobType):
     """
 
     name = "raw"
-    models: ClassVar[dict[ProviderName, str]] = {
-        "openai": "gpt-6-luna",
-        "anthropic": "claude-haiku-5-5",
-        "gemini": "gemini-3.5-flash-lite",
-    }
     example: ClassVar[dict[str, Any]] = {"body": {"messages": [{"role": "user", "content": "Say yes."}]}}
     openai_endpoint: ClassVar[Endpoint] = "chat"
 
@@ -81,7 +70,7 @@ class Raw(JobType):
 
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]:
         """Return what the provider's batches are made of; a team's own type made from this one goes where it says."""
-        return _ENDPOINTS[provider] if self.ready else super().endpoints(provider)
+        return profile(provider).endpoints if self.ready else super().endpoints(provider)
 
     def render_request(self, raw: bytes) -> Request:
         """As ever; the quick way, which builds no model, takes nothing that the other would not."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from nightbatch.job_types.base import JobType, Tuned
-from nightbatch.models import Media, Prompt, ProviderName
+from nightbatch.models import Media, Prompt
 
 _PROMPT = (
     "You analyse advertising videos for a performance marketing team. Report only what can be seen or heard, with times in"
@@ -34,11 +34,6 @@ class VideoAnalysis(JobType):
     """Scenes, hook, text on screen, brand and a verdict. Gemini watches videos; the others look at frames."""
 
     name = "video_analysis"
-    models: ClassVar[dict[ProviderName, str]] = {
-        "openai": "gpt-6-luna",
-        "anthropic": "claude-haiku-5-5",
-        "gemini": "gemini-3.5-flash-lite",
-    }
     example: ClassVar[dict[str, Any]] = {"file": "ads/summer.mp4", "question": "Who is it for?"}
     prompts: ClassVar[dict[str, str]] = {"1": _PROMPT}
 

@@ -8,11 +8,10 @@ sent while another create of two is in doubt can be adopted, until its custom_id
 from __future__ import annotations
 
 from nightbatch.live.desk import Desk, Session
-from nightbatch.live.findings import BILL
 from nightbatch.live.record import Finding, ProviderRecord, Record
 from nightbatch.live.sending import Offer, offer, send
 from nightbatch.live.watching import look_again, watch
 
 __all__ = [
-    "BILL", "Desk", "Finding", "Offer", "ProviderRecord", "Record", "Session", "look_again", "offer", "send", "watch",
+    "Desk", "Finding", "Offer", "ProviderRecord", "Record", "Session", "look_again", "offer", "send", "watch",
 ]  # fmt: skip

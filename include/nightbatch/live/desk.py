@@ -12,13 +12,13 @@ from nightbatch.errors import AccountRefused, ConfigurationError, ProviderError
 from nightbatch.live.findings import findings
 from nightbatch.live.record import ProviderRecord, Record, Words, read, write
 from nightbatch.models import Prompt, ProviderName
+from nightbatch.profiles import ProviderProfile, profile, profiles
 from nightbatch.provider import BatchProvider
 
 # Enough for a model that thinks before it says two letters; an answer cut short is as good here.
 PROMPT = Prompt(user="Answer with the word ok.", max_tokens=64, thinking_tokens=960)
 MOST_OUTPUT = 1024
 """Tokens of thoughts and answer together."""
-_DISTRIBUTIONS = ("nightbatch", "openai", "anthropic", "google-genai", "genai-prices")
 
 
 class Session:
@@ -32,12 +32,13 @@ class Session:
         self.settle_seconds = settle_seconds
         self.tell = tell
         self.record = read(path) or Record(PROMPT.user, PROMPT.max_tokens)
-        self.record.versions = {name: version(name) for name in _DISTRIBUTIONS}
+        sdks = [facts.sdk for facts in profiles().values() if facts.sdk]
+        self.record.versions = {name: version(name) for name in ("nightbatch", *sdks, "genai-prices")}
 
     def save(self) -> None:
         """Write everything known so far, with the answers worked out anew."""
         for name, part in self.record.providers.items():
-            part.checks = findings(name, part, self.settle_seconds)
+            part.checks = findings(profile(name), part, self.settle_seconds)
         write(self.path, self.record)
 
     def desk(self, provider: BatchProvider, *, model: str, address: str) -> Desk:
@@ -88,6 +89,11 @@ class Desk:
                 self.told.add(words)
                 self.tell(words.words)
             self.session.save()
+
+    @property
+    def facts(self) -> ProviderProfile:
+        """Return what there is to know of the provider."""
+        return profile(self.name)
 
     @property
     def busy(self) -> bool:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
 
 from nightbatch.live.record import REQUESTS, Ended, Finding, Look, ProviderRecord, Sent, Words
-from nightbatch.models import ProviderName
-
-BILL: Mapping[ProviderName, str] = {
-    "openai": "platform.openai.com > Usage, for the project of the key",
-    "anthropic": "the Claude Console > Usage and Cost, for the workspace of the key",
-    "gemini": "Google AI Studio > Usage and Billing, or Google Cloud > Billing > Reports for the key's project",
-}
-"""Where a person sees what was charged: no batch API tells."""
+from nightbatch.profiles import ProviderProfile
 
 _LISTED = "How soon is a new batch in the provider's list?"
 _FENCE = "Is a create refused once its input file is deleted?"
@@ -26,17 +18,17 @@ _EXPIRED = "What is billed of an expired batch?"
 _NOT_YET = "Not asked yet."
 
 
-def findings(name: ProviderName, record: ProviderRecord, settle_seconds: float) -> dict[str, Finding]:
+def findings(facts: ProviderProfile, record: ProviderRecord, settle_seconds: float) -> dict[str, Finding]:
     """Every question with the answer so far. ``settle_seconds`` is how long recovery waits for a list to catch up."""
     first, cancelled = record.latest("first"), record.latest("cancel")
     found = {
         "listed": _listed(first, settle_seconds),
-        "fence": _fence(name, record.latest("fence")),
-        "cancelled": _end(_CANCELLED, name, cancelled),
-        "ended": _end(_ENDED, name, first),
-        "expired": _expired(name, first),
+        "fence": _fence(facts, record.latest("fence")),
+        "cancelled": _end(_CANCELLED, facts.bill, cancelled),
+        "ended": _end(_ENDED, facts.bill, first),
+        "expired": _expired(facts.bill, first),
     }
-    return found | ({"reused_name": _reused_name(record)} if name == "gemini" else {})
+    return found | ({"reused_name": _reused_name(record)} if facts.names_uploads else {})
 
 
 def _listed(sent: Sent | None, settle_seconds: float) -> Finding:
@@ -66,8 +58,8 @@ def _listed_at(looks: list[Look], seen: Look, settle_seconds: float) -> tuple[st
     return f"{answer} NIGHTBATCH_SETTLE_SECONDS is {settle_seconds:g}.", True
 
 
-def _fence(name: ProviderName, sent: Sent | None) -> Finding:
-    if name == "anthropic":
+def _fence(facts: ProviderProfile, sent: Sent | None) -> Finding:
+    if not facts.takes_files:
         answer = (
             "Does not apply: the create carries the requests, there is no file. What is in doubt is held for a person."
         )
@@ -84,7 +76,7 @@ def _fence(name: ProviderName, sent: Sent | None) -> Finding:
         return Finding(_FENCE, answer, None, evidence | _bill(sent.ended))
     became = f"its end: {sent.ended.status}" if sent.ended else "its end is not known yet"
     answer = (
-        f"NO. {name} accepted the create as {sent.provider_batch_id}: THE FENCE DOES NOT HOLD, and a create in doubt may be"
+        f"NO. {facts.name} accepted the create as {sent.provider_batch_id}: THE FENCE DOES NOT HOLD, and a create in doubt may be"
         f" paid twice. The batch was cancelled at once; {became}. Tell nightbatch's authors, with this file."
     )
     return Finding(_FENCE, answer, False, evidence | _bill(sent.ended))
@@ -105,14 +97,14 @@ def _reused_name(record: ProviderRecord) -> Finding:
     return Finding(_NAME, answer, fine, evidence)
 
 
-def _end(question: str, name: ProviderName, sent: Sent | None) -> Finding:
+def _end(question: str, bill: str, sent: Sent | None) -> Finding:
     if sent is None or sent.ended is None:
         return Finding(question, _unsent(sent))
     ended = sent.ended
-    return Finding(question, f"{_became(sent, ended)} {_charged(name, ended)}", _nothing_lost(ended), _bill(ended))
+    return Finding(question, f"{_became(sent, ended)} {_charged(bill, ended)}", _nothing_lost(ended), _bill(ended))
 
 
-def _expired(name: ProviderName, sent: Sent | None) -> Finding:
+def _expired(bill: str, sent: Sent | None) -> Finding:
     if sent is None or sent.ended is None:
         return Finding(_EXPIRED, f"Not known: an expiry takes a day or two and cannot be asked for. {_unsent(sent)}")
     if "expired" not in (sent.ended.status.lower(), *sent.ended.lines):
@@ -120,7 +112,7 @@ def _expired(name: ProviderName, sent: Sent | None) -> Finding:
             f"Not learned: the batch did not expire (its end: {sent.ended.status}), and an expiry cannot be asked for."
         )
         return Finding(_EXPIRED, answer)
-    return _end(_EXPIRED, name, sent)
+    return _end(_EXPIRED, bill, sent)
 
 
 def _became(sent: Sent, ended: Ended) -> str:
@@ -130,15 +122,15 @@ def _became(sent: Sent, ended: Ended) -> str:
     return f"Its end: {ended.status}{why}, after {ended.after_seconds:.0f} s."
 
 
-def _charged(name: ProviderName, ended: Ended) -> str:
+def _charged(bill: str, ended: Ended) -> str:
     if ended.unread:
-        return f"Its results could not be read: {_said(ended.unread)} The invoice: {BILL[name]}."
+        return f"Its results could not be read: {_said(ended.unread)} The invoice: {bill}."
     lines = ", ".join(f"{count} {outcome}" for outcome, count in sorted(ended.lines.items())) or "no line"
     cost = "of unknown price" if ended.batch_usd is None else f"${ended.batch_usd:f} at the batch price"
     return (
         f"Of {REQUESTS} requests: {lines}. The API shows tokens for {ended.with_usage}"
         f" (in {ended.usage.input_tokens}, out {ended.usage.output_tokens}: {cost})."
-        f" Whether more was charged only the invoice says: {BILL[name]}."
+        f" Whether more was charged only the invoice says: {bill}."
     )
 
 

@@ -39,7 +39,7 @@ def offer(desk: Desk) -> Offer | None:
     Raises `ConfigurationError` for a model without a known price.
     """
     steps = tuple(step for step in _STEPS if _is_open(desk, step))
-    ask_names = desk.name == "gemini" and desk.record.names is None
+    ask_names = desk.facts.names_uploads and desk.record.names is None
     if not steps and not ask_names:
         return None
     model = desk.record.model
@@ -61,7 +61,7 @@ def offer(desk: Desk) -> Offer | None:
 
 
 def _is_open(desk: Desk, step: Step) -> bool:
-    if step == "fence" and desk.name == "anthropic":
+    if step == "fence" and not desk.facts.takes_files:
         return False
     first, sent = desk.record.latest("first"), desk.record.latest(step)
     if first and first.in_doubt:

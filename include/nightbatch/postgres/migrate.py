@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg import Connection, errors
 
-from nightbatch.postgres import session
+from nightbatch.postgres import registered, session
 
 # The schema of 0001 to 0027 in one file. A database that was made before there was one has the 27 files instead.
 BASELINE = "0027_baseline.sql"
@@ -28,9 +28,10 @@ def before_baseline() -> list[Traversable]:
 def migrate(dsn: str) -> list[str]:
     """Bring the database up to date; return the names of the migrations that this call applied.
 
-    Safe to repeat and to run from several processes: all that is pending is one transaction, which holds the table's lock, so
-    that a database is brought up to date whole or not at all. A database of before the baseline gets the rest of the old files,
-    and is marked as being at the baseline. Raises `ConfigurationError` for a server that cannot keep the ledger.
+    The installed providers are registered with it. Safe to repeat and to run from several processes: all that is pending is one
+    transaction, which holds the table's lock, so that a database is brought up to date whole or not at all. A database of
+    before the baseline gets the rest of the old files, and is marked as being at the baseline. Raises `ConfigurationError` for a
+    server that cannot keep the ledger.
     """
     with session.connect(dsn) as connection:
         make_table(connection)
@@ -42,7 +43,9 @@ def migrate(dsn: str) -> list[str]:
                 done = _apply(connection, before_baseline(), applied)
                 _record(connection, BASELINE)
                 applied.add(BASELINE)
-            return done + _apply(connection, migrations(), applied)
+            done += _apply(connection, migrations(), applied)
+            registered.register(connection)
+            return done
 
 
 def make_table(connection: Connection[Any]) -> None:

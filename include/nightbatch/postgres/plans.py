@@ -8,8 +8,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from nightbatch.ledger import JobRow, Lane
+from nightbatch.ledger import Batch, JobRow, Lane
 from nightbatch.postgres.store import Store
+from nightbatch.profiles import profile
 
 _SAMPLES = 30  # of each lane: the average of so many texts tells the next thousand within a few per cent
 _MOST_BYTES = 200_000
@@ -147,15 +148,18 @@ def keep_estimates(store: Store, run_id: str, lanes: Sequence[Lane], *, reserve:
         store.run("reserve", {"run_id": run_id}, file="plans")
 
 
-def room(store: Store, batch_id: int) -> tuple[int | None, int, int]:
-    """Input tokens: the account's limit if it is known, what its other attempts hold, and what this one needs."""
-    limit, held, needed = store.run("room", {"batch_id": batch_id}, file="plans").fetchone()  # type: ignore[misc]
+def room(store: Store, batch: Batch) -> tuple[int | None, int, int]:
+    """Return input tokens: the account's limit if it is known, what its other attempts hold, and what this one needs."""
+    values = {"batch_id": batch.id, "shared": profile(batch.provider).shared_queue}
+    limit, held, needed = store.run("room", values, file="plans").fetchone()  # type: ignore[misc]
     return limit, held, needed
 
 
-def learn_limit(store: Store, batch_id: int, tokens: int, note: str) -> None:
+def learn_limit(store: Store, batch: Batch, tokens: int, note: str) -> None:
     """A refusal says how much is too much."""
-    store.run("learn_limit", {"batch_id": batch_id, "tokens": tokens, "note": note}, file="plans")
+    shared = profile(batch.provider).shared_queue
+    values = {"batch_id": batch.id, "tokens": tokens, "note": note, "shared": shared}
+    store.run("learn_limit", values, file="plans")
 
 
 def lack_room(store: Store, batch_id: int) -> None:

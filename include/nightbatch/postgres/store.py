@@ -27,6 +27,7 @@ from nightbatch.models import Endpoint, ProviderName
 from nightbatch.postgres import session
 from nightbatch.postgres.queries import queries
 from nightbatch.pricing import PriceFactor, PriceOverride
+from nightbatch.profiles import broken_profiles, profile, profiles
 
 _MESSAGE_BYTES = 100_000
 _ROWS = 100  # of a stream, in memory at once: inputs may be large
@@ -160,8 +161,9 @@ class Store:
     ) -> str:
         """Look at all unfinished jobs that no attempt holds, within a transaction; return where the next plan may begin.
 
-        Without ``all_types_known`` jobs of unknown types are left alone instead of being dismissed. ``urgent``: only those
-        that no batch can serve in time, which are left alone otherwise.
+        Without ``all_types_known`` jobs of unknown types are left alone instead of being dismissed, and so are those of unknown
+        providers while a provider's package is broken. ``urgent``: only those that no batch can serve in time, which are left
+        alone otherwise.
         """
         self._run("plan_in_memory")
         since, since_then, before, first, last = cast(
@@ -178,6 +180,8 @@ class Store:
                 "job_ids": list(params.job_ids),
                 "known_types": sorted({lane.job_type for lane in lanes}),
                 "all_types_known": all_types_known,
+                "known_providers": list(profiles()),
+                "all_providers_known": not broken_profiles(),
                 "urgent": urgent,
                 "since": since,
                 "before": before,
@@ -335,13 +339,14 @@ class Store:
     def record_intent(self, batch: Batch) -> Batch | None:
         """From here on a create may have been sent. None when another process moved the attempt on.
 
-        Raises `SubmissionInDoubt` while another create is under way on the same Anthropic workspace.
+        Raises `SubmissionInDoubt` while another create is under way on the same account of a provider that carries no tags.
         """
         try:
-            return self._one_batch("record_intent", batch_id=batch.id, epoch=batch.epoch)
+            tagged = profile(batch.provider).tagged
+            return self._one_batch("record_intent", batch_id=batch.id, epoch=batch.epoch, tagged=tagged)
         except psycopg.errors.UniqueViolation:
             raise SubmissionInDoubt(
-                f"Batch {batch.id} waits: another create on this Anthropic workspace is under way.",
+                f"Batch {batch.id} waits: another create on this {profile(batch.provider).title} account is under way.",
                 look_again_in=30,
             ) from None
 
@@ -693,4 +698,6 @@ def _lane_columns(lanes: Sequence[Lane]) -> dict[str, list[Any]]:
         "lane_turnarounds": [lane.turnaround for lane in lanes],
         "lane_ready": [lane.ready for lane in lanes],
         "lane_models_in": [lane.model_in for lane in lanes],
+        "lane_dialects": [lane.dialect for lane in lanes],
+        "lane_prefixes": [lane.model_prefix for lane in lanes],
     }

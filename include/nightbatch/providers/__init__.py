@@ -1,12 +1,15 @@
-"""The three providers' wire quirks, behind `nightbatch.provider.BatchProvider`. An SDK is imported when it is first needed."""
+"""The providers' wire quirks, behind `nightbatch.provider.BatchProvider`. An SDK is imported when it is first needed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cache
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from nightbatch.errors import ConfigurationError
 from nightbatch.models import ProviderName
+from nightbatch.profiles import profile
 from nightbatch.provider import BatchProvider
 from nightbatch.providers.extras import PLAIN, Wire
 
@@ -27,24 +30,16 @@ def build(
 
     ``allowed`` are the hosts at private addresses that may be called, and None if the caller answers for the base URL.
     ``wire`` is what the connection adds to its requests. Raises `ConfigurationError` for a key, a base URL, a proxy or a CA that
-    cannot be used, and `Transient` while a host cannot be resolved.
+    cannot be used, or for a provider that there is not, and `Transient` while a host cannot be resolved.
     """
     given: dict[str, Any] = {
         "api_key": api_key, "base_url": base_url, "account": account, "allowed": allowed, "wire": wire
     }  # fmt: skip
-    match name:
-        case "openai":
-            from nightbatch.providers.openai import OpenAIBatches
-
-            return OpenAIBatches(**given)
-        case "anthropic":
-            from nightbatch.providers.anthropic import AnthropicBatches
-
-            return AnthropicBatches(**given)
-        case "gemini":
-            from nightbatch.providers.gemini import GeminiBatches
-
-            return GeminiBatches(**given)
+    adapter = _at(name, profile(name).adapter)
+    if adapter.name != name:  # what is sent would be booked under another name
+        raise ConfigurationError(f"The adapter of the provider {name} names itself {adapter.name!r}.")
+    made: BatchProvider = adapter(**given)
+    return made
 
 
 @cache
@@ -52,11 +47,14 @@ def writer(name: ProviderName) -> LineWriter:
     """Return what writes the lines of a provider's input files: no key, no connection and no SDK."""
     from nightbatch.providers.wire import LineWriter
 
-    match name:
-        case "openai":
-            from nightbatch.providers.openai_requests import line
-        case "anthropic":
-            from nightbatch.providers.anthropic_requests import line
-        case "gemini":
-            from nightbatch.providers.gemini_requests import line
-    return LineWriter(line)
+    return LineWriter(_at(name, profile(name).lines))
+
+
+def _at(name: ProviderName, place: str) -> Any:
+    """Import what stands at a place of a profile. Raise `ConfigurationError` with the reason if that fails."""
+    try:
+        return resolve_name(place)
+    except Exception as error:
+        raise ConfigurationError(
+            f"The provider {name} cannot be used, since {place} cannot be imported: {type(error).__name__}: {error}."
+        ) from error

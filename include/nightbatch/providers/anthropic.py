@@ -81,7 +81,7 @@ class AnthropicBatches:
         self._downloads = self._client.with_options(http_client=home.client(whole=False))
         self._async = PerLoop(lambda: anthropic.AsyncAnthropic(**given, http_client=home.async_client()))
         self._own_host = is_own_host(str(self._client.base_url))
-        self.account = fingerprint(account, "anthropic", str(self._client.base_url), api_key, *wire.payers())
+        self.account = fingerprint(account, self.name, str(self._client.base_url), api_key, *wire.payers())
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
         return _LINES.write(custom_id, model, endpoint, request)

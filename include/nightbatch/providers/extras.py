@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from nightbatch.errors import ConfigurationError
 from nightbatch.models import ProviderName
+from nightbatch.profiles import profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +49,8 @@ class Extras:
 
 _WHO_PAYS = ("anthropic-workspace-id", "x-goog-user-project")
 _OURS = ("account", "headers", "default_headers", "ca_file", "verify", "proxy")
-_OF_OPENAI = ("organization", "project")
 _CLIENT = ("api_key", "base_url", "default_headers")
 _CLIENT_WITHOUT_EFFECT = ("timeout", "max_retries", "webhook_secret", "webhook_key", "websocket_base_url")
-
-# Of the connections of Airflow's own providers, for their hooks and operators.
-_AIRFLOWS: Mapping[ProviderName, tuple[str, ...]] = {
-    "openai": (
-        *("auth_type", "identity_provider_id", "service_account_id", "workload_identity_provider", "token_file_path"),
-        *(
-            "resource",
-            "object_id",
-            "client_id",
-            "msi_res_id",
-            "api_version",
-            "audience",
-            "token_provider",
-            "token_type",
-        ),
-        "refresh_buffer_seconds",
-    ),
-    "anthropic": ("platform", "model", "aws_region", "project_id", "region", "resource", "workload_identity"),
-    "gemini": (),
-}
-_WAYS_IN = {"auth_type": "api_key", "platform": "anthropic", "workload_identity": None}
-"""Of those: what a connection with a key of the provider itself may say."""
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -93,10 +71,11 @@ def read_extras(name: ProviderName, conn_id: str, extra: str | None) -> Extras:
     asked = _Asked(conn_id)
     prefix = f"extra__{name}__"  # as the forms of older Airflows kept them
     given = {key.removeprefix(prefix): value for key, value in asked.parsed(extra).items()}
-    payers = _OF_OPENAI if name == "openai" else ()
+    facts = profile(name)
+    payers = facts.payer_extras
     kwargs = f"{name}_client_kwargs"
-    asked.known(given, (*_OURS, *payers, kwargs), _AIRFLOWS[name])
-    asked.one_way_in(name, given)
+    asked.known(given, (*_OURS, *payers, kwargs), facts.connection_extras)
+    asked.one_way_in(facts.ways_in, given)
     client = asked.mapping(given, kwargs) or {}
     asked.known(client, (*_CLIENT, *payers), _CLIENT_WITHOUT_EFFECT, within=f"{kwargs}.")
     headers = asked.headers(given, client)
@@ -151,10 +130,10 @@ class _Asked:
                 meant = f": is {near[0]!r} meant?" if near else "."
                 self.refuse(f"{within}{name}", f"is not known{meant} There are {', '.join(ours)}")
 
-    def one_way_in(self, name: ProviderName, given: Mapping[str, Any]) -> None:
+    def one_way_in(self, ways: Mapping[str, str | None], given: Mapping[str, Any]) -> None:
         """Refuse Airflow's ways to the same model elsewhere, or without a key."""
-        for key, meant in _WAYS_IN.items():
-            if key in _AIRFLOWS[name] and given.get(key) not in (None, "", {}, meant):
+        for key, meant in ways.items():
+            if given.get(key) not in (None, "", {}, meant):
                 self.refuse(key, "names another way in: nightbatch goes to the provider itself, with a key")
 
     def mapping(self, given: Mapping[str, Any], name: str) -> dict[str, Any] | None:

@@ -129,7 +129,7 @@ class GeminiBatches:
         self._async = PerLoop(lambda: home.async_client(**raw))
         self._own_host = is_own_host(root)
         self.shows_tags = self._own_host
-        self.account = fingerprint(account, "gemini", root, api_key, *wire.payers())
+        self.account = fingerprint(account, self.name, root, api_key, *wire.payers())
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
         return _LINES.write(custom_id, model, endpoint, request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ import httpx2
 from nightbatch import addresses
 from nightbatch.errors import ConfigurationError, NightbatchError
 from nightbatch.models import ProviderName
+from nightbatch.profiles import profile
 from nightbatch.providers.extras import PLAIN, Wire
 from nightbatch.providers.way import proxy_to, through_proxy, transport_options
 
@@ -26,12 +27,6 @@ TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
 
 MAX_BYTES = 256 << 20
 """Of an answer that is read whole, or of one line of a file, unpacked. The largest that there is are 2,048 embeddings."""
-
-_HOME: Mapping[ProviderName, tuple[str, str]] = {
-    "openai": ("OPENAI_BASE_URL", "https://api.openai.com/v1"),
-    "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
-    "gemini": ("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"),
-}
 
 # Routers and gateways forget a connection on which nothing is said: a create may be thought about for minutes.
 _ALIVE = [
@@ -108,8 +103,8 @@ def home_of(name: ProviderName, base_url: str | None, allowed: Collection[str] |
     Raises `ConfigurationError` for one that may not be called, or on a way that cannot be gone, and `Transient` where a name
     cannot be resolved.
     """
-    variable, own = _HOME[name]
-    told = (base_url or os.environ.get(variable) or own).strip()
+    facts = profile(name)
+    told = (base_url or os.environ.get(facts.base_url_variable) or facts.base_url).strip()
     try:
         url = httpx2.URL(told)
     except httpx2.InvalidURL:

@@ -96,7 +96,7 @@ class OpenAIBatches:
         who = self._client
         self._own_host = is_own_host(str(who.base_url))
         self.shows_tags = self._own_host
-        self.account = fingerprint(account, "openai", str(who.base_url), api_key, who.organization, who.project)
+        self.account = fingerprint(account, self.name, str(who.base_url), api_key, who.organization, who.project)
 
     def render(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
         return _LINES.write(custom_id, model, endpoint, request)

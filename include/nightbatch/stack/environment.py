@@ -11,14 +11,15 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from nightbatch.profiles import profile
 from nightbatch.stack.credentials import USERS, Secrets
 from nightbatch.stack.ports import Ports
 
 PROJECT = Path(__file__).parents[3]
 AIRFLOW_SETTINGS = str(Path(__file__).with_name("airflow_settings"))
 EMULATOR_KEY = "emu-local"
-KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}
 _EMULATOR_PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini"}
+KEYS = {name: profile(name).key_variables[0] for name in _EMULATOR_PATHS}
 _NOT_INHERITED = ("AIRFLOW_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "PG", "PYTHON", "NIGHTBATCH_")
 """Whatever the caller's shell holds of these would reach into the stack, a real key first of all."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -13,11 +13,20 @@ from nightbatch.insights import Attempt, Job, Progress, ResultRow, Waiting
 from nightbatch.intake import BadLine
 from nightbatch.ledger import Alert
 from nightbatch.models import ProviderName
+from nightbatch.postgres.browsing import Job
+from nightbatch.postgres.figures import ResultRow
+from nightbatch.profiles import profiles
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 _Reason = Annotated[str, Field(max_length=2000, description="Why; it is kept with the decision. A dry run needs none.")]
 _Model = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 _JobType = Annotated[str, Field(min_length=1, max_length=100)]
+if TYPE_CHECKING:
+    _Provider = ProviderName
+    _Embedder = ProviderName
+else:  # in the API's description they are told by name
+    _Provider = Literal[tuple(profiles())]
+    _Embedder = Literal[tuple(name for name, facts in profiles().items() if facts.embedding_model)]
 
 
 class _Body(BaseModel):
@@ -44,7 +53,7 @@ class NewJob(_Body):
     )
 
     job_type: _JobType
-    provider: ProviderName
+    provider: _Provider
     input: dict[str, Any]
     model: _Model | None = None
     priority: Annotated[int, Field(ge=1, le=10, description="10 goes first.")] = 5
@@ -104,7 +113,7 @@ class RunWish(_Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"providers": ["openai"], "max_jobs": 500}]})
 
-    providers: Annotated[list[ProviderName], Field(min_length=1)] | None = None
+    providers: Annotated[list[_Provider], Field(min_length=1)] | None = None
     job_types: list[_JobType] = []
     job_ids: Annotated[list[Id], Field(max_length=10_000)] = []
     max_jobs: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
@@ -202,13 +211,13 @@ class EstimateWish(_Body):
         json_schema_extra={"examples": [{}, {"from_day": "2026-11-01", "to_model": "gpt-6-luna"}]}
     )
 
-    providers: list[ProviderName] = []
+    providers: list[_Provider] = []
     job_types: list[_JobType] = []
     max_jobs: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     from_day: date | None = None
     to_day: date | None = None
     to_model: _Model | None = None
-    to_provider: ProviderName | None = None
+    to_provider: _Provider | None = None
 
 
 class Price(BaseModel):
@@ -235,7 +244,7 @@ class Creatives(_Body):
     )  # fmt: skip
 
     creatives: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1000)]
-    providers: Annotated[list[ProviderName], Field(min_length=1, max_length=3)] = ["openai"]
+    providers: Annotated[list[_Provider], Field(min_length=1, max_length=len(profiles()))] = ["openai"]
     council: bool = False
     priority: Annotated[int, Field(ge=1, le=10)] = 5
     labels: dict[str, str] = {}
@@ -247,7 +256,7 @@ class Texts(_Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"texts": ["A short text to be found again."]}]})
 
     texts: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=1000)]
-    provider: Literal["openai", "gemini"] = "openai"
+    provider: _Embedder = "openai"
     model: _Model | None = None
     dimensions: Annotated[int, Field(ge=1, le=4096)] | None = None
     priority: Annotated[int, Field(ge=1, le=10)] = 5

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightbatch.errors import Rejected
-from nightbatch.models import PROVIDERS, EmbeddingInput, Endpoint, Prompt, ProviderName
+from nightbatch.models import EmbeddingInput, Endpoint, Prompt, ProviderName
+from nightbatch.profiles import BUILT_IN
 from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
 
@@ -62,7 +63,7 @@ def test_half_a_character_is_rejected(
             adapter(name).render("j1_a7", "m", endpoint, prompt)
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_the_same_request_renders_to_the_same_bytes(name: ProviderName) -> None:
     schema = {
         "type": "object",

@@ -32,9 +32,10 @@ GROUP BY since, since_then, before;
 
 -- gather: what this plan looks at; gone with the transaction. New jobs stand behind the shortcut and in no other table (which
 -- are told the range of the new ids: they hold the jobs of all nights); known ones wait in open_job without an attempt.
--- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's. A job is urgent when it may
+-- While a job type's file cannot be read, a job of an unknown type waits: it may be that type's; and so with a provider's package.
+-- A job is urgent when it may
 -- go to the realtime API and no batch sent now would be back by its deadline: batches leave it alone, the fallback takes it.
--- Gemini's own lists write models/x for the model x: it is one model, and one batch; what was copied may have white space
+-- A provider's lists may write models/x for the model x: it is one model, and one batch; what was copied may have white space
 -- around it. A ready body says itself where it goes. An input may name the model where the job does not; to look for the letters
 -- first (they may be written as \u006d) costs less than to parse every input
 CREATE TEMPORARY TABLE candidate ON COMMIT DROP AS
@@ -46,17 +47,19 @@ SELECT
         AND (%(job_types)s::text[] = '{}' OR j.job_type = ANY (%(job_types)s))
         AND (%(job_ids)s::bigint[] = '{}' OR j.id = ANY (%(job_ids)s))
         AND (%(all_types_known)s OR j.job_type = ANY (%(known_types)s))
+        AND (%(all_providers_known)s OR j.provider = ANY (%(known_providers)s))
         AND coalesce(j.deadline IS NOT NULL AND coalesce(j.fallback, lane.fallback)
             AND now() + make_interval(secs => lane.turnaround) > j.deadline, false) = %(urgent)s AS due,
     lane.number AS lane, model.name AS model, j.priority, size.bytes::integer,
     CASE
+        WHEN NOT j.provider = ANY (%(known_providers)s) THEN format('there is no provider %%s', left(j.provider, 100))
         WHEN lane.number IS NULL AND j.job_type = ANY (%(known_types)s)
             THEN format('%%s cannot do %%s jobs', j.provider, left(j.job_type, 100))
         WHEN lane.number IS NULL THEN format('there is no job type %%s', left(j.job_type, 100))
         WHEN size.bytes > lane.max_request_bytes
             THEN format('the request would have about %%s bytes; %%s takes %%s', size.bytes, j.provider, lane.max_request_bytes)
         WHEN NOT lane.ready AND asked.inside <> asked.given
-            AND (j.provider <> 'gemini' OR asked.inside NOT IN (model.name, 'models/' || model.name))
+            AND (lane.prefix = '' OR asked.inside NOT IN (model.name, lane.prefix || model.name))
             THEN format('model: the input asks for %%s, and the job for %%s: which one is meant?',
                 left(asked.inside, 60), left(asked.given, 60))
     END AS reason
@@ -75,10 +78,11 @@ LEFT JOIN unnest(
     %(lane_numbers)s::integer[], %(lane_types)s::text[], %(lane_providers)s::text[], %(lane_models)s::text[],
     %(lane_overheads)s::bigint[], %(lane_request_bytes)s::bigint[], %(lane_fallbacks)s::boolean[],
     %(lane_turnarounds)s::double precision[], %(lane_endpoints)s::text[], %(lane_ready)s::boolean[],
-    %(lane_models_in)s::text[]
-) AS lane (number, job_type, provider, default_model, overhead, max_request_bytes, fallback, turnaround, endpoint, ready, model_in)
+    %(lane_models_in)s::text[], %(lane_dialects)s::text[], %(lane_prefixes)s::text[]
+) AS lane (number, job_type, provider, default_model, overhead, max_request_bytes, fallback, turnaround, endpoint, ready, model_in,
+    dialect, prefix)
     ON lane.job_type = j.job_type AND lane.provider = j.provider
-        AND (NOT lane.ready OR lane.endpoint = nightbatch.raw_endpoint(j.provider, j.input))
+        AND (NOT lane.ready OR lane.endpoint = nightbatch.raw_endpoint(lane.dialect, j.input))
 CROSS JOIN LATERAL (SELECT j.input::text AS words OFFSET 0) AS written  -- once, and not wherever it is named
 CROSS JOIN LATERAL (SELECT octet_length(written.words) + coalesce(lane.overhead, 0) AS bytes) AS size
 CROSS JOIN LATERAL (
@@ -90,7 +94,8 @@ CROSS JOIN LATERAL (
     SELECT told.inside, coalesce(btrim(j.model, E' \t\n\r'), told.inside, lane.default_model) AS given
 ) AS asked
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN j.provider = 'gemini' AND starts_with(given, 'models/') AND given <> 'models/' THEN substr(given, 8) ELSE given END
+    SELECT CASE WHEN lane.prefix <> '' AND starts_with(given, lane.prefix) AND given <> lane.prefix
+        THEN substr(given, length(lane.prefix) + 1) ELSE given END
 ) AS model (name);
 
 -- limit_candidates: the run takes no more than it was asked to, the highest priority first
@@ -292,8 +297,9 @@ SELECT id FROM fixed;
 UPDATE nightbatch.batch SET state = 'uploaded', input_file = %(input_file)s, uploaded_at = now()
 WHERE id = %(batch_id)s AND state = %(state)s AND state IN ('planned', 'uploaded') AND epoch = %(epoch)s RETURNING *;
 
--- record_intent: compare and swap; of two processes that want to send, one finds the epoch moved on
-UPDATE nightbatch.batch SET state = 'submitting', epoch = epoch + 1, intent_at = now(), fenced_at = NULL
+-- record_intent: compare and swap; of two processes that want to send, one finds the epoch moved on. Where a batch carries no tag,
+-- a unique index allows one create at a time
+UPDATE nightbatch.batch SET state = 'submitting', epoch = epoch + 1, intent_at = now(), fenced_at = NULL, tagged = %(tagged)s
 WHERE id = %(batch_id)s AND state = 'uploaded' AND epoch = %(epoch)s RETURNING *;
 
 -- record_submission: first write wins, a paid batch's id is never replaced; the epoch does not matter while the row is open. It was

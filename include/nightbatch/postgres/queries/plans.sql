@@ -111,13 +111,13 @@ SELECT
          AND (NOT l.learned OR l.noted_at > now() - interval '20 hours')),
     (SELECT coalesce(sum(o.estimated_tokens), 0)::bigint FROM nightbatch.batch AS o
      WHERE o.id <> b.id AND o.provider = b.provider AND o.account_fingerprint = b.account_fingerprint AND o.mode = 'batch'
-         AND (o.model = b.model OR b.provider = 'anthropic') AND o.state IN ('submitting', 'held', 'submitted')),
+         AND (o.model = b.model OR %(shared)s) AND o.state IN ('submitting', 'held', 'submitted')),
     coalesce(b.estimated_tokens, 0)
 FROM nightbatch.batch AS b WHERE b.id = %(batch_id)s;
 
 -- learn_limit: a refusal says how much is too much; a refusal is free, so a lesson holds only until the next night
 INSERT INTO nightbatch.token_limit AS l (provider, account_fingerprint, model, learned, tokens, note)
-SELECT provider, account_fingerprint, CASE WHEN provider = 'anthropic' THEN '' ELSE model END, true, %(tokens)s, %(note)s
+SELECT provider, account_fingerprint, CASE WHEN %(shared)s THEN '' ELSE model END, true, %(tokens)s, %(note)s
 FROM nightbatch.batch WHERE id = %(batch_id)s
 ON CONFLICT (provider, account_fingerprint, model, learned) DO UPDATE
 SET tokens = CASE WHEN l.noted_at > now() - interval '20 hours' THEN least(l.tokens, excluded.tokens) ELSE excluded.tokens END,

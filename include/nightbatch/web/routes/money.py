@@ -14,10 +14,11 @@ from nightbatch.estimating import Estimate
 from nightbatch.insights import Days, Metrics, Savings
 from nightbatch.job_types import job_types
 from nightbatch.ledger import RunParams
-from nightbatch.models import PROVIDERS, ProviderName
+from nightbatch.models import ProviderName
 from nightbatch.planning import span
 from nightbatch.postgres.store import Store
 from nightbatch.pricing import rates_for
+from nightbatch.profiles import profiles
 from nightbatch.settings import Settings
 from nightbatch.web.auth import READ, RUN
 from nightbatch.web.bodies import EstimateWish, Price
@@ -97,7 +98,8 @@ def prices(store: OpenStore) -> list[Price]:
         *((row.provider, row.model) for row in overrides),
     }
     found = []
-    for provider, model in sorted(known, key=lambda pair: (PROVIDERS.index(pair[0]), pair[1])):
+    places = {name: place for place, name in enumerate(profiles())}
+    for provider, model in sorted(known, key=lambda pair: (places.get(pair[0], len(places)), pair)):
         rates = rates_for(provider, model, at=now, overrides=overrides)
         if rates is None:
             found.append(Price(provider=provider, model=model, source=None))
