@@ -10,7 +10,7 @@ from decimal import Decimal
 from nightbatch.errors import NightbatchError, NotFound
 from nightbatch.ledger import Alert
 from nightbatch.postgres import alerting, sums
-from nightbatch.postgres.store import Alert, Store
+from nightbatch.postgres.store import Store
 from nightbatch.profiles import profiles
 from nightbatch.settings import Settings
 

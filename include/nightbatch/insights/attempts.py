@@ -11,7 +11,7 @@ from nightbatch import decisions
 from nightbatch.alerts import GOOD_NEWS
 from nightbatch.ledger import Alert, Batch
 from nightbatch.postgres import session
-from nightbatch.postgres.store import Alert, Store
+from nightbatch.postgres.store import Store
 from nightbatch.profiles import profiles
 from nightbatch.settings import Settings
 

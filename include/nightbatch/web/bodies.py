@@ -13,8 +13,6 @@ from nightbatch.insights import Attempt, Job, Progress, ResultRow, Waiting
 from nightbatch.intake import BadLine
 from nightbatch.ledger import Alert
 from nightbatch.models import ProviderName
-from nightbatch.postgres.browsing import Job
-from nightbatch.postgres.figures import ResultRow
 from nightbatch.profiles import profiles
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
