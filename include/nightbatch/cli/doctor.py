@@ -51,7 +51,6 @@ def _findings() -> tuple[list[Attempt], list[str]]:
     from nightbatch import home, insights, rehearsal
     from nightbatch.errors import Displaced
     from nightbatch.job_types import broken_job_types, job_types
-    from nightbatch.postgres import registered, session
     from nightbatch.profiles import broken_profiles
     from nightbatch.settings import Settings
 
@@ -61,8 +60,7 @@ def _findings() -> tuple[list[Attempt], list[str]]:
         attempts = insights.attempts(store, Settings.from_env())
         alerts = insights.other_alerts(store)
         server = insights.not_kept(store)
-        server = session.not_kept(store.connection)
-        unregistered = registered.missing(store)
+        unregistered = insights.unregistered(store)
     broken = [f"{path} is no job type: {why}" for path, why in broken_job_types().items()]
     broken += [f"{place} is no provider: {why}" for place, why in broken_profiles().items()]
     broken += rehearsal.unwritable(job_types())

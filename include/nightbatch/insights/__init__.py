@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightbatch.insights.attempts import Attempt, attempts, not_kept, other_alerts
+from nightbatch.insights.attempts import Attempt, attempts, not_kept, other_alerts, unregistered
 from nightbatch.insights.dashboard import Dashboard, dashboard
 from nightbatch.insights.metrics import Metrics, metrics
 from nightbatch.insights.night import Night, batches_of, latest_run, night, progress_of
@@ -69,4 +69,5 @@ __all__ = [
     "queue",
     "results",
     "savings",
+    "unregistered",
 ]

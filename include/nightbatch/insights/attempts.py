@@ -10,7 +10,7 @@ from typing import Literal
 from nightbatch import decisions
 from nightbatch.alerts import GOOD_NEWS
 from nightbatch.ledger import Alert, Batch
-from nightbatch.postgres import session
+from nightbatch.postgres import registered, session
 from nightbatch.postgres.store import Store
 from nightbatch.profiles import profiles
 from nightbatch.settings import Settings
@@ -67,6 +67,11 @@ def other_alerts(store: Store) -> list[Alert]:
 def not_kept(store: Store) -> list[str]:
     """Return a sentence for each setting of the server that may lose what was committed."""
     return session.not_kept(store.connection)
+
+
+def unregistered(store: Store) -> list[str]:
+    """Return a sentence for each provider whose jobs the database refuses, since it was not registered."""
+    return registered.missing(store)
 
 
 def _attempt(batch: Batch, alert: Alert | None, settings: Settings, now: datetime) -> Attempt:
