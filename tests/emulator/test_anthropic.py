@@ -30,6 +30,7 @@ def test_a_batch_goes_from_create_to_results(account: Account) -> None:
 
 async def test_the_async_client_walks_every_call(account: Account) -> None:
     url = account.emulator.anthropic_url
+    account.emulator.control("POST", "turnaround", {"seconds": 600})  # none ends before it is cancelled
     async with anthropic.AsyncAnthropic(base_url=url, api_key=account.key, max_retries=0) as client:
         batches = client.messages.batches
         ids = [(await batches.create(requests=[claude_request(f"j{i}")])).id for i in range(3)]
@@ -39,6 +40,8 @@ async def test_the_async_client_walks_every_call(account: Account) -> None:
         assert (await batches.cancel(ids[0])).processing_status == "canceling"
         with pytest.raises(anthropic.BadRequestError):
             await batches.delete(ids[1])
+        account.emulator.control("POST", f"batches/{ids[1]}/end", {"as": "completed"})
+        account.emulator.control("POST", "turnaround", {"seconds": 0.25})
         account.claude_ended(ids[1])
         assert [line.custom_id async for line in await batches.results(ids[1])] == ["j1"]
         assert (await batches.delete(ids[1])).type == "message_batch_deleted"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -441,7 +440,7 @@ def test_a_providers_words_are_shared_without_names_and_keys(words: str, left: s
 
 def test_recovery_that_takes_such_a_batch_for_its_own_gives_it_back(world: World, tmp_path: Path) -> None:
     """Anthropic's list shows neither tag nor custom_id: the custom_ids in the results tell the two apart."""
-    world.emulator.control("POST", "turnaround", {"seconds": 0.2})
+    world.emulator.control("POST", "turnaround", {"seconds": 600})  # it still runs when it is adopted
     world.insert("anthropic", 2)
     (batch,) = world.plan()
     world.emulator.fault("anthropic", "batch_create", "reset")
@@ -453,10 +452,11 @@ def test_recovery_that_takes_such_a_batch_for_its_own_gives_it_back(world: World
     made = live.offer(desk)
     assert made is not None
     live.send(desk, live.Offer(desk.name, made.model, ("first",), False, made.most, made.prices))
+    world.emulator.control("POST", "turnaround", {"seconds": 0.2})
     mine = of(desk, "first").provider_batch_id
     adopted = world.submit_until_certain(batch)
     assert adopted is not None and world.store.batch(adopted).provider_batch_id == mine, "the risk is not shown"
-    time.sleep(0.5)
+    world.emulator.control("POST", f"batches/{mine}/end", {"as": "completed"})
     with pytest.raises(ReconciliationError):
         world.load(adopted)
     with pytest.raises(SubmissionInDoubt):
