@@ -19,7 +19,7 @@ help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: .venv/.runtime ## a whole night on embedded parts, ending with the savings report
-	@$(BIN)/python -m nightbatch.demo
+	@$(BIN)/python -m nightbatch_local.demo
 
 test: .venv/.dev ## lint, types, import contracts and all tests
 	@$(MAKE) --no-print-directory -j2 lint chromium pgbouncer postgres-15
@@ -54,13 +54,13 @@ lint: .venv/.dev ## ruff, mypy and the import contracts
 	$(BIN)/lint-imports
 
 up: .venv/.runtime ## the stack with the Airflow UI on 127.0.0.1, kept running; .env holds keys for real providers
-	@$(BIN)/python -m nightbatch.stack up
+	@$(BIN)/python -m nightbatch_local.stack up
 
 down: .venv/.runtime ## stop what `make up` started
-	@$(BIN)/python -m nightbatch.stack down
+	@$(BIN)/python -m nightbatch_local.stack down
 
 status: .venv/.runtime ## what of `make up` is running
-	@$(BIN)/python -m nightbatch.stack status
+	@$(BIN)/python -m nightbatch_local.stack status
 
 crash-test: .venv/.dev pgbouncer ## kill the process at every step, in several surroundings; the emulator's bill is the judge
 	$(BIN)/python -m tests.crash.proof --every $(or $(EVERY),3)

@@ -49,10 +49,10 @@ from nightbatch.airflow.tasks import (
     tell_metrics,
     this_wave,
 )
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import profile, profiles
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName
-from nightbatch.profiles import profile, profiles
-from nightbatch.settings import Settings
 
 log = logging.getLogger("nightbatch")
 settings = Settings.from_env()
@@ -90,7 +90,7 @@ def night_at(name: ProviderName, planned: Any) -> Any:
 @task(multiple_outputs=False)
 def plan(*, dag_run: Any = None, params: Any = None) -> dict[str, list[int]]:
     """Claim the queued jobs and cut them into batches: their ids, by provider."""
-    from nightbatch import submission
+    from nightbatch.batches import submission
 
     wanted, before = run_params(params, dag_run), queued_before(dag_run)
     with store() as ledger:
@@ -118,7 +118,7 @@ def submit_to(name: ProviderName) -> Any:
 @task(retries=1000)  # it may have to wait for room in the provider's queue, as long as other batches take
 def submit(batch_id: int) -> int:
     """Send one batch, or find out what became of it: the id of the attempt that is now with the provider."""
-    from nightbatch import submission
+    from nightbatch.batches import submission
 
     with store() as ledger:
         provider = provider_for(ledger.batch(batch_id).provider)
@@ -133,7 +133,7 @@ def submit(batch_id: int) -> int:
 @task
 def load(batch_id: int) -> None:
     """Write the results of one ended batch."""
-    from nightbatch import loading
+    from nightbatch.batches import loading
 
     with store() as ledger:
         provider = provider_for(ledger.batch(batch_id).provider)
@@ -143,7 +143,7 @@ def load(batch_id: int) -> None:
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def settle(*, ti: Any = None) -> None:
     """Put the jobs of batches that were never sent back into the queue."""
-    from nightbatch import recovery
+    from nightbatch.batches import recovery
 
     with store() as ledger:
         log.info("%s jobs are queued again.", recovery.settle_run(ledger, ti.run_id))
@@ -173,7 +173,7 @@ def report(*, ti: Any = None, dag_run: Any = None, params: Any = None, outlet_ev
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def watch(*, ti: Any = None, dag_run: Any = None, params: Any = None) -> None:
     """Fail the run if anything of it needs a person."""
-    from nightbatch import recovery
+    from nightbatch.batches import recovery
 
     with store() as ledger:
         why = refusal(ledger, ti.run_id, params, dag_run) if params else None

@@ -26,8 +26,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from nightbatch.airflow.hooks import provider_for, store
 from nightbatch.airflow.retries import by_error
 from nightbatch.airflow.tasks import failed_tasks, heed
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.settings import Settings
 
 log = logging.getLogger("nightbatch")
 settings = Settings.from_env()
@@ -50,7 +50,7 @@ def nightbatch_recover() -> None:
 @task
 def recover(*, dag_run: Any = None, params: Any = None) -> None:
     """Settle what no run takes care of any more, and say what was found."""
-    from nightbatch import recovery
+    from nightbatch.batches import recovery
 
     heed({}, params or {}, dag_run)
     with store() as ledger:
@@ -61,7 +61,7 @@ def recover(*, dag_run: Any = None, params: Any = None) -> None:
 @task(trigger_rule=TriggerRule.ALL_DONE)
 def fall_back(*, dag_run: Any = None, params: Any = None) -> None:
     """Answer in realtime what cannot wait for a batch, if its type or the job itself asks for that."""
-    from nightbatch import fallback
+    from nightbatch.batches import fallback
 
     heed({}, params or {}, dag_run)
     with store() as ledger:

@@ -25,8 +25,8 @@ from nightbatch.airflow.hooks import store
 from nightbatch.airflow.retries import by_error
 from nightbatch.airflow.runs import SendAgainOperator
 from nightbatch.airflow.tasks import reprocessing_form, reprocessing_wish
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.settings import Settings
 
 log = logging.getLogger("nightbatch")
 settings = Settings.from_env()
@@ -50,7 +50,7 @@ def nightbatch_reprocess() -> None:
 @task
 def choose(*, dag_run: Any = None, params: Any = None) -> None:
     """Queue the past jobs again; or, in a dry run, say what they would cost."""
-    from nightbatch import reprocessing
+    from nightbatch.planning import reprocessing
 
     wish = reprocessing_wish(dag_run, params, settings)
     with store() as ledger:

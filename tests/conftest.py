@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests import surroundings, tags
 from tests.scratch import scratch
 

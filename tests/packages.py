@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nightbatch import job_types, profiles
+from nightbatch import job_types
+from nightbatch.core import profiles
 
 
 def package(folder: Path, name: str, **entries: str) -> Path:

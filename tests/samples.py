@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightbatch.demo.media import box, mp4, png
+from nightbatch_local.demo.media import box, mp4, png
 
 __all__ = ["broken_mp4", "mp4", "png"]
 

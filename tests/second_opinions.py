@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from nightbatch.postgres.embedded import free_port
+from nightbatch_local.postgres.embedded import free_port
 from tests.surroundings import missing
 
 AIMOCK = "@copilotkit/aimock@1.43.0"

@@ -18,8 +18,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from nightbatch.postgres.account import account_for
-from nightbatch.postgres.embedded import HOST, EmbeddedPostgres, free_port
+from nightbatch_local.postgres.account import account_for
+from nightbatch_local.postgres.embedded import HOST, EmbeddedPostgres, free_port
 
 SURROUNDING = os.environ.get("NIGHTBATCH_SURROUNDING", "")
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")

@@ -1,6 +1,6 @@
 """A council: the same creative before several models, and one verdict with spread and dissent once all are in.
 
-Members share the label `council`. In Python, `nightbatch.council.convene` does the same and checks the members.
+Members share the label `council`. In Python, `nightbatch.jobs.council.convene` does the same and checks the members.
 """
 
 import os

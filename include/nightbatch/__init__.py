@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from pandas import DataFrame
 
-    from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
-    from nightbatch.intake import BadLine, Enqueued, JobsRefused
+    from nightbatch.core.errors import ConfigurationError, NightbatchError, Rejected
+    from nightbatch.core.models import Answer, EmbeddingInput, Media, Prompt, ReadyBody, Tool, Turn
     from nightbatch.job_types.base import EmbeddingType, JobInput, JobType, Misfit, Read, Tuned
     from nightbatch.job_types.tool_calls import tool_calls
-    from nightbatch.models import Answer, EmbeddingInput, Media, Prompt, ReadyBody, Tool, Turn
+    from nightbatch.jobs.intake import BadLine, Enqueued, JobsRefused
 
 __all__ = [
     "Answer",
@@ -47,11 +47,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "nightbatch.errors": ("ConfigurationError", "NightbatchError", "Rejected"),
-    "nightbatch.intake": ("BadLine", "Enqueued", "JobsRefused"),
+    "nightbatch.core.errors": ("ConfigurationError", "NightbatchError", "Rejected"),
+    "nightbatch.jobs.intake": ("BadLine", "Enqueued", "JobsRefused"),
     "nightbatch.job_types.base": ("EmbeddingType", "JobInput", "JobType", "Misfit", "Read", "Tuned"),
     "nightbatch.job_types.tool_calls": ("tool_calls",),
-    "nightbatch.models": ("Answer", "EmbeddingInput", "Media", "Prompt", "ReadyBody", "Tool", "Turn"),
+    "nightbatch.core.models": ("Answer", "EmbeddingInput", "Media", "Prompt", "ReadyBody", "Tool", "Turn"),
 }
 
 
@@ -75,10 +75,10 @@ def enqueue(jobs: DataFrame | Iterable[Mapping[str, Any]], *, dsn: str | None = 
     there is none, when it cannot be reached, and for columns with other names.
     """
     # Here, so that `import nightbatch` stays quick: Dag files are parsed again and again.
-    from nightbatch.intake import enqueue_rows
+    from nightbatch.core.settings import database
     from nightbatch.job_types import job_types
+    from nightbatch.jobs.intake import enqueue_rows
     from nightbatch.postgres.store import open_store
-    from nightbatch.settings import database
 
     with open_store(dsn or database()) as store:
         return enqueue_rows(store, job_types(), jobs)
@@ -101,12 +101,12 @@ def enqueue_file(
     """
     from pathlib import Path
 
-    from nightbatch import intake
-    from nightbatch.errors import ConfigurationError
-    from nightbatch.input_formats import Source
+    from nightbatch.core.errors import ConfigurationError
+    from nightbatch.core.settings import database
     from nightbatch.job_types import job_types
+    from nightbatch.jobs import intake
+    from nightbatch.jobs.input_formats import Source
     from nightbatch.postgres.store import open_store
-    from nightbatch.settings import database
 
     if "://" in str(path):
         from nightbatch.airflow.storage import object_at

@@ -13,19 +13,19 @@ from typing import Any
 
 import orjson
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.errors import NightbatchError
+from nightbatch.core.errors import NightbatchError
+from nightbatch.core.models import ProviderName, ResultLine
+from nightbatch.core.provider import BatchProvider
 from nightbatch.job_types.base import JobType
-from nightbatch.models import ProviderName, ResultLine
-from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
+from nightbatch_local.emulator.process import EmulatorProcess
 
 
 def outputs_of(kind: JobType, *inputs: Mapping[str, Any], provider: ProviderName = "openai") -> list[Any]:
     """Return what jobs with these inputs come to, in order: ``result.output`` as JSON values. Media are not looked up.
 
     Without an input it is the type's ``example``. The emulator answers what the type's ``Output`` asks for; a mark in a text,
-    such as ``[[emulator:refusal]]``, has it do otherwise (`nightbatch.emulator.prompt`). Raises `Rejected` for what the night
+    such as ``[[emulator:refusal]]``, has it do otherwise (`nightbatch_local.emulator.prompt`). Raises `Rejected` for what the night
     would reject, `Misfit` for an answer that does not fit, and `NightbatchError` for one that the provider did not give.
     """
     with TemporaryDirectory() as folder, EmulatorProcess(folder) as emulator:

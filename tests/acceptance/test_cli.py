@@ -13,12 +13,12 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from nightbatch import stakes, submission
+from nightbatch.batches import cost_preview, submission
 from nightbatch.cli import app
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
 from nightbatch.postgres.store import open_store
-from nightbatch.settings import Settings
 
 GOOD = '{"job_type": "creative_scoring", "provider": "openai", "input": {"headline": "Good"}}'
 
@@ -241,7 +241,7 @@ def test_a_dry_run_tells_what_a_release_costs_as_the_api_does(
     command = ["release", str(held), f"--{choice}", "--dry-run"]
     told = json.loads(run.invoke(app, [*command, "--json"]).stdout)
     with open_store(dsn) as store:
-        message, price = stakes.of_releasing(store, job_types(), held, choice)
+        message, price = cost_preview.of_releasing(store, job_types(), held, choice)
         assert store.connection.execute("SELECT FROM nightbatch.decision").fetchall() == []
         assert store.batch(held).state == "held"
     assert told == {"batch_id": held, "choice": choice, "told": message, "price_usd": f"{price:f}"}
@@ -253,7 +253,7 @@ def test_a_dry_run_tells_what_cancelling_a_batch_costs(run: CliRunner, dsn: str,
     assert adopted.exit_code == 0
     told = json.loads(run.invoke(app, ["cancel", str(held), "--dry-run", "--json"]).stdout)
     with open_store(dsn) as store:
-        message, price = stakes.of_cancelling(store, job_types(), held)
+        message, price = cost_preview.of_cancelling(store, job_types(), held)
         assert store.batch(held).cancel_wanted_at is None
     assert told == {"batch_id": held, "told": message, "price_usd": f"{price:f}"}
     assert run.invoke(app, ["cancel", "--job", "1", "--dry-run"]).exit_code == 2

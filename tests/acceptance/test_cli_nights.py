@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from nightbatch import insights, reporting
+from nightbatch import reporting
 from nightbatch.cli import app
 from nightbatch.postgres.store import open_store
+from nightbatch.reporting import stats
 from tests.acceptance.cli import NIGHTBATCH, SECONDS, at_terminal, environment, piped
 from tests.use_cases.conftest import World, emulator, world
 
@@ -41,7 +42,7 @@ def test_a_report_has_the_figures_of_the_night_and_of_its_days_in_every_format(
     world.night("r1")
     world.insert("gemini", 2)
     world.night("r2")
-    today = insights.last_days(world.store, 1)
+    today = stats.last_days(world.store, 1)
     ranges = (["--last", "1"], ["--from-day", f"{today.since}"], ["--to-day", f"{today.until}"])
     expected = json.loads(json.dumps(reporting.to_json(reporting.range_report(world.store, today))))
     assert [shown(run, "report", *words) for words in ranges] == [expected] * 3

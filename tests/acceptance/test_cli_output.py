@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nightbatch.cli import app
-from nightbatch.ledger import RunParams
+from nightbatch.core.ledger import RunParams
 from nightbatch.postgres.store import open_store
 from tests.acceptance.cli import NIGHTBATCH, at_terminal, environment, piped
 

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from nightbatch.ledger import RunParams
-from nightbatch.postgres.embedded import EmbeddedPostgres, binaries
+from nightbatch.core.ledger import RunParams
 from nightbatch.postgres.migrate import migrate
 from nightbatch.postgres.store import open_store
+from nightbatch_local.postgres.embedded import EmbeddedPostgres, binaries
 from tests.scratch import scratch
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from nightbatch.models import ProviderName
-from nightbatch.profiles import BUILT_IN
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
 from tests.crash import proof
 from tests.crash.proof import Theatre, theatre
 from tests.crash.stage import Schedule

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from nightbatch.cli import app
 from nightbatch.cli.live import run_live
-from nightbatch.emulator.process import EmulatorProcess
+from nightbatch_local.emulator.process import EmulatorProcess
 
 SECONDS = 240
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nightbatch import fallback
+from nightbatch.batches import fallback
 from nightbatch.job_types import job_types
 from tests.samples import mp4, png
 from tests.use_cases.conftest import World, emulator, world

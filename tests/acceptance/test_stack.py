@@ -15,11 +15,11 @@ import psutil
 import psycopg
 import pytest
 
-from nightbatch.errors import ConfigurationError, NightbatchError
-from nightbatch.stack import Stack, processes
-from nightbatch.stack.credentials import Secrets
-from nightbatch.stack.environment import airflow_environment
-from nightbatch.stack.ports import Ports
+from nightbatch.core.errors import ConfigurationError, NightbatchError
+from nightbatch_local.stack import Stack, processes
+from nightbatch_local.stack.credentials import Secrets
+from nightbatch_local.stack.environment import airflow_environment
+from nightbatch_local.stack.ports import Ports
 
 DAGS = """
 from datetime import timedelta
@@ -163,7 +163,7 @@ def test_up_down_and_status_beside_another_stack(stack: Stack, tmp_path: Path) -
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "nightbatch.stack", *words, "--root", str(root)],
+            [sys.executable, "-m", "nightbatch_local.stack", *words, "--root", str(root)],
             env={"PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
@@ -195,7 +195,7 @@ def test_up_down_and_status_beside_another_stack(stack: Stack, tmp_path: Path) -
 
 def test_nothing_outlives_a_killed_foreground_process(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    code = f"from pathlib import Path; from nightbatch.stack import Stack; Stack(Path({str(root)!r})).start()"
+    code = f"from pathlib import Path; from nightbatch_local.stack import Stack; Stack(Path({str(root)!r})).start()"
     with subprocess.Popen([sys.executable, "-c", code]) as supervisor:
         wait_until(lambda: "scheduler" in processes.running(root))
         supervisor.kill()

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from nightbatch import recovery
-from nightbatch.emulator.process import EmulatorProcess
+from nightbatch.batches import recovery
 from nightbatch.job_types import job_types
-from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
 from nightbatch.postgres.store import open_store
+from nightbatch_local.emulator.process import EmulatorProcess
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests.use_cases.conftest import SETTINGS, World
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests.bench import ageing, document, imports, waits
 from tests.bench.server import database, server
 from tests.bench.stages import STAGES, Place, Stage

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from nightbatch.stack import Stack, processes
+from nightbatch_local.stack import Stack, processes
 from tests.bench import document
 from tests.bench.stages import jobs
 from tests.bench.tables import markdown

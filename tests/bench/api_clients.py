@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from nightbatch.postgres.store import open_store
-from nightbatch.stack import Stack
+from nightbatch_local.stack import Stack
 
 READS = (
     "dashboard", "dashboard/live", "savings", "metrics", "active", "queue/status", "alerts", "report", "results/1", "status/1",

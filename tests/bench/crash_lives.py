@@ -35,15 +35,15 @@ from airflow.providers.openai.hooks.openai import OpenAIHook
 from airflow.providers.openai.operators.openai import OpenAITriggerBatchOperator
 from airflow.sdk.exceptions import TaskDeferred
 
-from nightbatch import loading, submission
-from nightbatch.errors import SubmissionInDoubt
+from nightbatch.batches import loading, submission
+from nightbatch.core.errors import SubmissionInDoubt
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.models import Prompt, ProviderName
+from nightbatch.core.profiles import BUILT_IN
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.models import Prompt, ProviderName
 from nightbatch.postgres.store import Store, open_store
-from nightbatch.profiles import BUILT_IN
 from nightbatch.providers import build
-from nightbatch.settings import Settings
 
 JOBS = 10
 SOON = 0.05

@@ -35,10 +35,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, get_args
 from rich.console import Console
 from rich.table import Table
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.models import ProviderName
-from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch.core.models import ProviderName
 from nightbatch.postgres.migrate import migrate
+from nightbatch_local.emulator.process import EmulatorProcess
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests.bench.crash_bill import Judge, until
 
 if TYPE_CHECKING:

@@ -14,7 +14,15 @@ from pathlib import Path
 
 import orjson
 
-from nightbatch.models import Counts, FoundBatch, ListedBatch, ProviderState, ResultLine, Submission, UnreadableLine
+from nightbatch.core.models import (
+    Counts,
+    FoundBatch,
+    ListedBatch,
+    ProviderState,
+    ResultLine,
+    Submission,
+    UnreadableLine,
+)
 from nightbatch.providers import openai, openai_results
 from nightbatch.providers.wire import lines
 

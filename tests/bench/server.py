@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests.bench.stages import Place
 
 

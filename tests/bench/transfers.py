@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.models import Prompt, ProviderName, Submission, custom_id
-from nightbatch.profiles import BUILT_IN
-from nightbatch.provider import BatchProvider
+from nightbatch.core.models import Prompt, ProviderName, Submission, custom_id
+from nightbatch.core.profiles import BUILT_IN
+from nightbatch.core.provider import BatchProvider
 from nightbatch.providers import build
+from nightbatch_local.emulator.process import EmulatorProcess
 from tests.bench.stages.child import peak_mb
 from tests.bench.tables import markdown
 

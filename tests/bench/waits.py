@@ -26,9 +26,9 @@ from typing import Any
 import httpx
 import psycopg
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
+from nightbatch_local.emulator.process import EmulatorProcess
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests.bench.stages.child import peak_mb
 from tests.bench.tables import markdown
 from tests.unguarded import unguarded

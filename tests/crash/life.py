@@ -15,15 +15,15 @@ import httpx
 import httpx2
 import psycopg
 
-from nightbatch import loading, recovery, submission
-from nightbatch.errors import NightbatchError, SubmissionInDoubt
+from nightbatch.batches import loading, recovery, submission
+from nightbatch.core.errors import NightbatchError, SubmissionInDoubt
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.models import ProviderName
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.models import ProviderName
 from nightbatch.postgres.session import SessionCursor
 from nightbatch.postgres.store import Store
 from nightbatch.providers import build
-from nightbatch.settings import Settings
 
 DIED = 42
 SETTINGS = Settings(settle_seconds=0.05, create_seconds=0.01)

@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 
-from nightbatch.ledger import Batch
+from nightbatch.core.ledger import Batch
 from nightbatch.postgres.queries import queries
 from nightbatch.postgres.store import Store
 from nightbatch.providers.openai import OpenAIBatches

@@ -16,11 +16,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.models import ProviderName
-from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch.postgres.migrate import migrate
-from nightbatch.profiles import BUILT_IN
+from nightbatch_local.emulator.process import EmulatorProcess
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests import tags
 from tests.crash import surroundings
 from tests.crash.stage import AT_ONCE, Schedule

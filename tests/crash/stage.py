@@ -23,10 +23,10 @@ from typing import Any
 import httpx
 import psycopg
 
-from nightbatch import decisions, doubt
-from nightbatch.models import ProviderName
+from nightbatch.batches import decisions, in_doubt
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch.postgres.store import open_store
-from nightbatch.profiles import BUILT_IN
 from nightbatch.providers import build
 from tests.crash import life, surroundings
 from tests.crash.life import DIED, Place, lead
@@ -280,7 +280,7 @@ def _release_held(place: Place) -> bool:
         for batch in store.open_attempts():
             if batch.state == "held":
                 provider = build(place.provider, api_key=f"emu-{place.account}", base_url=place.base_url)
-                while found := doubt.find(store, provider, batch):  # another installation's, until its results tell
+                while found := in_doubt.find(store, provider, batch):  # another installation's, until its results tell
                     assert not any(one.certain for one in found), "recovery would have adopted it"
                     time.sleep(0.05)
                 decisions.release(store, batch.id, choice="resend", by="the stage", reason="It is not in the list.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from nightbatch import home, recovery
+from nightbatch.batches import home, recovery
 from nightbatch.job_types import job_types
 from nightbatch.postgres.store import open_store
 from nightbatch.providers import build

@@ -18,9 +18,9 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
 
 from nightbatch.airflow.tasks import counts, failed_tasks, queued_before, run_params
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.profiles import BUILT_IN
 
 DAGS = Path(__file__).parents[2] / "dags"
 HEAVY = (

@@ -13,11 +13,11 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
 
-from nightbatch import submission
+from nightbatch.batches import submission
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
 from nightbatch.postgres.store import Store, open_store
-from nightbatch.settings import Settings
 
 NIGHTLY = Path(__file__).parents[2] / "dags" / "nightbatch_nightly.py"
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk import Connection
 
 from nightbatch.airflow.hooks import database_dsn, postgres_dsn, provider_for, store
-from nightbatch.errors import ConfigurationError, Transient
+from nightbatch.core.errors import ConfigurationError, Transient
 
 
 @pytest.fixture(autouse=True)

@@ -29,16 +29,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from nightbatch import addresses, submission
 from nightbatch.airflow.deadlines import night_is_late
 from nightbatch.airflow.hooks import provider_for
 from nightbatch.airflow.notifiers import notifiers, tell
 from nightbatch.airflow.tasks import RESULTS
-from nightbatch.errors import ConfigurationError, Transient
+from nightbatch.batches import submission
+from nightbatch.core import allowed_hosts
+from nightbatch.core.errors import ConfigurationError, Transient
+from nightbatch.core.ledger import Alert, RunParams
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import Alert, RunParams
 from nightbatch.postgres.store import Store, open_store
-from nightbatch.settings import Settings
 from tests.providers.proxies import proxying
 
 DAGS = Path(__file__).parents[2] / "dags"
@@ -690,6 +691,6 @@ def test_a_providers_base_url_into_the_own_network_is_refused(
 
 @pytest.mark.parametrize("host", ["", "https://eu.api.openai.com/v1"])
 def test_a_provider_at_home_is_not_looked_up(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(addresses, "connectable", None)
+    monkeypatch.setattr(allowed_hosts, "connectable", None)
     connect(monkeypatch, "openai_default", host=host, password="k")
     assert provider_for("openai").name == "openai"

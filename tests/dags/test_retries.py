@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk import RetryAction
 
 from nightbatch.airflow.retries import RetryByError
-from nightbatch.errors import (
+from nightbatch.core.errors import (
     AccountRefused,
     ConfigurationError,
     NightbatchError,

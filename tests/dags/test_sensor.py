@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from nightbatch.airflow.sensor import BatchSensor
-from nightbatch.errors import Transient
+from nightbatch.core.errors import Transient
 from tests.unguarded import unguarded
 
 

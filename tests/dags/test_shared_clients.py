@@ -12,8 +12,8 @@ import pytest
 
 from nightbatch.airflow import shared
 from nightbatch.airflow.shared import Account, Ledger, Shared
-from nightbatch.errors import AccountRefused, ConfigurationError, Transient
-from nightbatch.models import ProviderState
+from nightbatch.core.errors import AccountRefused, ConfigurationError, Transient
+from nightbatch.core.models import ProviderState
 
 SENT_AT = datetime(2026, 11, 23, 2, tzinfo=UTC)
 RUNNING = ProviderState(provider_batch_id="batch_1", phase="running", status="in_progress")

@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from nightbatch.airflow.retries import RetryByError
 from nightbatch.airflow.tasks import RESULTS
-from nightbatch.errors import ConfigurationError
+from nightbatch.core.errors import ConfigurationError
 from nightbatch.job_types import job_types
 
 DAGS = Path(__file__).parents[2] / "dags"

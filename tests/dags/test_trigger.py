@@ -15,9 +15,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from nightbatch.airflow import shared
 from nightbatch.airflow.trigger import BatchTrigger
-from nightbatch.errors import AccountRefused, NightbatchError, Rejected, Transient
-from nightbatch.ledger import Batch
-from nightbatch.models import ProviderState
+from nightbatch.core.errors import AccountRefused, NightbatchError, Rejected, Transient
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import ProviderState
 
 RUNNING = ProviderState(provider_batch_id="batch_1", phase="running", status="in_progress")
 ENDED = replace(RUNNING, phase="ended", status="completed")

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from nightbatch import submission
 from nightbatch.airflow.hooks import GeminiHook, provider_for, store
 from nightbatch.airflow.shared import Account
 from nightbatch.airflow.trigger import BatchTrigger
-from nightbatch.emulator.process import EmulatorProcess
+from nightbatch.batches import submission
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.models import ProviderName, ProviderState
+from nightbatch.core.profiles import BUILT_IN
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.models import ProviderName, ProviderState
-from nightbatch.profiles import BUILT_IN
-from nightbatch.settings import Settings
+from nightbatch_local.emulator.process import EmulatorProcess
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nightbatch.emulator.process import EmulatorProcess
+from nightbatch_local.emulator.process import EmulatorProcess
 from tests.emulator.support import Account
 
 

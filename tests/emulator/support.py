@@ -15,7 +15,7 @@ from google import genai
 from google.genai import types
 from openai.types import Batch
 
-from nightbatch.emulator.process import EmulatorProcess
+from nightbatch_local.emulator.process import EmulatorProcess
 
 T = TypeVar("T")
 Json = dict[str, Any]

@@ -12,8 +12,8 @@ import pytest
 from google import genai
 from google.genai import errors
 
-from nightbatch.emulator.accounts import account_of
-from nightbatch.emulator.process import EmulatorProcess
+from nightbatch_local.emulator.accounts import account_of
+from nightbatch_local.emulator.process import EmulatorProcess
 from tests.emulator.support import Account, chat_line, claude_request, gemini_line
 
 PATHS = {

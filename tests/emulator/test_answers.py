@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from nightbatch.emulator.embeddings import embed
-from nightbatch.emulator.openai.bodies import answer
-from nightbatch.emulator.schemas import SchemaWriter
+from nightbatch_local.emulator.embeddings import embed
+from nightbatch_local.emulator.openai.bodies import answer
+from nightbatch_local.emulator.schemas import SchemaWriter
 from tests.emulator.support import CHAT, CHAT_MODEL, Account, chat_line
 
 

@@ -11,10 +11,10 @@ import pytest
 from genai_prices import Usage as LibraryUsage
 from genai_prices import calc_price
 
-from nightbatch.emulator.billing import rates, serves
-from nightbatch.emulator.errors import Provider
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.emulator.prompt import Usage
+from nightbatch_local.emulator.billing import rates, serves
+from nightbatch_local.emulator.errors import Provider
+from nightbatch_local.emulator.process import EmulatorProcess
+from nightbatch_local.emulator.prompt import Usage
 from tests.emulator.support import EMBEDDINGS, Account, Json, chat_line, claude_request, gemini_line, wait_for
 
 LIBRARY = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from google.genai import errors, types
 
-from nightbatch.emulator.process import EmulatorProcess
+from nightbatch_local.emulator.process import EmulatorProcess
 from tests.emulator.support import CHAT_MODEL, CLAUDE, GEMINI, RESPONSES, Account, Json, wait_for
 from tests.samples import broken_mp4, mp4, png
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from nightbatch.emulator.anthropic.bodies import answer as ask_anthropic
-from nightbatch.emulator.errors import ApiError
-from nightbatch.emulator.gemini.bodies import generate
-from nightbatch.emulator.openai.bodies import answer as ask_openai
+from nightbatch_local.emulator.anthropic.bodies import answer as ask_anthropic
+from nightbatch_local.emulator.errors import ApiError
+from nightbatch_local.emulator.gemini.bodies import generate
+from nightbatch_local.emulator.openai.bodies import answer as ask_openai
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}

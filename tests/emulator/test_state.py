@@ -14,8 +14,8 @@ import psutil
 import pytest
 from google.genai import errors
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.emulator.settings import EmulatorSettings
+from nightbatch_local.emulator.process import EmulatorProcess
+from nightbatch_local.emulator.settings import EmulatorSettings
 from tests.emulator.support import Account, chat_line, claude_request, gemini_line, wait_for
 
 DAY = 86400
@@ -98,7 +98,7 @@ def test_only_loopback_is_served(tmp_path: Path) -> None:
 
 def test_the_emulator_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     script = (
-        "import sys, time\nfrom nightbatch.emulator.process import EmulatorProcess\n"
+        "import sys, time\nfrom nightbatch_local.emulator.process import EmulatorProcess\n"
         "emulator = EmulatorProcess(sys.argv[1])\nemulator.start()\n"
         "print(emulator._child.pid, flush=True)\ntime.sleep(600)\n"
     )

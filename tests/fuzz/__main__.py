@@ -11,7 +11,7 @@ from multiprocessing import get_context
 
 import orjson
 
-from nightbatch.profiles import BUILT_IN
+from nightbatch.core.profiles import BUILT_IN
 from tests.fuzz.judge import Tally, asked, judge
 
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import orjson
 
-from nightbatch.emulator.anthropic.bodies import answer as ask_anthropic
-from nightbatch.emulator.errors import ApiError
-from nightbatch.emulator.gemini.bodies import generate
-from nightbatch.emulator.openai.bodies import answer as ask_openai
-from nightbatch.errors import Rejected
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import ProviderName
+from nightbatch.core.provider import BatchProvider
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType
-from nightbatch.models import ProviderName
-from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
+from nightbatch_local.emulator.anthropic.bodies import answer as ask_anthropic
+from nightbatch_local.emulator.errors import ApiError
+from nightbatch_local.emulator.gemini.bodies import generate
+from nightbatch_local.emulator.openai.bodies import answer as ask_openai
 from tests.fuzz.models import job_type
 from tests.fuzz.schemas import Writer
 from tests.fuzz.templates import template

@@ -11,8 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from nightbatch.core.models import Prompt, ProviderName, Request
 from nightbatch.job_types.base import JobType
-from nightbatch.models import Prompt, ProviderName, Request
 
 
 class Color(enum.Enum):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nightbatch.models import ProviderName
-from nightbatch.profiles import BUILT_IN
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch.providers import anthropic_requests, gemini_requests, openai_requests
 from tests.fuzz.judge import judge
 

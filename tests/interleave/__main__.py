@@ -15,7 +15,7 @@ from multiprocessing import get_context
 
 from psycopg.conninfo import make_conninfo
 
-from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests.crash.surroundings import MEANINGS, PLAIN
 from tests.interleave.house import House, play
 from tests.interleave.story import Verdict

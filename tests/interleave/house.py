@@ -15,8 +15,8 @@ import httpx
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from nightbatch.emulator.process import EmulatorProcess
 from nightbatch.postgres.migrate import migrate
+from nightbatch_local.emulator.process import EmulatorProcess
 from tests import tags
 from tests.crash.mutations import MUTATIONS
 from tests.crash.surroundings import CALM, PLAIN, backup, make_hostile, make_installation

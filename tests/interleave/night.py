@@ -19,12 +19,12 @@ import httpx
 import httpx2
 import psycopg
 
-from nightbatch import planning
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.models import Limits, ProviderName
+from nightbatch.core.models import Limits, ProviderName
+from nightbatch.core.provider import BatchProvider
+from nightbatch.planning import routes
 from nightbatch.postgres.store import Store
-from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
+from nightbatch_local.emulator.process import EmulatorProcess
 from tests.crash import life
 from tests.interleave.releases import Release
 from tests.interleave.scheduler import Actor
@@ -107,13 +107,13 @@ def watch_everything() -> None:
     life._WATCHED[:] = [_Switchboard()]  # type: ignore[list-item]
     for library in (httpx, httpx2):
         library.HTTPTransport.handle_request = _or_held_up(library, library.HTTPTransport.handle_request)
-    limits, sleep = planning.limits, time.sleep
+    limits, sleep = routes.limits, time.sleep
 
     def of_this_release(provider: ProviderName) -> Limits:
         release: Release | None = getattr(_HERE, "release", None)
         return release.limits(limits(provider)) if release else limits(provider)
 
-    planning.limits = of_this_release
+    routes.limits = of_this_release
     time.sleep = lambda seconds: None if hasattr(_HERE, "watch") else sleep(seconds)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from nightbatch import cancelling, decisions, fallback, loading, recovery, retention, retrying, submission
-from nightbatch.errors import SubmissionInDoubt
-from nightbatch.ledger import RunParams
-from nightbatch.settings import Settings
+from nightbatch.batches import decisions, fallback, loading, recovery, retention, retrying, submission
+from nightbatch.core.errors import SubmissionInDoubt
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.settings import Settings
+from nightbatch.jobs import cancelling
 from tests.interleave.night import Night
 from tests.interleave.releases import ANOTHER_PROMPT, CANNOT_RENDER, RELEASES, USUAL, Release
 from tests.interleave.scheduler import Actor

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
 
-from nightbatch.errors import Rejected
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import Limits, Prompt, ProviderName
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType
 from nightbatch.job_types.creative_scoring import CreativeScoring
-from nightbatch.models import Limits, Prompt, ProviderName
 
 
 class _Scoring(CreativeScoring):

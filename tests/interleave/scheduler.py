@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import psycopg
 
-from nightbatch.errors import NightbatchError
+from nightbatch.core.errors import NightbatchError
 
 _LOOK = 0.002  # seconds that a statement may take before it is looked whether it waits for a lock
 _PATIENCE = 600.0  # of a machine that does much else

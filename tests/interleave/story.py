@@ -12,8 +12,8 @@ from typing import Any
 
 import psycopg
 
-from nightbatch.models import ProviderName
-from nightbatch.profiles import BUILT_IN
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
 from tests.crash.life import Place
 from tests.crash.surroundings import CALM, PLAIN, come_home, gateways
 from tests.interleave.night import Night, job_and_attempt

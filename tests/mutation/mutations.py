@@ -21,50 +21,50 @@ MUTATIONS: tuple[Mutation, ...] = (
     # -- submission
     _without(
         "members_leave_whatever_was_frozen",
-        ("submission.py", "_freeze"), "if current.payload_sha256 is None:", "if True:",
+        ("batches/submission.py", "_freeze"), "if current.payload_sha256 is None:", "if True:",
         "test_the_members_of_what_was_frozen_stay_whatever_is_rendered_later",
     ),
     _without(
         "a_404_after_a_429_rejects",
-        ("submission.py", "_refused"), "isinstance(error, Absent) and batch.epoch > 1", "False",
+        ("batches/submission.py", "_refused"), "isinstance(error, Absent) and batch.epoch > 1", "False",
         f"{_DOUBT}test_an_input_that_expired_while_the_provider_was_busy_is_uploaded_again",
     ),
     # -- doubt
     _without(
         "the_settle_wait_counts_from_the_intent",
-        ("doubt.py", "resolve_doubt"), 'seconds_since("fence"', 'seconds_since("intent"',
+        ("batches/in_doubt.py", "resolve_doubt"), 'seconds_since("fence"', 'seconds_since("intent"',
         "test_the_settle_wait_begins_with_the_fence",
     ),
     _without(
         "known_batches_are_candidates",
-        ("doubt.py", "find"), " if candidate.provider_batch_id not in known", "",
+        ("batches/in_doubt.py", "find"), " if candidate.provider_batch_id not in known", "",
         "test_a_batch_of_ours_is_no_candidate_for_another_attempt",
     ),
     # -- recovery
     _without(
         "the_look_back_books_on_suspicion",
-        ("recovery.py", "_look_back"), " if late.certain", "",
+        ("batches/recovery.py", "_look_back"), " if late.certain", "",
         "test_looking_back_books_nothing_on_suspicion",
     ),
     _without(
         "the_look_back_uses_any_account",
-        ("recovery.py", "_look_back"), "not accounts.reaches(store, provider, batch.account_fingerprint or \"\")", "False",
+        ("batches/recovery.py", "_look_back"), "not accounts.reaches(store, provider, batch.account_fingerprint or \"\")", "False",
         "test_looking_back_asks_no_account_but_the_one_that_sent",
     ),
     # -- loading
     _without(
         "the_price_of_the_load",
-        ("loading.py", "_rates"), "at=batch.submitted_at", "at=store.now()",
+        ("batches/loading.py", "_rates"), "at=batch.submitted_at", "at=store.now()",
         "test_faults_of_data.py::test_a_price_that_changed_since_does_not_touch_what_was_sent",
     ),
     _without(
         "counts_not_told_are_all_here",
-        ("loading.py", "holds_all_of"), "if state.counts else None", "if state.counts else len(self.members)",
+        ("batches/loading.py", "holds_all_of"), "if state.counts else None", "if state.counts else len(self.members)",
         "test_where_the_provider_counts_nothing_what_is_missing_may_be_billed",
     ),
     _without(
         "a_failed_batch_is_closed_twice",
-        ("loading.py", "_close_failed"), '.state != "submitted"', '.state == ""',
+        ("batches/loading.py", "_close_failed"), '.state != "submitted"', '.state == ""',
         "test_a_refusal_of_the_queue_is_learned_from_once",
     ),
     _without(
@@ -75,13 +75,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     # -- walking the lists
     _without(
         "an_intent_that_came_to_nothing_makes_a_batch_known",
-        ("walk.py", "_attempt_of"), 'return "unknown" if found.unsent else found', "return found",
+        ("batches/walk.py", "_attempt_of"), 'return "unknown" if found.unsent else found', "return found",
         "test_home.py::test_what_a_lost_ledger_sent_after_a_refused_create_is_adopted",
     ),
     # -- retrying
     _without(
         "retry_without_the_lock",
-        ("retrying.py", "retry"), "store.lock_batch(batch_id)", "pass",
+        ("batches/retrying.py", "retry"), "store.lock_batch(batch_id)", "pass",
         "test_two_retries_at_once_are_one_decision",
     ),
     _without(

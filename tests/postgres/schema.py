@@ -8,8 +8,8 @@ import tempfile
 from itertools import groupby
 from pathlib import Path
 
-from nightbatch.postgres.embedded import EmbeddedPostgres, binaries
 from nightbatch.postgres.migrate import migrate
+from nightbatch_local.postgres.embedded import EmbeddedPostgres, binaries
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schema.sql"
 SCHEMAS = ("nightbatch", "nightbatch_report")

@@ -16,8 +16,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import BASELINE, before_baseline, make_table, migrate, migrations
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests.conftest import _database
 from tests.postgres.schema import SCHEMAS, dump
 from tests.scratch import scratch

@@ -15,10 +15,10 @@ import psutil
 import psycopg
 import pytest
 
-from nightbatch.errors import ConfigurationError, NightbatchError
-from nightbatch.postgres import embedded
-from nightbatch.postgres.embedded import EmbeddedPostgres, free_port
-from nightbatch.postgres.postmaster import server_process
+from nightbatch.core.errors import ConfigurationError, NightbatchError
+from nightbatch_local.postgres import embedded
+from nightbatch_local.postgres.embedded import EmbeddedPostgres, free_port
+from nightbatch_local.postgres.postmaster import server_process
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def leave_a_server_behind(data_dir: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 EmbeddedPostgres(Path({str(data_dir)!r}), fsync=False).start()
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -146,7 +146,7 @@ def test_initdb_killed_halfway_does_no_harm(server: EmbeddedPostgres) -> None:
 def test_it_dies_with_its_parent_where_asked(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 EmbeddedPostgres(Path({str(tmp_path / "pg")!r}), fsync=False, die_with_parent=True).start()
 print("up", flush=True)
 input()
@@ -225,8 +225,8 @@ def test_an_ordinary_user_runs_it_as_himself(tmp_path: Path) -> None:
     code = f"""
 import os
 from pathlib import Path
-from nightbatch.postgres.account import open_to_others
-from nightbatch.postgres.embedded import EmbeddedPostgres, binaries
+from nightbatch_local.postgres.account import open_to_others
+from nightbatch_local.postgres.embedded import EmbeddedPostgres, binaries
 open_to_others(binaries().parent)
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 with EmbeddedPostgres(Path({str(home / "pg")!r}), fsync=False, die_with_parent=True) as server:

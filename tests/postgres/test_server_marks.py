@@ -7,12 +7,12 @@ import time
 import psycopg
 import pytest
 
-from nightbatch import home
-from nightbatch.errors import Displaced
+from nightbatch.batches import home
+from nightbatch.core.errors import Displaced
 from nightbatch.postgres import homes
-from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
 from nightbatch.postgres.store import open_store
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests.scratch import scratch
 
 

@@ -14,12 +14,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from nightbatch.errors import ConfigurationError, DatabaseUnreachable
-from nightbatch.ledger import RunParams
-from nightbatch.postgres import embedded, session
-from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch.core.errors import ConfigurationError, DatabaseUnreachable
+from nightbatch.core.ledger import RunParams
+from nightbatch.postgres import session
 from nightbatch.postgres.migrate import migrate
 from nightbatch.postgres.store import Store, open_store
+from nightbatch_local.postgres import embedded
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests.scratch import scratch
 
 HOSTILE = {

@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
-from nightbatch.ledger import Batch
-from nightbatch.models import BatchState
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import BatchState
 from nightbatch.postgres.store import Store, open_store
 from tests.unguarded import unguarded
 

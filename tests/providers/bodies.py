@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nightbatch.models import ProviderName, Usage
+from nightbatch.core.models import ProviderName, Usage
 
 Json = dict[str, Any]
 

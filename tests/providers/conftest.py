@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.models import ProviderName
-from nightbatch.profiles import BUILT_IN
-from nightbatch.provider import BatchProvider
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
+from nightbatch.core.provider import BatchProvider
 from nightbatch.providers import build
+from nightbatch_local.emulator.process import EmulatorProcess
 from tests.providers.lab import Lab
 from tests.providers.loopback import KEY, Server, Wire, serve
 

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.models import (
+from nightbatch.core.models import (
     EmbeddingInput,
     Endpoint,
     Prompt,
@@ -24,8 +23,9 @@ from nightbatch.models import (
     UnreadableLine,
     custom_id,
 )
-from nightbatch.provider import BatchProvider
+from nightbatch.core.provider import BatchProvider
 from nightbatch.providers import build
+from nightbatch_local.emulator.process import EmulatorProcess
 from tests.providers.bodies import EMBEDDING_MODELS, MODELS
 
 Line = ResultLine | UnreadableLine

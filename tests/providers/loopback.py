@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from nightbatch.errors import ProviderError
-from nightbatch.models import FoundBatch, ProviderName, ProviderState, ResultLine, Submission, UnreadableLine
-from nightbatch.provider import BatchProvider
+from nightbatch.core.errors import ProviderError
+from nightbatch.core.models import FoundBatch, ProviderName, ProviderState, ResultLine, Submission, UnreadableLine
+from nightbatch.core.provider import BatchProvider
 from tests.providers.bodies import MODELS, Json, ended
 
 KEY = "sk-canary-key"

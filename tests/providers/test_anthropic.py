@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from nightbatch.errors import Absent, AccountRefused, Rejected, Throttled, Transient
-from nightbatch.models import Prompt, ProviderName, UnreadableLine, Usage
+from nightbatch.core.errors import Absent, AccountRefused, Rejected, Throttled, Transient
+from nightbatch.core.models import Prompt, ProviderName, UnreadableLine, Usage
 from nightbatch.providers.anthropic import _create_body
 from tests.providers.bodies import SCHEMA, ended, error_body
 from tests.providers.lab import Lab, readable, texts

@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from nightbatch.errors import ConfigurationError, Transient, Unreachable
-from nightbatch.models import ProviderName
-from nightbatch.profiles import profile
+from nightbatch.core.errors import ConfigurationError, Transient, Unreachable
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import profile
 from nightbatch.providers import build, http
 from tests.providers.bodies import ended
 from tests.providers.loopback import KEY, Reply, Server, Wire

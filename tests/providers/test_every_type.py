@@ -22,22 +22,13 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
-from nightbatch.errors import Rejected
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import Answer, EmbeddingInput, Endpoint, Media, Prompt, ProviderName, ReadyBody, Request
+from nightbatch.core.profiles import BUILT_IN
+from nightbatch.core.provider import BatchProvider
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType, Misfit
 from nightbatch.job_types.historical_reprocessing import HistoricalReprocessing
-from nightbatch.models import (
-    Answer,
-    EmbeddingInput,
-    Endpoint,
-    Media,
-    Prompt,
-    ProviderName,
-    ReadyBody,
-    Request,
-)
-from nightbatch.profiles import BUILT_IN
-from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
 from tests.samples import mp4, png
 
@@ -71,7 +62,7 @@ def adapter(provider: ProviderName) -> BatchProvider:
 
 
 def prepared(request: Request, folder: Path) -> Request:
-    """Media as `nightbatch.media` hands them on: images by their path and kind, a video as its upload."""
+    """Media as `nightbatch.jobs.media` hands them on: images by their path and kind, a video as its upload."""
     if not isinstance(request, Prompt) or not request.media:
         return request
     placed = [
@@ -230,7 +221,7 @@ def test_any_input_is_a_whole_line_or_a_reason(
         assert 0 < len(str(reason)) < 1000
         assert "Traceback" not in str(reason)
     except OSError:
-        assert kind.name == "video_analysis"  # a file that is not there: `nightbatch.media` looks before
+        assert kind.name == "video_analysis"  # a file that is not there: `nightbatch.jobs.media` looks before
     else:
         assert b"\n" not in line
         assert isinstance(orjson.loads(line), dict)

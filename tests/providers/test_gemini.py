@@ -12,8 +12,8 @@ import pytest
 from google import genai
 from google.genai import types
 
-from nightbatch.errors import Absent, AccountRefused, Refused, Rejected, Throttled, Transient
-from nightbatch.models import EmbeddingInput, Prompt, ProviderName, UnreadableLine, Usage
+from nightbatch.core.errors import Absent, AccountRefused, Refused, Rejected, Throttled, Transient
+from nightbatch.core.models import EmbeddingInput, Prompt, ProviderName, UnreadableLine, Usage
 from nightbatch.providers.gemini import GeminiBatches
 from tests.providers.bodies import SCHEMA, error_body
 from tests.providers.lab import Lab, embeddings, readable, texts

@@ -15,11 +15,11 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
-from nightbatch.errors import AccountRefused, Refused, Rejected, Transient
+from nightbatch.core.errors import AccountRefused, Refused, Rejected, Transient
+from nightbatch.core.models import Endpoint, Media, Prompt, ProviderName
+from nightbatch.core.profiles import BUILT_IN
+from nightbatch.core.provider import BatchProvider, MediaUploads
 from nightbatch.job_types import job_types
-from nightbatch.models import Endpoint, Media, Prompt, ProviderName
-from nightbatch.profiles import BUILT_IN
-from nightbatch.provider import BatchProvider, MediaUploads
 from nightbatch.providers import build
 from tests.providers.lab import Lab, readable
 from tests.providers.loopback import Reply, Wire

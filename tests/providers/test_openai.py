@@ -14,8 +14,8 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
-from nightbatch.errors import Absent, AccountRefused, Rejected, Transient
-from nightbatch.models import EmbeddingInput, Prompt, ProviderName, Request, UnreadableLine, Usage
+from nightbatch.core.errors import Absent, AccountRefused, Rejected, Transient
+from nightbatch.core.models import EmbeddingInput, Prompt, ProviderName, Request, UnreadableLine, Usage
 from tests.providers.bodies import MODELS, SCHEMA, ended, expired_line, list_of, result_line
 from tests.providers.lab import Lab, readable, texts
 from tests.providers.loopback import Reply, Wire

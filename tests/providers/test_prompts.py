@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from nightbatch.errors import Rejected
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import EmbeddingInput, Endpoint, Media, Prompt, ProviderName, ReadyBody, Request, Tool, Turn
 from nightbatch.job_types import job_types
-from nightbatch.models import EmbeddingInput, Endpoint, Media, Prompt, ProviderName, ReadyBody, Request, Tool, Turn
 from nightbatch.providers import build
 
 Json = dict[str, Any]

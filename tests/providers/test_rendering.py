@@ -10,20 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nightbatch.errors import Rejected
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import EmbeddingInput, Endpoint, Prompt, ProviderName, ReadyBody, Request, Tool, Turn
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType
-from nightbatch.models import (
-    EmbeddingInput,
-    Endpoint,
-    Prompt,
-    ProviderName,
-    ReadyBody,
-    Request,
-    Tool,
-    Turn,
-)
-from nightbatch.profiles import BUILT_IN
 from nightbatch.providers import anthropic_requests, build, gemini_requests, openai_requests
 
 LINES = {"openai": openai_requests.line, "anthropic": anthropic_requests.line, "gemini": gemini_requests.line}

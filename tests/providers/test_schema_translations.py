@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from nightbatch.errors import Rejected
+from nightbatch.core.errors import Rejected
 from nightbatch.providers.anthropic_schema import anthropic_schema
 from nightbatch.providers.gemini_schema import gemini_schema
 from nightbatch.providers.openai_schema import openai_schema
-from nightbatch.schema_words import strict
+from nightbatch.schemas.words import strict
 
 Schema = dict[str, Any]
 Translate = Callable[[Schema], Schema]

@@ -11,16 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from nightbatch import foreign_schema
-from nightbatch.emulator.schemas import SchemaWriter
-from nightbatch.errors import Rejected
-from nightbatch.models import ProviderName
-from nightbatch.plain_schema import children
-from nightbatch.profiles import BUILT_IN
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch.providers.anthropic_schema import anthropic_schema
 from nightbatch.providers.gemini_schema import gemini_schema
 from nightbatch.providers.openai_schema import openai_schema
-from nightbatch.schema_words import every, strict
+from nightbatch.schemas import json_schema
+from nightbatch.schemas.plain import children
+from nightbatch.schemas.words import every, strict
+from nightbatch_local.emulator.schemas import SchemaWriter
 from tests.fuzz.models import job_type
 from tests.fuzz.schemas import Writer
 
@@ -91,7 +91,7 @@ def compare(provider: ProviderName, schema: Schema, random: Random) -> int:
     both = closed and says_all(made)
     compared = 0
     for value in [*values(asked, random), *values(made, random)]:
-        fits, taken = foreign_schema.fault(asked, value) is None, judge.is_valid(value)
+        fits, taken = json_schema.fault(asked, value) is None, judge.is_valid(value)
         compared += fits
         assert taken or not (fits and closed), (schema, made, value, "is not taken")
         assert fits or not (taken and both), (schema, made, value, "does not fit")

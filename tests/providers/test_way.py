@@ -12,13 +12,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.errors import ConfigurationError, Transient, Unreachable
-from nightbatch.models import Prompt, ProviderName
-from nightbatch.profiles import BUILT_IN
-from nightbatch.provider import BatchProvider
+from nightbatch.core.errors import ConfigurationError, Transient, Unreachable
+from nightbatch.core.models import Prompt, ProviderName
+from nightbatch.core.profiles import BUILT_IN
+from nightbatch.core.provider import BatchProvider
 from nightbatch.providers import build, way
 from nightbatch.providers.extras import Wire, read_extras, read_webhook
+from nightbatch_local.emulator.process import EmulatorProcess
 from tests.providers.bodies import list_of
 from tests.providers.certificates import Authority, authority
 from tests.providers.lab import Lab

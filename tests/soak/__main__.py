@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from nightbatch.stack import Stack
+from nightbatch_local.stack import Stack
 from tests.soak import nights, person
 from tests.soak.judge import Verdict, judge
 from tests.soak.place import SETTINGS, TROUBLE, TURNAROUND_SECONDS, Place

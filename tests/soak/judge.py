@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from nightbatch.models import custom_id
+from nightbatch.core.models import custom_id
 from tests.soak.place import Place
 
 _FINAL = {"succeeded", "failed", "rejected", "cancelled"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nightbatch.models import ProviderName
-from nightbatch.profiles import BUILT_IN
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
 from tests.soak.place import LAG_SECONDS, Place
 
 _MARKS = ("refusal", "truncate", "misfit", "error=400", "error=500")

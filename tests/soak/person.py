@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from nightbatch import decisions
+from nightbatch.batches import decisions
 from nightbatch.postgres.store import open_store
 from tests.soak.place import Place
 

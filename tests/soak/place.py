@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import psycopg
 
-from nightbatch.errors import NightbatchError
-from nightbatch.stack import Stack
+from nightbatch.core.errors import NightbatchError
+from nightbatch_local.stack import Stack
 from tests.crash.surroundings import CALM, make_hostile
 
 TROUBLE = (NightbatchError, httpx.HTTPError, psycopg.Error)

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from nightbatch.stack import Stack
+from nightbatch_local.stack import Stack
 from tests.soak.judge import judge
 from tests.soak.place import Place
 

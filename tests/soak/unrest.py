@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import psutil
 
-from nightbatch.stack.stack import AIRFLOW, EMULATOR, POSTGRES
+from nightbatch_local.stack.stack import AIRFLOW, EMULATOR, POSTGRES
 from tests.soak.nights import count_faults
 from tests.soak.place import TROUBLE, Place
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from nightbatch.stack import environment
+from nightbatch_local.stack import environment
 
 CODE = """
 import os, sys
 import airflow_local_settings
-before = "nightbatch.submission" in sys.modules
+before = "nightbatch.batches.submission" in sys.modules
 if os.fork() == 0:
     os._exit(0)
 os.wait()
-print(before, "nightbatch.submission" in sys.modules)
+print(before, "nightbatch.batches.submission" in sys.modules)
 """
 
 

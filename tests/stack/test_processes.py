@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nightbatch.stack import processes
+from nightbatch_local.stack import processes
 
 _NOBODY = 65534
 _LEADER = '"$0" 300 & "$0" 300 & wait'

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nightbatch import addresses
-from nightbatch.errors import ConfigurationError, Transient
+from nightbatch.core import allowed_hosts
+from nightbatch.core.errors import ConfigurationError, Transient
 
 
 @pytest.mark.fault(54)
@@ -23,12 +23,12 @@ from nightbatch.errors import ConfigurationError, Transient
     ],
 )  # fmt: skip
 def test_private_local_and_metadata_addresses_are_not_public(address: str) -> None:
-    assert not addresses.is_public(ip_address(address))
+    assert not allowed_hosts.is_public(ip_address(address))
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_addresses_of_the_world_are_public(address: str) -> None:
-    assert addresses.is_public(ip_address(address))
+    assert allowed_hosts.is_public(ip_address(address))
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_base_url_into_the_own_network_is_refused(names: dict[str, list[str]],
     names |= {host: ["10.0.0.1"] for host in ("inside.example", "api.openai.com.inside.example")}
     names["both.example"] = ["8.8.8.8", "10.0.0.1"]
     with pytest.raises(ConfigurationError, match=r"private or local address.*NIGHTBATCH_ALLOWED_HOSTS") as refused:
-        addresses.check_base_url(url, frozenset())
+        allowed_hosts.check_base_url(url, frozenset())
     assert "password" not in str(refused.value)
 
 
@@ -78,7 +78,7 @@ def test_a_base_url_into_the_own_network_is_refused(names: dict[str, list[str]],
 def test_a_url_that_two_parsers_could_read_in_two_ways_is_none(url: str) -> None:
     for proxied in (False, True):
         with pytest.raises(ConfigurationError, match="must be a whole one"):
-            addresses.check_base_url(url, frozenset(), proxied=proxied)
+            allowed_hosts.check_base_url(url, frozenset(), proxied=proxied)
 
 
 @pytest.mark.fault(73)
@@ -86,46 +86,46 @@ def test_a_url_that_two_parsers_could_read_in_two_ways_is_none(url: str) -> None
 def test_over_http_only_allowed_hosts_at_private_addresses_are_called(names: dict[str, list[str]], host: str) -> None:
     names |= {"gateway.internal": ["10.0.0.1"], "example.com": ["93.184.215.14"], "api.openai.com": ["93.184.215.14"]}
     with pytest.raises(ConfigurationError, match="must begin with https"):
-        addresses.check_base_url(f"http://{host}/v1", frozenset())
+        allowed_hosts.check_base_url(f"http://{host}/v1", frozenset())
     if host == "gateway.internal":
-        addresses.check_base_url(f"http://{host}/v1", {host})
-        assert addresses.to_call(f"http://{host}/v1", {host}) == "10.0.0.1"
+        allowed_hosts.check_base_url(f"http://{host}/v1", {host})
+        assert allowed_hosts.to_call(f"http://{host}/v1", {host}) == "10.0.0.1"
     elif host in names or host == "8.8.8.8":
         with pytest.raises(ConfigurationError, match="must begin with https"):
-            addresses.to_call(f"http://{host}/v1", {host})
+            allowed_hosts.to_call(f"http://{host}/v1", {host})
 
 
 def test_an_allowed_host_may_be_anywhere_and_is_not_looked_up(names: dict[str, list[str]]) -> None:
-    allowed = addresses.hosts(" 127.0.0.1, Gateway.internal ,::1,")
+    allowed = allowed_hosts.hosts(" 127.0.0.1, Gateway.internal ,::1,")
     assert allowed == {"127.0.0.1", "gateway.internal", "::1"}
     for url in ("http://127.0.0.1:1/v1", "https://GATEWAY.internal./x", "http://[::1]:8080"):
-        addresses.check_base_url(url, allowed)
+        allowed_hosts.check_base_url(url, allowed)
     assert names == {}
     with pytest.raises(ConfigurationError):
-        addresses.check_base_url("http://127.0.0.2:1/v1", allowed)
+        allowed_hosts.check_base_url("http://127.0.0.2:1/v1", allowed)
 
 
 def test_the_providers_own_hosts_are_not_looked_up(names: dict[str, list[str]]) -> None:
     for host in ("api.openai.com", "eu.api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com"):
-        addresses.check_base_url(f"https://{host}/v1", frozenset())
+        allowed_hosts.check_base_url(f"https://{host}/v1", frozenset())
     assert names == {}
 
 
 def test_a_public_host_is_looked_up_and_passes(names: dict[str, list[str]]) -> None:
     names["llm.example"] = ["8.8.8.8"]
-    addresses.check_base_url("https://llm.example/v1", frozenset())
+    allowed_hosts.check_base_url("https://llm.example/v1", frozenset())
     assert names["looked:llm.example"] == ["once"]
 
 
 def test_the_address_to_connect_to_comes_from_the_one_look_up(names: dict[str, list[str]]) -> None:
     names["gateway.internal"] = ["127.0.0.9"]
-    assert addresses.connectable("gateway.internal", 443, {"gateway.internal"}) == "127.0.0.9"
+    assert allowed_hosts.connectable("gateway.internal", 443, {"gateway.internal"}) == "127.0.0.9"
     assert names["looked:gateway.internal"] == ["once"]
 
 
 def test_a_name_without_an_address_may_have_one_later(names: dict[str, list[str]]) -> None:
     with pytest.raises(Transient, match=r"'nowhere\.example' cannot be resolved"):
-        addresses.check_base_url("https://nowhere.example", frozenset())
+        allowed_hosts.check_base_url("https://nowhere.example", frozenset())
 
 
 @pytest.mark.parametrize(
@@ -133,4 +133,4 @@ def test_a_name_without_an_address_may_have_one_later(names: dict[str, list[str]
 )
 def test_what_is_no_url_is_said_to_be_none_and_not_repeated(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"must be a whole one, like https://api\.example\.com/v1\.$"):
-        addresses.check_base_url(url, frozenset())
+        allowed_hosts.check_base_url(url, frozenset())

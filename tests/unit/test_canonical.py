@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
 
-from nightbatch.canonical import canonical_json
 from nightbatch.job_types import job_types
+from nightbatch.job_types.fast_json import canonical_json
 
 
 class Scored(BaseModel):

@@ -12,9 +12,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from nightbatch import charts
-from nightbatch.insights import Days
 from nightbatch.postgres.sums import Figures, Slice, Turnaround
+from nightbatch.reporting import charts
+from nightbatch.reporting.stats import Days
 
 SVG = "{http://www.w3.org/2000/svg}"
 SINCE = date(2026, 1, 5)

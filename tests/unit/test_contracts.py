@@ -55,7 +55,7 @@ def test_a_forbidden_import_of_any_room_is_seen(tmp_path: Path) -> None:
     with (tmp_path / PACKAGE / "models.py").open("a") as file:
         file.write("\nimport nightbatch.web.app\n")
     with (tmp_path / PACKAGE / "emulator" / "__init__.py").open("a") as file:
-        file.write("\nfrom nightbatch.models import Prompt\n")
+        file.write("\nfrom nightbatch.core.models import Prompt\n")
     for front_end in ("web", "cli"):
         with (tmp_path / PACKAGE / front_end / "__init__.py").open("a") as file:
             file.write("\nfrom nightbatch.postgres import figures\n")
@@ -64,6 +64,6 @@ def test_a_forbidden_import_of_any_room_is_seen(tmp_path: Path) -> None:
     told = contracts(tmp_path)
     for one in injected:
         assert one in told
-    assert "nightbatch.models -> nightbatch.web.app" in told
-    assert "nightbatch.emulator -> nightbatch.models" in told
+    assert "nightbatch.core.models -> nightbatch.web.app" in told
+    assert "nightbatch_local.emulator -> nightbatch.core.models" in told
     assert "nobody_knows" in told

@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from nightbatch.core.models import Answer
 from nightbatch.job_types import job_types
-from nightbatch.models import Answer
 
 
 def answered(kind: str, digits: str) -> str:

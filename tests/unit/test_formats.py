@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightbatch.errors import Rejected
-from nightbatch.formats import HEAD_BYTES, LocalFile, goes_inside, in_base64, kind_of
-from nightbatch.models import ProviderName
-from nightbatch.profiles import BUILT_IN, profiles
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN, profiles
+from nightbatch.jobs.media_types import HEAD_BYTES, LocalFile, goes_inside, in_base64, kind_of
 from tests.samples import mp4, png
 
 

@@ -8,13 +8,13 @@ from typing import IO, cast
 
 import pytest
 
-from nightbatch import inputfile
-from nightbatch.inputfile import InputFile, line_hash
+from nightbatch.batches import input_file
+from nightbatch.batches.input_file import InputFile, line_hash
 
 
 @pytest.mark.parametrize("chunk", [1, 50, 1 << 20])
 def test_the_file_holds_every_line_and_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(inputfile, "_CHUNK", chunk)
+    monkeypatch.setattr(input_file, "_CHUNK", chunk)
     lines = [b"x" * (number % 97) for number in range(300)]
     wanted = b"".join(line + b"\n" for line in lines)
     path = tmp_path / "input.jsonl"

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightbatch import job_types
-from nightbatch.errors import ConfigurationError, Rejected
+from nightbatch.core.errors import ConfigurationError, Rejected
+from nightbatch.core.models import Answer, EmbeddingInput, Prompt
 from nightbatch.job_types.base import Misfit
-from nightbatch.models import Answer, EmbeddingInput, Prompt
 
 SCORING = job_types.job_types()["creative_scoring"]
 EMBEDDING = job_types.job_types()["embedding_generation"]
@@ -110,7 +110,7 @@ OWN = """
 from typing import ClassVar
 from pydantic import BaseModel
 from nightbatch.job_types.base import JobType
-from nightbatch.models import Prompt
+from nightbatch.core.models import Prompt
 
 class Haiku(JobType):
     name = "haiku"

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightbatch.errors import Rejected
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import Answer, Prompt, ReadyBody
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType, Misfit
-from nightbatch.models import Answer, Prompt, ReadyBody
 
 HOOKS = job_types()["hook_generation"]
 PREDICTIONS = job_types()["bulk_predictions"]

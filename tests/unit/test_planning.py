@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nightbatch.planning import span
+from nightbatch.planning.routes import span
 
 
 @pytest.mark.parametrize(

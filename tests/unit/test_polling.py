@@ -10,16 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightbatch.errors import (
-    AccountRefused,
-    ConfigurationError,
-    NightbatchError,
-    Rejected,
-    Throttled,
-    Transient,
-)
-from nightbatch.models import ProviderState
-from nightbatch.polling import Decision, Done, GiveUp, KeepWaiting, Pace, Watch, list_pages, next_step
+from nightbatch.core.errors import AccountRefused, ConfigurationError, NightbatchError, Rejected, Throttled, Transient
+from nightbatch.core.models import ProviderState
+from nightbatch.core.polling import Decision, Done, GiveUp, KeepWaiting, Pace, Watch, list_pages, next_step
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 DEADLINE = NOW + timedelta(hours=26)

@@ -8,8 +8,8 @@ from genai_prices import Usage as ListedUsage
 from genai_prices import calc_price
 from genai_prices.data import providers
 
-from nightbatch.models import ProviderName, Usage
-from nightbatch.pricing import Cost, PriceOverride, Rates, rates_for
+from nightbatch.core.models import ProviderName, Usage
+from nightbatch.core.pricing import Cost, PriceOverride, Rates, rates_for
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 NAMES: dict[str, ProviderName] = {"openai": "openai", "anthropic": "anthropic", "google": "gemini"}

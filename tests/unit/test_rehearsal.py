@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel
 
-from nightbatch import rehearsal
+from nightbatch.core.models import Prompt, ProviderName, Request
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType
-from nightbatch.models import Prompt, ProviderName, Request
+from nightbatch.jobs import rehearsal
 
 
 class Facts(JobType):

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from nightbatch import JobType, NightbatchError, Prompt, Rejected
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName
-from nightbatch.profiles import BUILT_IN
 from nightbatch.testing import outputs_of
 
 

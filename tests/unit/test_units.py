@@ -17,11 +17,11 @@ from genai_prices import extract_usage
 from genai_prices.data import providers
 from genai_prices.data_snapshot import get_snapshot
 
-from nightbatch.models import ProviderName, ResultLine, Usage
+from nightbatch.core.models import ProviderName, ResultLine, Usage
+from nightbatch.core.pricing import Cost, PriceFactor, PriceOverride, Tariff, rates_for
+from nightbatch.core.profiles import BUILT_IN
+from nightbatch.core.units import PLAIN, UNITS, wholes
 from nightbatch.postgres.store import open_store
-from nightbatch.pricing import Cost, PriceFactor, PriceOverride, Tariff, rates_for
-from nightbatch.profiles import BUILT_IN
-from nightbatch.units import PLAIN, UNITS, wholes
 
 Json = dict[str, Any]
 AT = datetime(2026, 11, 20, tzinfo=UTC)

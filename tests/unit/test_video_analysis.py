@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightbatch.errors import Rejected
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import Answer, Media, Prompt
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import Misfit
-from nightbatch.models import Answer, Media, Prompt
 
 VIDEO = job_types()["video_analysis"]
 FILES = "https://generativelanguage.googleapis.com/v1beta/files/"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nightbatch.errors import ConfigurationError
-from nightbatch.inputfile import private_folder
+from nightbatch.batches.input_file import private_folder
+from nightbatch.core.errors import ConfigurationError
 
 
 @pytest.mark.fault(73)

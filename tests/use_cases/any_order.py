@@ -21,16 +21,16 @@ from typing import Any
 import httpx
 import psycopg
 
-from nightbatch import decisions, loading, recovery, submission
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.errors import NightbatchError
+from nightbatch.batches import decisions, loading, recovery, submission
+from nightbatch.core.errors import NightbatchError
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.models import ProviderName
+from nightbatch.core.provider import BatchProvider
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.models import ProviderName
 from nightbatch.postgres.store import Store
-from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
-from nightbatch.settings import Settings
+from nightbatch_local.emulator.process import EmulatorProcess
 from tests.crash import life
 
 SETTLE = 0.5

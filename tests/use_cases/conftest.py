@@ -15,17 +15,17 @@ from typing import Any
 
 import pytest
 
-from nightbatch import loading, submission
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.errors import SubmissionInDoubt, Throttled
+from nightbatch.batches import loading, submission
+from nightbatch.core.errors import SubmissionInDoubt, Throttled
+from nightbatch.core.ledger import Batch, Loaded, RunParams
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
+from nightbatch.core.provider import BatchProvider
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import Batch, Loaded, RunParams
-from nightbatch.models import ProviderName
 from nightbatch.postgres.store import Store, open_store
-from nightbatch.profiles import BUILT_IN
-from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
-from nightbatch.settings import Settings
+from nightbatch_local.emulator.process import EmulatorProcess
 
 SETTINGS = Settings(max_batch_jobs=100, settle_seconds=0.3, create_seconds=0.1)
 

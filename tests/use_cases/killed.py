@@ -11,11 +11,11 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from nightbatch import fallback, loading, submission
+from nightbatch.batches import fallback, loading, submission
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
 from nightbatch.postgres.store import Store, open_store
 from nightbatch.providers import build
-from nightbatch.settings import Settings
 
 Work = Literal["submit", "load"]
 

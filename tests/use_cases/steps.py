@@ -6,9 +6,9 @@ import asyncio
 import time
 from typing import Any
 
-from nightbatch import recovery
+from nightbatch.batches import recovery
+from nightbatch.core.provider import BatchProvider
 from nightbatch.job_types import job_types
-from nightbatch.provider import BatchProvider
 from tests.use_cases.conftest import World
 
 

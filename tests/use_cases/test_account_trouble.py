@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
-from nightbatch import loading, recovery, submission
-from nightbatch.errors import NightbatchError
+from nightbatch.batches import loading, recovery, submission
+from nightbatch.core.errors import NightbatchError
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName
 from nightbatch.providers import build
 from tests.use_cases.conftest import World
 from tests.use_cases.retold import Change, Instead, batch_object, both, lines, retold

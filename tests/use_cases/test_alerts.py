@@ -14,11 +14,12 @@ from typing import Any, get_args
 
 import pytest
 
-from nightbatch import alerts, loading, troubles
-from nightbatch.errors import ConfigurationError, NightbatchError
-from nightbatch.ledger import Alert
+from nightbatch.batches import loading, troubles
+from nightbatch.core.errors import ConfigurationError, NightbatchError
+from nightbatch.core.ledger import Alert
+from nightbatch.core.settings import Settings
 from nightbatch.postgres.store import Store, open_store
-from nightbatch.settings import Settings
+from nightbatch.reporting import alerts
 from tests.unguarded import unguarded
 from tests.use_cases.conftest import World
 

@@ -28,11 +28,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from nightbatch import decisions
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch.batches import decisions
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch.postgres.store import open_store
-from nightbatch.profiles import BUILT_IN
+from nightbatch_local.emulator.process import EmulatorProcess
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests import surroundings
 from tests.conftest import _database
 from tests.crash.surroundings import gateways, make_hostile

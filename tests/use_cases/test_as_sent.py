@@ -12,12 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from nightbatch import as_sent, fallback, retention
-from nightbatch.as_sent import Rendering
-from nightbatch.errors import NotFound, Throttled
+from nightbatch.batches import as_sent, fallback, retention
+from nightbatch.batches.as_sent import Rendering
+from nightbatch.core.errors import NotFound, Throttled
+from nightbatch.core.models import ProviderName, Submission
+from nightbatch.core.provider import BatchProvider
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName, Submission
-from nightbatch.provider import BatchProvider
 from tests.samples import mp4, png
 from tests.unguarded import unguarded
 from tests.use_cases.conftest import World

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel
 
+from nightbatch.core.models import Prompt, ProviderName, Tool
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType
-from nightbatch.models import Prompt, ProviderName, Tool
 from tests.samples import png
 from tests.use_cases.conftest import World
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from nightbatch import estimating, submission
-from nightbatch.estimating import Estimate
+from nightbatch.batches import submission
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.models import ProviderName
+from nightbatch.planning import estimates
+from nightbatch.planning.estimates import Estimate
 from nightbatch.postgres.store import open_store
 from tests.use_cases.conftest import World
 
@@ -174,5 +175,5 @@ def test_two_plans_at_once_do_not_spend_the_same_money(world: World) -> None:
 
 
 def test_hostile_text_is_counted_like_any_other() -> None:
-    assert estimating.count_tokens("<|endoftext|> \ud800 \x00") > 0
-    assert estimating.count_tokens("one two three") == 3
+    assert estimates.count_tokens("<|endoftext|> \ud800 \x00") > 0
+    assert estimates.count_tokens("one two three") == 3

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from nightbatch import fallback, reporting, submission
+from nightbatch import reporting
+from nightbatch.batches import fallback, submission
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
 from nightbatch.job_types.creative_scoring import CreativeScoring
-from nightbatch.ledger import RunParams
-from nightbatch.models import ProviderName
 from tests.surroundings import require_pgvector
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import end_unfinished

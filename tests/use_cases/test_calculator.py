@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nightbatch import calculator
-from nightbatch.amounts import usd
-from nightbatch.errors import ConfigurationError
+from nightbatch.core.amounts import usd
+from nightbatch.core.errors import ConfigurationError
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName
+from nightbatch.planning import calculator
 from tests.use_cases.conftest import World
 
 PAGE = Path(__file__).parents[2] / "docs" / "savings-calculator.md"

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from nightbatch import submission
-from nightbatch.cancelling import CancelledJobs, cancel_jobs
+from nightbatch.batches import submission
 from nightbatch.cli import app
+from nightbatch.core.ledger import RunParams
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
+from nightbatch.jobs.cancelling import CancelledJobs, cancel_jobs
 from nightbatch.postgres.store import open_store
 from tests import surroundings
 from tests.use_cases.conftest import World

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from nightbatch import submission
-from nightbatch.errors import SubmissionInDoubt, Throttled, Unreachable
+from nightbatch.batches import submission
+from nightbatch.batches.troubles import PATIENT_TRIES
+from nightbatch.core.errors import SubmissionInDoubt, Throttled, Unreachable
+from nightbatch.core.models import ProviderName
+from nightbatch.core.provider import BatchProvider
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName
-from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
-from nightbatch.troubles import PATIENT_TRIES
 from tests.providers.loopback import HTML, Reply, Server, serve
 from tests.use_cases.conftest import World
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nightbatch import council
-from nightbatch.errors import NightbatchError, Rejected
+from nightbatch.core.errors import NightbatchError, Rejected
 from nightbatch.job_types import job_types
+from nightbatch.jobs import council
 from tests.surroundings import require_pgvector
 from tests.use_cases.conftest import World
 

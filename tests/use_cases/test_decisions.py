@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from nightbatch import decisions, insights, recovery
-from nightbatch.decisions import Choice
-from nightbatch.errors import NightbatchError, SubmissionInDoubt
+from nightbatch.batches import decisions, recovery
+from nightbatch.batches.decisions import Choice
+from nightbatch.core.errors import NightbatchError, SubmissionInDoubt
+from nightbatch.core.ledger import Batch
 from nightbatch.job_types import job_types
-from nightbatch.ledger import Batch
+from nightbatch.reporting import stats
 from tests.use_cases.conftest import World
 
 
@@ -162,14 +163,14 @@ def test_a_decision_and_a_recovery_at_once_do_one_of_both(world: World) -> None:
 
 def test_the_doctor_says_what_is_known_what_happens_and_what_you_may_do(world: World) -> None:
     batch = held(world)
-    (attempt,) = insights.attempts(world.store, world.settings)
+    (attempt,) = stats.attempts(world.store, world.settings)
     assert (attempt.batch_id, attempt.state, attempt.jobs) == (batch.id, "held", 3)
     assert "does not list it" in attempt.known
     assert "every hour" in attempt.next
     assert attempt.next_at is not None
     assert attempt.next_at.minute == 30
     assert set(attempt.choices) == {"adopt", "resend", "drop"}
-    assert insights.other_alerts(world.store) == []
+    assert stats.other_alerts(world.store) == []
 
 
 def test_the_doctor_tells_of_a_create_in_doubt_and_when_it_is_settled(world: World) -> None:
@@ -179,21 +180,21 @@ def test_the_doctor_tells_of_a_create_in_doubt_and_when_it_is_settled(world: Wor
     world.emulator.fault("openai", "batch_create", "reset", times=1)
     with pytest.raises(SubmissionInDoubt):
         world.submit(batch)
-    (attempt,) = insights.attempts(world.store, world.settings)
+    (attempt,) = stats.attempts(world.store, world.settings)
     assert "its own task" in attempt.next.lower()
     world.settings = replace(world.settings, create_seconds=0.01)
     time.sleep(0.05)
-    (attempt,) = insights.attempts(world.store, world.settings)
+    (attempt,) = stats.attempts(world.store, world.settings)
     assert "proves that there is none" in attempt.next
     assert attempt.choices == {}
     recover(world)
     assert kinds(world) == ["in_doubt"]
-    (attempt,) = insights.attempts(world.store, world.settings)
+    (attempt,) = stats.attempts(world.store, world.settings)
     assert "its input was deleted" in attempt.known
     time.sleep(0.5)
     recover(world)
     assert kinds(world) == []
-    assert insights.attempts(world.store, world.settings) == []
+    assert stats.attempts(world.store, world.settings) == []
 
 
 @pytest.mark.fault(38)
@@ -205,7 +206,7 @@ def test_a_batch_stuck_past_its_window_is_told_and_can_be_cancelled(world: World
         world.submit(batch)
         world.settings = replace(world.settings, wait_hours=1e-9)
         recover(world)
-        (attempt,) = insights.attempts(world.store, world.settings)
+        (attempt,) = stats.attempts(world.store, world.settings)
         assert set(attempt.choices) == {"cancel"}
         decisions.ask_to_cancel(world.store, batch.id, by="ann", reason="stuck")
         (told,) = recover(world)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nightbatch import decisions, doubt, loading, recovery, submission
-from nightbatch.errors import (
+from nightbatch.batches import decisions, in_doubt, loading, recovery, submission
+from nightbatch.core.errors import (
     Absent,
     AccountRefused,
     ConfigurationError,
@@ -21,10 +21,10 @@ from nightbatch.errors import (
     SubmissionInDoubt,
     Throttled,
 )
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import ProviderName, Submission
+from nightbatch.core.provider import BatchProvider
 from nightbatch.job_types import job_types
-from nightbatch.ledger import Batch
-from nightbatch.models import ProviderName, Submission
-from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
 from tests.unguarded import unguarded
 from tests.use_cases.conftest import World
@@ -42,7 +42,7 @@ def kinds(world: World) -> list[str]:
     return sorted(alert.kind for alert in world.store.open_alerts())
 
 
-def in_doubt(world: World, name: ProviderName, fault: str = "lose_answer") -> Batch:
+def left_in_doubt(world: World, name: ProviderName, fault: str = "lose_answer") -> Batch:
     world.insert(name)
     (batch,) = world.plan()
     world.emulator.fault(name, "batch_create", fault, times=1)
@@ -74,16 +74,16 @@ def elsewhere(world: World, count: int, tmp_path: Any) -> str:
 
 
 def test_another_tools_batch_of_the_same_size_is_told_apart_by_its_results(world: World, tmp_path: Any) -> None:
-    batch = in_doubt(world, "anthropic", "reset")
+    batch = left_in_doubt(world, "anthropic", "reset")
     theirs = elsewhere(world, 3, tmp_path)
     ended(world, world.provider("anthropic"), theirs)
-    assert doubt.find(world.store, world.provider("anthropic"), batch) == []
+    assert in_doubt.find(world.store, world.provider("anthropic"), batch) == []
 
 
 def test_ours_and_another_tools_are_told_apart_once_they_end(world: World, tmp_path: Any) -> None:
     world.emulator.control("POST", "turnaround", {"seconds": 1.5})
     try:
-        batch = in_doubt(world, "anthropic")
+        batch = left_in_doubt(world, "anthropic")
         elsewhere(world, 3, tmp_path)
         with pytest.raises(SubmissionInDoubt, match="2 batches"):
             world.submit(batch)
@@ -97,7 +97,7 @@ def test_ours_and_another_tools_are_told_apart_once_they_end(world: World, tmp_p
 
 
 def test_a_batch_adopted_by_mistake_is_put_back_and_not_taken_again(world: World, tmp_path: Any) -> None:
-    batch = in_doubt(world, "anthropic", "reset")
+    batch = left_in_doubt(world, "anthropic", "reset")
     world.emulator.control("POST", "turnaround", {"seconds": 60})
     try:
         elsewhere(world, 3, tmp_path)  # still running: the only candidate there is
@@ -129,7 +129,7 @@ class _SlowToTell:
 
 @pytest.mark.fault(9)
 def test_found_but_adopted_by_another_process_meanwhile_fences_nothing(world: World, provider: ProviderName) -> None:
-    batch = in_doubt(world, provider)
+    batch = left_in_doubt(world, provider)
 
     def adopt(found: Any) -> None:
         world.store.record_submission(batch.id, found[0].provider_batch_id)
@@ -237,7 +237,7 @@ def test_a_throttled_attempt_does_not_take_the_batch_of_one_in_doubt(world: Worl
 
 
 def test_a_held_anthropic_attempt_keeps_nobody_from_sending(world: World) -> None:
-    held = in_doubt(world, "anthropic", "reset")
+    held = left_in_doubt(world, "anthropic", "reset")
     with pytest.raises(SubmissionInDoubt):
         world.submit_until_certain(held)
     assert world.store.batch(held.id).state == "held"
@@ -294,7 +294,7 @@ def test_another_account_never_sends_what_this_one_began(world: World, provider:
 
 
 def test_the_key_put_back_settles_what_another_key_held(world: World) -> None:
-    batch = in_doubt(world, "openai")
+    batch = left_in_doubt(world, "openai")
     time.sleep(0.2)
     recover(world, account="other")
     assert world.store.batch(batch.id).state == "held"

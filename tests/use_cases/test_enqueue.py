@@ -23,8 +23,8 @@ import pytest
 from psycopg import Connection
 
 import nightbatch
-from nightbatch.errors import ConfigurationError
-from nightbatch.intake import BadLine, JobsRefused
+from nightbatch.core.errors import ConfigurationError
+from nightbatch.jobs.intake import BadLine, JobsRefused
 from tests.use_cases.test_roles import login
 
 MORNING = datetime(2026, 11, 24, 6, tzinfo=UTC)

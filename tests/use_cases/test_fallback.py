@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from nightbatch import fallback, recovery
+from nightbatch.batches import fallback, recovery
+from nightbatch.core.models import ProviderName, ResultLine, UnreadableLine
+from nightbatch.core.profiles import BUILT_IN
+from nightbatch.core.provider import BatchProvider
 from nightbatch.job_types import job_types
 from nightbatch.job_types.creative_scoring import CreativeScoring
-from nightbatch.models import ProviderName, ResultLine, UnreadableLine
-from nightbatch.profiles import BUILT_IN
-from nightbatch.provider import BatchProvider
 from nightbatch.providers import openai_results
 from tests.use_cases import killed
 from tests.use_cases.conftest import World

@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from google import genai
 
-from nightbatch import loading, submission
-from nightbatch.errors import NightbatchError, SubmissionInDoubt
+from nightbatch.batches import loading, submission
+from nightbatch.core.errors import NightbatchError, SubmissionInDoubt
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.models import ProviderName
 from nightbatch.postgres.store import Store, open_store
 from tests.use_cases import killed
 from tests.use_cases.conftest import World

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nightbatch.models import ProviderName
+from nightbatch.core.models import ProviderName
 from tests.use_cases.conftest import World
 
 ODD = [
@@ -55,7 +55,7 @@ FRAGILE = """
 from typing import ClassVar
 from pydantic import BaseModel
 from nightbatch.job_types.base import JobType
-from nightbatch.models import Prompt
+from nightbatch.core.models import Prompt
 
 class Fragile(JobType):
     name = "fragile"

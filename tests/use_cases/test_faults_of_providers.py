@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from nightbatch import loading, recovery
-from nightbatch.errors import AccountRefused, ReconciliationError, Throttled
+from nightbatch.batches import loading, recovery
+from nightbatch.core.errors import AccountRefused, ReconciliationError, Throttled
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, at_provider, recover, sent, until_all_succeed, wait_for_end
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.errors import SubmissionInDoubt
+from nightbatch.core.errors import SubmissionInDoubt
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName
+from nightbatch_local.emulator.process import EmulatorProcess
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, planned, recover, sent, until_all_succeed, wait_for_end
 

@@ -17,11 +17,12 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from nightbatch import recovery, reporting
+from nightbatch import reporting
+from nightbatch.batches import recovery
 from nightbatch.cli import app
-from nightbatch.errors import ConfigurationError, SubmissionInDoubt
+from nightbatch.core.errors import ConfigurationError, SubmissionInDoubt
+from nightbatch.core.profiles import BUILT_IN, broken_profiles, profile, profiles
 from nightbatch.job_types import job_types
-from nightbatch.profiles import BUILT_IN, broken_profiles, profile, profiles
 from nightbatch.providers import build
 from tests.packages import installed, package
 from tests.use_cases.conftest import World
@@ -32,7 +33,9 @@ OVERRIDE = (
     "INSERT INTO nightbatch.price_override (provider, model, valid_from, batch_input_usd, note)"
     " VALUES ('acme', 'text-embedding-3-small', '2026-10-14', 0.01, 'its price list')"
 )
-INCOMPLETE = "from nightbatch.profiles import ProviderProfile\nPROFILE = ProviderProfile(name='hasty', title='Hasty')\n"
+INCOMPLETE = (
+    "from nightbatch.core.profiles import ProviderProfile\nPROFILE = ProviderProfile(name='hasty', title='Hasty')\n"
+)
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from nightbatch import governor, recovery
-from nightbatch.errors import Throttled
-from nightbatch.models import ProviderName
+from nightbatch.batches import recovery
+from nightbatch.core.errors import Throttled
+from nightbatch.core.models import ProviderName
+from nightbatch.planning import capacity
 from nightbatch.postgres import plans
 from tests.use_cases.conftest import World
 
@@ -59,8 +60,8 @@ def test_a_night_at_twice_the_accounts_limit_drains_in_waves(world: World, provi
 
 def tokens_in_lines(world: World, provider: ProviderName) -> int:
     """What the emulator counts for one job: a quarter of the bytes of its line."""
+    from nightbatch.core.models import custom_id
     from nightbatch.job_types import job_types
-    from nightbatch.models import custom_id
 
     kind = job_types()["creative_scoring"]
     endpoint = kind.endpoint(provider)
@@ -111,16 +112,16 @@ def test_one_request_larger_than_the_limit_still_has_its_turn(world: World) -> N
     ],
 )
 def test_a_refusal_is_told_by_its_words(message: str, full: bool) -> None:
-    assert governor.is_full(message) is full
+    assert capacity.is_full(message) is full
 
 
 def test_a_lesson_is_what_the_provider_names(world: World) -> None:
     world.insert("openai", 3)
     (batch,) = world.plan()
     world.store.connection.execute("UPDATE nightbatch.batch SET estimated_tokens = 900000, account_fingerprint = 'a'")
-    assert governor.learn(world.store, batch, "Enqueued token limit reached. Limit: 90,000 enqueued tokens.")
+    assert capacity.learn(world.store, batch, "Enqueued token limit reached. Limit: 90,000 enqueued tokens.")
     assert world.rows("SELECT tokens FROM nightbatch.token_limit") == [90_000]
-    assert not governor.learn(world.store, batch, "too many requests")
+    assert not capacity.learn(world.store, batch, "too many requests")
 
 
 def test_room_is_asked_for_before_anything_is_rendered_or_uploaded(

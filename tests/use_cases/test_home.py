@@ -12,13 +12,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from nightbatch import fallback, home, recovery
-from nightbatch.errors import ConfigurationError, Displaced, Throttled
+from nightbatch.batches import fallback, home, recovery
+from nightbatch.core.errors import ConfigurationError, Displaced, Throttled
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName
-from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.store import open_store
-from nightbatch.profiles import BUILT_IN
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests import surroundings
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, recover, sent, until_all_succeed

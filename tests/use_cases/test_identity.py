@@ -8,13 +8,13 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.errors import SubmissionInDoubt
-from nightbatch.models import ProviderName, parse_custom_id
-from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch.core.errors import SubmissionInDoubt
+from nightbatch.core.models import ProviderName, parse_custom_id
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch.postgres.migrate import migrate
 from nightbatch.postgres.store import open_store
-from nightbatch.profiles import BUILT_IN
+from nightbatch_local.emulator.process import EmulatorProcess
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests.use_cases.conftest import World
 
 
@@ -112,7 +112,7 @@ def test_an_attempt_that_an_earlier_release_rendered_still_loads(world: World, p
     world.insert(provider, 2)
     (batch,) = world.plan()
     with pytest.MonkeyPatch.context() as earlier:
-        earlier.setattr("nightbatch.ledger.Batch.fresh_nonce", None)
+        earlier.setattr("nightbatch.core.ledger.Batch.fresh_nonce", None)
         world.submit(batch)
     assert world.store.batch(batch.id).nonce is None
     assert world.load(batch.id).succeeded == 2

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import nightbatch
-from nightbatch.errors import ConfigurationError
-from nightbatch.intake import BadLine, Enqueued, JobsRefused, check_file, enqueue_file
+from nightbatch.core.errors import ConfigurationError
 from nightbatch.job_types import job_types
+from nightbatch.jobs.intake import BadLine, Enqueued, JobsRefused, check_file, enqueue_file
 from nightbatch.postgres.store import Store, open_store
 
 HEAD = "job_type,provider,input.headline"
@@ -341,7 +341,7 @@ OWN = """
 from typing import ClassVar
 from pydantic import BaseModel
 from nightbatch.job_types.base import JobType
-from nightbatch.models import Prompt
+from nightbatch.core.models import Prompt
 
 class Picky(JobType):
     name = "picky"

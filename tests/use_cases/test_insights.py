@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from nightbatch import insights
-from nightbatch.insights import Days, Figures
 from nightbatch.postgres import sums
 from nightbatch.postgres.queries import queries
 from nightbatch.postgres.store import Store, open_store
+from nightbatch.reporting import stats
+from nightbatch.reporting.stats import Days, Figures
 from tests.use_cases.conftest import World
 
 COUNTS = [field.name for field in fields(Figures)]
@@ -31,7 +31,7 @@ def test_each_way_to_slice_a_range_adds_up_to_the_whole_and_to_the_bill(world: W
     world.insert("gemini", 2, labels=json.dumps({"team": "shop", "deep": {"left": "out"}}))
     world.insert("openai", 1, model="emulator-preview-1")
     world.night("r1")
-    found = insights.savings(world.store, insights.last_days(world.store))
+    found = stats.savings(world.store, stats.last_days(world.store))
     whole = astuple(found.total)
     for parts in (found.by_day, found.by_provider, found.by_model, found.by_job_type):
         assert added([part.figures for part in parts]) == whole
@@ -55,7 +55,7 @@ def test_a_label_that_names_jobs_instead_of_kinds_is_left_out(world: World) -> N
         world.insert("openai", 1, labels=json.dumps({"user": number, "team": "ads"}))
     world.settings = replace(world.settings, max_batch_jobs=200)
     world.night("r1")
-    found = insights.savings(world.store, insights.last_days(world.store))
+    found = stats.savings(world.store, stats.last_days(world.store))
     assert [(part.key, part.figures.jobs) for part in found.by_label] == [("team=ads", 101)]
 
 
@@ -83,33 +83,33 @@ def test_all_roll_ups_computed_again_from_the_results_are_the_same(world: World)
 def test_the_trend_compares_with_as_many_days_before(world: World) -> None:
     world.insert("openai", 4)
     world.night("r1")
-    today = insights.last_days(world.store, 1)
-    assert insights.savings(world.store, today).trend is None
+    today = stats.last_days(world.store, 1)
+    assert stats.savings(world.store, today).trend is None
     world.store.connection.execute(
         "INSERT INTO nightbatch_report.batch_rollup"
         " SELECT batch_id + 1000, job_type, run_id, day - 1, provider, model, jobs, succeeded, failed, requeued,"
         " input_tokens, cached_tokens, output_tokens, realtime_cost_usd / 2, batch_cost_usd / 2, 0, 0, 0, 0"
         " FROM nightbatch_report.batch_rollup"
     )
-    assert insights.savings(world.store, today).trend == 1
+    assert stats.savings(world.store, today).trend == 1
     both = Days(today.since - timedelta(days=1), today.until)
-    assert insights.savings(world.store, both).total.jobs == 8
+    assert stats.savings(world.store, both).total.jobs == 8
 
 
 def test_the_night_shows_how_far_it_has_come(world: World) -> None:
-    assert insights.dashboard(world.store, world.settings).jobs_ever is False
-    assert insights.night(world.store).run is None
+    assert stats.dashboard(world.store, world.settings).jobs_ever is False
+    assert stats.night(world.store).run is None
     world.insert("openai", 3)
     world.insert("gemini", 2)
     planned = world.plan("r1")
-    shown = insights.night(world.store)
+    shown = stats.night(world.store)
     assert (shown.jobs_sent, shown.jobs_back) == (5, 0) and {batch.state for batch in shown.batches} == {"planned"}
     sent = [world.submit_until_certain(batch) for batch in planned]
     world.load(sent[0] or 0)
-    shown = insights.night(world.store)
+    shown = stats.night(world.store)
     assert shown.jobs_back in (2, 3) and sorted(batch.state for batch in shown.batches) == ["loaded", "submitted"]
     assert [batch.succeeded for batch in shown.batches if batch.state == "loaded"] == [shown.jobs_back]
-    seen = insights.dashboard(world.store, world.settings)
+    seen = stats.dashboard(world.store, world.settings)
     assert (
         len(seen.outcomes) == shown.jobs_back
         and seen.saved_usd == seen.saved_month_usd == seen.recent.total.savings_usd > 0
@@ -130,11 +130,11 @@ def test_a_night_is_shown_as_of_one_moment(world: World, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(sums, "progress", read_late)
     with open_store(world.dsn) as other:
-        seen = insights.night(other)
+        seen = stats.night(other)
     assert seen.run is not None
     assert (seen.run.succeeded, seen.jobs_back) == (0, 0)
     monkeypatch.undo()
-    assert insights.night(world.store).jobs_back == 3
+    assert stats.night(world.store).jobs_back == 3
 
 
 def test_a_30_day_question_over_a_decade_of_nights_takes_milliseconds(world: World) -> None:
@@ -146,10 +146,10 @@ def test_a_30_day_question_over_a_decade_of_nights_takes_milliseconds(world: Wor
         " FROM generate_series(0, 3649) AS n, generate_series(0, 29) AS b"
     )
     world.store.connection.execute("ANALYZE nightbatch_report.batch_rollup")
-    days, times = insights.last_days(world.store), []
+    days, times = stats.last_days(world.store), []
     for _ in range(5):
         began = time.perf_counter()
-        assert insights.savings(world.store, days).total.jobs == 30 * 30 * 92
+        assert stats.savings(world.store, days).total.jobs == 30 * 30 * 92
         times.append(time.perf_counter() - began)
     print(f"a 30-day question: {min(times) * 1000:.1f} ms")
     assert min(times) < 0.25, "generous: a busy machine"

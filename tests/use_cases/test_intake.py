@@ -11,13 +11,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from nightbatch import submission
-from nightbatch.errors import ConfigurationError
-from nightbatch.intake import BadLine, Enqueued, enqueue_file
+from nightbatch.batches import submission
+from nightbatch.core.errors import ConfigurationError
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
+from nightbatch.jobs.intake import BadLine, Enqueued, enqueue_file
 from nightbatch.postgres.store import Store, open_store
-from nightbatch.settings import Settings
 
 GOOD = '{"job_type": "creative_scoring", "provider": "openai", "input": {"headline": "Good"}}'
 

@@ -12,10 +12,12 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from nightbatch import alerts, insights, reporting, retention
-from nightbatch.errors import NightbatchError
+from nightbatch import reporting
+from nightbatch.batches import retention
+from nightbatch.core.errors import NightbatchError
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName
+from nightbatch.reporting import alerts, stats
 from tests.use_cases.conftest import World
 from tests.use_cases.test_result_lines import answers
 
@@ -94,7 +96,7 @@ def told(world: World) -> str:
     alerts.check(world.store, world.settings)
     screen, page = io.StringIO(), reporting.run_report(world.store, "r1")
     Console(file=screen, width=500).print(reporting.render_terminal(page))
-    days = reporting.range_report(world.store, insights.last_days(world.store, 2))
+    days = reporting.range_report(world.store, stats.last_days(world.store, 2))
     rendered = [
         render(report)
         for report in (page, days)
@@ -102,8 +104,8 @@ def told(world: World) -> str:
     ]
     shown = [
         reporting.to_json(page),
-        insights.dashboard(world.store, world.settings),
-        insights.attempts(world.store, world.settings),
+        stats.dashboard(world.store, world.settings),
+        stats.attempts(world.store, world.settings),
     ]
     return "\n".join([screen.getvalue(), *rendered, *map(repr, shown)])
 

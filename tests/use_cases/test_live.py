@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from nightbatch import live
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.errors import ConfigurationError, ReconciliationError, SubmissionInDoubt
-from nightbatch.live import desk as desk_module
-from nightbatch.live import record as record_module
-from nightbatch.live.record import Finding, Record, Sent, Step, read, shareable, write
-from nightbatch.models import ProviderName
-from nightbatch.profiles import profile
+from nightbatch import provider_check
+from nightbatch.core.errors import ConfigurationError, ReconciliationError, SubmissionInDoubt
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import profile
+from nightbatch.provider_check import desk as desk_module
+from nightbatch.provider_check import record as record_module
+from nightbatch.provider_check.record import Finding, Record, Sent, Step, read, shareable, write
+from nightbatch_local.emulator.process import EmulatorProcess
 
 from .conftest import World
 
@@ -43,19 +43,19 @@ class Bench:
     def key(self) -> str:
         return f"emu-{self.account}.canary4711"
 
-    def desk(self, name: ProviderName, *, model: str | None = None, url: str | None = None) -> live.Desk:
+    def desk(self, name: ProviderName, *, model: str | None = None, url: str | None = None) -> provider_check.Desk:
         """As the command does it at each start: the file is read again."""
         from nightbatch.providers import build
 
-        session = live.Session(self.path, settle_seconds=self.settle_seconds, tell=self.told.append)
+        session = provider_check.Session(self.path, settle_seconds=self.settle_seconds, tell=self.told.append)
         provider = build(name, api_key=self.key, base_url=url or getattr(self.emulator, f"{name}_url"))
         return session.desk(provider, model=model or profile(name).chat_model, address="the emulator")
 
-    def send(self, name: ProviderName, **options: Any) -> live.Desk:
+    def send(self, name: ProviderName, **options: Any) -> provider_check.Desk:
         desk = self.desk(name, **options)
-        made = live.offer(desk)
+        made = provider_check.offer(desk)
         assert made is not None
-        live.send(desk, made)
+        provider_check.send(desk, made)
         return desk
 
     def end(self, sent: Sent, how: str) -> None:
@@ -79,7 +79,7 @@ class Bench:
             Decimal(0),
         )
 
-    def saved(self, name: ProviderName) -> live.ProviderRecord:
+    def saved(self, name: ProviderName) -> provider_check.ProviderRecord:
         """What the file holds."""
         record = read(self.path)
         assert record is not None
@@ -98,20 +98,20 @@ def bench(emulator: EmulatorProcess, tmp_path: Path) -> Iterator[Bench]:
     emulator.control("POST", "turnaround", {"seconds": 0.2})
 
 
-def of(desk: live.Desk, step: Step) -> Sent:
+def of(desk: provider_check.Desk, step: Step) -> Sent:
     sent = desk.record.latest(step)
     assert sent is not None
     return sent
 
 
-def until_rest(desk: live.Desk, seconds: float = 30) -> live.Desk:
-    live.watch([desk], seconds=seconds)
+def until_rest(desk: provider_check.Desk, seconds: float = 30) -> provider_check.Desk:
+    provider_check.watch([desk], seconds=seconds)
     assert not desk.busy, "nothing more should happen"
     return desk
 
 
 def test_it_learns_how_batches_are_listed_refused_cancelled_and_billed(bench: Bench, provider: ProviderName) -> None:
-    offered = live.offer(bench.desk(provider))
+    offered = provider_check.offer(bench.desk(provider))
     desk = bench.send(provider)
     first = of(desk, "first")
     bench.end(first, "completed")
@@ -219,7 +219,7 @@ def test_a_name_in_use_that_answers_otherwise_is_not_as_assumed(bench: Bench) ->
 
 def test_an_expiry_is_seen_by_a_later_run(bench: Bench, provider: ProviderName) -> None:
     first = of(bench.send(provider), "first")
-    live.watch([bench.desk(provider)], seconds=3)
+    provider_check.watch([bench.desk(provider)], seconds=3)
     assert "still" in bench.answer(provider, "expired").answer
     bench.end(first, "expired")
     later = until_rest(bench.desk(provider))
@@ -230,7 +230,7 @@ def test_an_expiry_is_seen_by_a_later_run(bench: Bench, provider: ProviderName) 
     found = bench.answer(provider, "expired")
     assert found.as_assumed is True
     assert profile(provider).bill in found.answer, "a person is not told where the invoice is"
-    assert live.offer(later) is None, "a question that is answered would be paid for again"
+    assert provider_check.offer(later) is None, "a question that is answered would be paid for again"
 
 
 def test_a_batch_that_has_vanished_is_not_taken_for_one_that_cost_nothing(bench: Bench) -> None:
@@ -255,8 +255,8 @@ def test_a_finished_file_sends_nothing_more(bench: Bench, provider: ProviderName
     until_rest(desk)
     creates = bench.creates(provider)
     again = bench.desk(provider)
-    assert (live.offer(again), again.busy) == (None, False)
-    live.look_again(again)
+    assert (provider_check.offer(again), again.busy) == (None, False)
+    provider_check.look_again(again)
     assert bench.creates(provider) == creates
 
 
@@ -279,7 +279,7 @@ def test_a_provider_that_is_down_is_told_and_offered_again(bench: Bench, provide
         saved = bench.saved(provider)
         assert saved.trouble is not None and saved.trouble.status is None
         assert saved.batches == []
-        offered = live.offer(desk)
+        offered = provider_check.offer(desk)
         assert offered is not None and "first" in offered.steps
 
 
@@ -289,7 +289,7 @@ def test_a_lost_answer_is_looked_for_and_not_sent_again(bench: Bench) -> None:
         desk = bench.send(name)
         assert of(desk, "first").in_doubt
         assert bench.creates(name) == 1, "the others are sent only once the first is accepted"
-        live.look_again(desk)
+        provider_check.look_again(desk)
         assert of(desk, "first").provider_batch_id is not None
         assert bench.creates(name) == 1
 
@@ -297,15 +297,15 @@ def test_a_lost_answer_is_looked_for_and_not_sent_again(bench: Bench) -> None:
 def test_an_anthropic_batch_that_may_be_another_is_left_alone(bench: Bench) -> None:
     bench.emulator.fault("anthropic", "batch_create", "lose_answer")
     desk = bench.send("anthropic")
-    live.look_again(desk)
+    provider_check.look_again(desk)
     sent = of(desk, "first")
     assert sent.in_doubt and sent.looks[-1].others == 1
     assert "batch_cancel" not in bench.calls("anthropic")
     assert "Not learned: whether the batch exists is not known." in bench.answer("anthropic", "ended").answer
     desk.session.settle_seconds = 0
-    live.look_again(desk)
+    provider_check.look_again(desk)
     assert of(desk, "first").given_up
-    offered = live.offer(desk)
+    offered = provider_check.offer(desk)
     assert offered is not None and "first" in offered.steps, "a person may agree to another one"
 
 
@@ -324,9 +324,9 @@ def test_a_kill_at_any_write_leaves_no_batch_that_the_file_does_not_know(
         survived = _dies(bench, provider, kills, moment, monkeypatch)
         bench.settle_seconds = 0.0
         desk = bench.desk(provider)
-        live.look_again(desk)
-        if (made := live.offer(desk)) is not None:
-            live.send(desk, made)
+        provider_check.look_again(desk)
+        if (made := provider_check.offer(desk)) is not None:
+            provider_check.send(desk, made)
         _judge(bench, provider)
         if survived:
             break
@@ -406,7 +406,7 @@ def test_where_the_file_cannot_be_written_nothing_is_sent(bench: Bench) -> None:
 
 def test_a_model_without_a_known_price_is_not_offered(bench: Bench) -> None:
     with pytest.raises(ConfigurationError, match="no batch price is known for emulator-nothing"):
-        live.offer(bench.desk("openai", model="emulator-nothing"))
+        provider_check.offer(bench.desk("openai", model="emulator-nothing"))
 
 
 def test_the_file_holds_no_key_and_no_answer_of_the_model(bench: Bench, provider: ProviderName) -> None:
@@ -447,11 +447,11 @@ def test_recovery_that_takes_such_a_batch_for_its_own_gives_it_back(world: World
     with pytest.raises(SubmissionInDoubt):
         world.submit(batch)
     bench = Bench(world.emulator, tmp_path / "live.json", account=world.account)
-    session = live.Session(bench.path, settle_seconds=60, tell=bench.told.append)
+    session = provider_check.Session(bench.path, settle_seconds=60, tell=bench.told.append)
     desk = session.desk(world.provider("anthropic"), model=profile("anthropic").chat_model, address="the emulator")
-    made = live.offer(desk)
+    made = provider_check.offer(desk)
     assert made is not None
-    live.send(desk, live.Offer(desk.name, made.model, ("first",), False, made.most, made.prices))
+    provider_check.send(desk, provider_check.Offer(desk.name, made.model, ("first",), False, made.most, made.prices))
     world.emulator.control("POST", "turnaround", {"seconds": 0.2})
     mine = of(desk, "first").provider_batch_id
     adopted = world.submit_until_certain(batch)

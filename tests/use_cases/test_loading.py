@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from nightbatch import loading
-from nightbatch.errors import ReconciliationError, Transient
+from nightbatch.batches import loading
+from nightbatch.core.errors import ReconciliationError, Transient
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName
 from nightbatch.postgres.store import open_store
 from tests.surroundings import require_pgvector
 from tests.use_cases.conftest import World

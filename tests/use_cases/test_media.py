@@ -15,14 +15,16 @@ from typing import Any
 import httpx
 import pytest
 
-from nightbatch import loading, media, planning, submission
-from nightbatch.errors import ConfigurationError, ReconciliationError, Throttled
+from nightbatch.batches import loading, submission
+from nightbatch.core.errors import ConfigurationError, ReconciliationError, Throttled
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import Limits, Media, Prompt, ProviderName
+from nightbatch.core.profiles import profile
 from nightbatch.job_types import job_types
-from nightbatch.ledger import Batch
-from nightbatch.models import Limits, Media, Prompt, ProviderName
+from nightbatch.jobs import media
+from nightbatch.planning import routes
 from nightbatch.postgres import media as rows
 from nightbatch.postgres.store import open_store
-from nightbatch.profiles import profile
 from tests.samples import broken_mp4, mp4, png
 from tests.unguarded import unguarded
 from tests.use_cases import killed
@@ -128,10 +130,10 @@ def test_gemini_opens_what_a_job_refers_to(world: World, folder: Path) -> None:
 def test_images_too_large_for_a_request_are_uploaded(
     world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nightbatch import formats
+    from nightbatch.jobs import media_types
 
     gemini = profile("gemini")
-    monkeypatch.setattr(formats, "profile", lambda _: replace(gemini, media=replace(gemini.media, inside=200)))
+    monkeypatch.setattr(media_types, "profile", lambda _: replace(gemini, media=replace(gemini.media, inside=200)))
     insert(world, "gemini", frames=frames(folder, 3))
     assert [row.succeeded for row in world.night("r1")] == [1]
     assert uploads(world) == 3
@@ -212,8 +214,8 @@ def test_without_the_setting_files_are_refused_and_without_the_folder_everything
 def small(monkeypatch: pytest.MonkeyPatch, provider: ProviderName, *, file: int, request: int) -> None:
     """A provider that takes little, so that a test need not write 200 MB."""
     limits = Limits(max_requests=1000, max_bytes=file, max_request_bytes=request)
-    known = planning.limits
-    monkeypatch.setattr(planning, "limits", lambda name: limits if name == provider else known(name))
+    known = routes.limits
+    monkeypatch.setattr(routes, "limits", lambda name: limits if name == provider else known(name))
 
 
 def test_a_job_too_large_for_any_file_is_rejected_with_size_and_limit(

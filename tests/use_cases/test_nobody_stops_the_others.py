@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from msgspec.structs import replace as changed
 
-from nightbatch import doubt, fallback, loading, recovery, retention
-from nightbatch.errors import ConfigurationError
+from nightbatch.batches import fallback, in_doubt, loading, recovery, retention
+from nightbatch.core.errors import ConfigurationError
+from nightbatch.core.models import Answer, Prompt, ProviderName
+from nightbatch.core.provider import BatchProvider
 from nightbatch.job_types import job_types
-from nightbatch.models import Answer, Prompt, ProviderName
-from nightbatch.provider import BatchProvider
 from tests.surroundings import require_pgvector
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, recover, sent, wait_for_end
@@ -247,14 +247,14 @@ def test_one_attempt_that_cannot_be_settled_keeps_no_other_from_it(
     world.insert("openai", 2)
     world.insert("gemini", 2)
     first, _ = world.plan()
-    give_up = doubt.give_up
+    give_up = in_doubt.give_up
 
     def fails(store: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
         if batch.id == first.id:
             raise RuntimeError
         return give_up(store, batch, *args, **kwargs)
 
-    monkeypatch.setattr(doubt, "give_up", fails)
+    monkeypatch.setattr(in_doubt, "give_up", fails)
     assert recovery.settle_run(world.store, "r1") == 2
     assert [(alert.kind, alert.subject) for alert in world.store.open_alerts()] == [("attempt_stuck", str(first.id))]
 

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from nightbatch import loading, retention
+from nightbatch.batches import loading, retention
+from nightbatch.core.models import Answer, Endpoint, ProviderName, ProviderState
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import Read
 from nightbatch.job_types.raw import Raw
-from nightbatch.models import Answer, Endpoint, ProviderName, ProviderState
 from tests.use_cases.conftest import World
 
 Json = dict[str, Any]

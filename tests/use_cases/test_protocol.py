@@ -12,16 +12,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from nightbatch import decisions, doubt, loading, recovery, retrying, submission
-from nightbatch.errors import NightbatchError, ReconciliationError, Rejected, SubmissionInDoubt, Throttled
+from nightbatch.batches import decisions, in_doubt, loading, recovery, retrying, submission
+from nightbatch.core.errors import NightbatchError, ReconciliationError, Rejected, SubmissionInDoubt, Throttled
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import FoundBatch, ProviderName, Submission
+from nightbatch.core.provider import BatchProvider
 from nightbatch.job_types import job_types
-from nightbatch.ledger import Batch
-from nightbatch.models import FoundBatch, ProviderName, Submission
 from nightbatch.postgres.store import Store, open_store
-from nightbatch.provider import BatchProvider
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, at_provider, end_unfinished, planned, recover, sent, wait_for_end
-from tests.use_cases.test_doubt import elsewhere, in_doubt
+from tests.use_cases.test_doubt import elsewhere, left_in_doubt
 
 
 class Meanwhile:
@@ -77,7 +77,7 @@ STEPS: dict[str, Callable[[Store, Batch], object]] = {
 @pytest.mark.fault(9)
 @pytest.mark.parametrize("step", STEPS)
 def test_whoever_lost_an_attempt_to_another_process_changes_nothing_of_it(world: World, step: str) -> None:
-    before = in_doubt(world, "openai")
+    before = left_in_doubt(world, "openai")
     taken = world.store.take_over(before)
     assert taken is not None
     assert taken.epoch > before.epoch
@@ -88,7 +88,7 @@ def test_whoever_lost_an_attempt_to_another_process_changes_nothing_of_it(world:
 
 
 def test_a_new_intent_needs_a_new_fence(world: World) -> None:
-    taken = world.store.take_over(in_doubt(world, "openai"))
+    taken = world.store.take_over(left_in_doubt(world, "openai"))
     assert taken is not None
     assert world.store.record_fence(taken) is not None
     world.store.record_throttled(taken, "429 after all")
@@ -183,7 +183,7 @@ def test_a_plan_claims_no_job_that_was_taken_since_it_looked(world: World, monke
 
 def test_the_settle_wait_begins_with_the_fence(world: World) -> None:
     """Until the input is gone a create that is held up may still arrive: the time before counts for nothing."""
-    batch = in_doubt(world, "openai", "reset")
+    batch = left_in_doubt(world, "openai", "reset")
     world.settings = replace(world.settings, settle_seconds=3600)
     world.store.connection.execute("UPDATE nightbatch.batch SET intent_at = intent_at - interval '1 day'")
     with pytest.raises(SubmissionInDoubt) as waits:
@@ -198,7 +198,7 @@ def test_a_batch_of_ours_is_no_candidate_for_another_attempt(world: World) -> No
     (known,) = world.plan("r0")
     with running(world):
         world.submit(known)
-        batch = in_doubt(world, "anthropic", "reset")
+        batch = left_in_doubt(world, "anthropic", "reset")
         with pytest.raises(SubmissionInDoubt, match="does not list it"):
             world.submit_until_certain(batch)
     assert world.store.batch(batch.id).state == "held"
@@ -208,7 +208,7 @@ def test_a_look_tells_an_old_list_by_the_databases_clock(
     world: World, monkeypatch: pytest.MonkeyPatch, provider: ProviderName
 ) -> None:
     """Without the moment of asking, the Date of an answer out of a cache would tell nothing."""
-    batch, client = in_doubt(world, provider, "reset"), world.provider(provider)
+    batch, client = left_in_doubt(world, provider, "reset"), world.provider(provider)
     asked: list[Submission] = []
     look = client.find_submission
 
@@ -218,14 +218,14 @@ def test_a_look_tells_an_old_list_by_the_databases_clock(
 
     monkeypatch.setattr(client, "find_submission", noted)
     before = world.store.now()
-    assert doubt.find(world.store, client, batch) == []
+    assert in_doubt.find(world.store, client, batch) == []
     assert asked[0].asked_at is not None
     assert before <= asked[0].asked_at <= world.store.now()
 
 
 def test_looking_back_books_nothing_on_suspicion(world: World, tmp_path: Any) -> None:
     """After a release somebody else sends as many requests: until they end nobody knows whose they are."""
-    batch = in_doubt(world, "anthropic", "reset")
+    batch = left_in_doubt(world, "anthropic", "reset")
     world.store.record_held(world.store.batch(batch.id), "nobody knows")
     decisions.release(world.store, batch.id, choice="resend", by="ann", reason="looked")
     with running(world):
@@ -236,7 +236,7 @@ def test_looking_back_books_nothing_on_suspicion(world: World, tmp_path: Any) ->
 
 
 def test_looking_back_asks_no_account_but_the_one_that_sent(world: World, provider: ProviderName) -> None:
-    batch = in_doubt(world, provider, "reset")
+    batch = left_in_doubt(world, provider, "reset")
     world.store.record_held(world.store.batch(batch.id), "nobody knows")
     decisions.release(world.store, batch.id, choice="resend", by="ann", reason="looked")
     another = f"{world.account}x"
@@ -246,7 +246,7 @@ def test_looking_back_asks_no_account_but_the_one_that_sent(world: World, provid
 
 @pytest.mark.parametrize("name", ["openai", "gemini"])
 def test_a_batch_adopted_by_mistake_goes_to_the_attempt_that_its_lines_name(world: World, name: ProviderName) -> None:
-    mistaken = in_doubt(world, name, "reset")
+    mistaken = left_in_doubt(world, name, "reset")
     world.insert(name)
     (owner,) = world.plan("r2")
     world.emulator.fault(name, "batch_create", "lose_answer", times=1)

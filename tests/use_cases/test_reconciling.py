@@ -9,11 +9,11 @@ import orjson
 import psycopg
 import pytest
 
-from nightbatch import decisions, loading, retrying
-from nightbatch.errors import NightbatchError, Transient
+from nightbatch.batches import decisions, loading, retrying
+from nightbatch.core.errors import NightbatchError, Transient
+from nightbatch.core.ledger import Loaded
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.ledger import Loaded
-from nightbatch.models import ProviderName
 from nightbatch.providers import build
 from tests.use_cases.conftest import World
 from tests.use_cases.retold import Change, batch_object, both, lines, retold

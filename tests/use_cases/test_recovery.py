@@ -8,10 +8,10 @@ from unittest.mock import ANY
 
 import pytest
 
-from nightbatch import recovery
-from nightbatch.errors import SubmissionInDoubt
+from nightbatch.batches import recovery
+from nightbatch.core.errors import SubmissionInDoubt
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.models import ProviderName
 from tests.use_cases.conftest import World
 
 

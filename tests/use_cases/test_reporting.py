@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nightbatch import insights, reporting
-from nightbatch.amounts import usd
-from nightbatch.insights import Days
-from nightbatch.reporting import RangeReport
+from nightbatch import reporting
+from nightbatch.core.amounts import usd
+from nightbatch.reporting import RangeReport, stats
 from nightbatch.reporting.as_markdown import plain
+from nightbatch.reporting.stats import Days
 from tests.unguarded import unguarded
 from tests.use_cases.conftest import World
 
@@ -43,7 +43,7 @@ def three_nights(world: World) -> Days:
     night(world, "r2", days_ago=4)
     world.insert("openai", 5)
     night(world, "r3", days_ago=1)
-    today = insights.last_days(world.store, 1).since
+    today = stats.last_days(world.store, 1).since
     return Days(today - timedelta(days=7), today - timedelta(days=1))
 
 
@@ -213,7 +213,7 @@ def test_the_trend_is_told_in_a_sentence(world: World) -> None:
 
 
 def test_thirty_days_without_anything_are_a_report_of_nothing(world: World) -> None:
-    report = reporting.range_report(world.store, insights.last_days(world.store))
+    report = reporting.range_report(world.store, stats.last_days(world.store))
     values = reporting.to_json(report)
     assert (values["jobs"], values["savings_usd"], values["by_day"], values["trend"]) == (0, "0", {}, None)
     page = Page(reporting.render_html(report))
@@ -224,7 +224,7 @@ def test_thirty_days_without_anything_are_a_report_of_nothing(world: World) -> N
 
 def test_thirty_days_with_a_few_nights_have_charts_with_a_place_for_each_day(world: World) -> None:
     three_nights(world)
-    page = reporting.render_html(reporting.range_report(world.store, insights.last_days(world.store)))
+    page = reporting.render_html(reporting.range_report(world.store, stats.last_days(world.store)))
     assert page.count("<svg") == 7
     assert len(re.findall(r"<title>\d{4}-\d\d-\d\d: \$", page)) == 30 + 30, "savings and running total"
     assert len(re.findall(r"<title>\d{4}-\d\d-\d\d: [\d.]+%", page)) == 3
@@ -267,7 +267,7 @@ def hostile(world: World, text: str) -> list[reporting.AnyReport]:
             world.store.connection.execute(change, values)
     return [
         reporting.run_report(world.store, "r1"),
-        reporting.range_report(world.store, insights.last_days(world.store)),
+        reporting.range_report(world.store, stats.last_days(world.store)),
     ]
 
 
@@ -337,7 +337,7 @@ def test_a_year_is_rendered_in_every_format_within_seconds(world: World) -> None
         " 92, 90, 2, 0, 1000, 0, 500, 0.02, 0.01, 0, 0, 0, 0"
         " FROM generate_series(0, 364) AS n, generate_series(0, 29) AS b"
     )
-    report = reporting.range_report(world.store, insights.last_days(world.store, 365))
+    report = reporting.range_report(world.store, stats.last_days(world.store, 365))
     began = time.perf_counter()
     page = Page(reporting.render_html(report))
     took = time.perf_counter() - began
@@ -352,7 +352,7 @@ def test_a_long_table_is_cut_on_the_terminal_and_says_so(world: World) -> None:
         "INSERT INTO nightbatch_report.batch_rollup SELECT n, 'type', 'r' || n, current_date - n, 'openai',"
         " 'model-' || to_char(n, 'FM00'), 1, 1, 0, 0, 1, 0, 1, 2, 1, 0, 0, 0, 0 FROM generate_series(0, 39) AS n"
     )
-    report = reporting.range_report(world.store, insights.last_days(world.store, 40))
+    report = reporting.range_report(world.store, stats.last_days(world.store, 40))
     shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal(report))
     days = [part.key for part in report.savings.by_day]
     assert "By day (the last 31; the other formats have all)" in shown and "By model (the first 31;" in shown
@@ -403,7 +403,7 @@ def test_range_and_night_share_their_parts(world: World) -> None:
     world.insert("gemini", 2)
     world.night("r1")
     run = reporting.to_json(reporting.run_report(world.store, "r1"))
-    days: RangeReport = reporting.range_report(world.store, insights.last_days(world.store, 1))
+    days: RangeReport = reporting.range_report(world.store, stats.last_days(world.store, 1))
     told = reporting.to_json(days)
     names = ("jobs", "succeeded", "failed", *MONEY.values())
     for by in ("by_provider", "by_job_type"):

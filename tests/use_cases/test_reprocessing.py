@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nightbatch.models import ProviderName
+from nightbatch.core.models import ProviderName
 from tests.use_cases.conftest import World
 
 

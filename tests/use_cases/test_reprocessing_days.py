@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from nightbatch import reprocessing
-from nightbatch.errors import ConfigurationError
+from nightbatch.core.errors import ConfigurationError
 from nightbatch.job_types import job_types
+from nightbatch.planning import reprocessing
+from nightbatch.planning.reprocessing import Again, Wish
 from nightbatch.postgres.store import open_store
-from nightbatch.reprocessing import Again, Wish
 from tests.use_cases.conftest import World
 
 

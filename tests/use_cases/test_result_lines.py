@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from nightbatch import loading, submission
+from nightbatch.batches import loading, submission
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.models import Counts, Endpoint, ProviderName, ProviderState, ResultLine, UnreadableLine
 from nightbatch.job_types import job_types
 from nightbatch.job_types.raw import Raw
-from nightbatch.ledger import RunParams
-from nightbatch.models import Counts, Endpoint, ProviderName, ProviderState, ResultLine, UnreadableLine
 from tests.use_cases.conftest import World
 
 Case = dict[str, Any]

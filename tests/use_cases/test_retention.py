@@ -11,13 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from nightbatch import retention
-from nightbatch.cancelling import cancel_jobs
-from nightbatch.errors import ConfigurationError
+from nightbatch.batches import retention
+from nightbatch.core.errors import ConfigurationError
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
 from nightbatch.job_types.creative_scoring import CreativeScoring
+from nightbatch.jobs.cancelling import cancel_jobs
 from nightbatch.postgres import lifecycle
-from nightbatch.settings import Settings
 from tests.unguarded import unguarded
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import end_unfinished, recover, sent

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from nightbatch import insights, retrying, submission
+from nightbatch.batches import retrying, submission
 from nightbatch.cli import app
-from nightbatch.errors import NightbatchError
+from nightbatch.core.errors import NightbatchError
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.models import ProviderName
+from nightbatch.reporting import stats
 from tests.use_cases.conftest import World
 
 
@@ -25,7 +26,7 @@ def test_a_retry_sends_the_unusable_ones_again_and_nothing_else(world: World, pr
     (first,) = world.night("r1")
     planned = retrying.preview(world.store, first.batch_id)
     assert (planned.jobs, planned.paid_again) == (3, 2)
-    assert planned.price == insights.savings(world.store, insights.last_days(world.store)).total.wasted_cost_usd
+    assert planned.price == stats.savings(world.store, stats.last_days(world.store)).total.wasted_cost_usd
     told = retrying.retry(world.store, first.batch_id, by="ada", reason="a better prompt")
     assert told == str(planned)
     assert {job for job, state in world.states().items() if state == "queued"} == {*bad, *refused}
@@ -36,7 +37,7 @@ def test_a_retry_sends_the_unusable_ones_again_and_nothing_else(world: World, pr
         retrying.retry(world.store, first.batch_id, by="ada", reason="twice")
     (second,) = world.night("r2")
     assert second.jobs == 3 and {world.states()[job] for job in (*bad, *refused)} == {"failed"}
-    assert insights.savings(world.store, insights.last_days(world.store)).total.paid_again == 2
+    assert stats.savings(world.store, stats.last_days(world.store)).total.paid_again == 2
 
 
 def test_only_what_is_loaded_can_be_sent_again(world: World) -> None:
@@ -102,7 +103,7 @@ def test_jobs_that_were_paid_for_are_told_with_their_price(world: World, provide
     bad = world.insert(provider, 2, headline="[[emulator:misfit]]")
     world.night("r1")
     planned = retrying.preview_jobs(world.store, retrying.Choice(run_id="r1"))
-    wasted = insights.savings(world.store, insights.last_days(world.store)).total.wasted_cost_usd
+    wasted = stats.savings(world.store, stats.last_days(world.store)).total.wasted_cost_usd
     assert (planned.jobs, planned.paid_again, planned.price) == (2, 2, wasted)
     retrying.retry_jobs(world.store, retrying.Choice(job_ids=(bad[0],)), by="ann", reason="one of them")
     assert [world.states()[job] for job in bad] == ["queued", "failed"]

@@ -12,12 +12,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from nightbatch import alerts, recovery, retention
-from nightbatch.cancelling import cancel_jobs
+from nightbatch.batches import recovery, retention
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch.job_types import job_types
+from nightbatch.jobs.cancelling import cancel_jobs
 from nightbatch.postgres import media
 from nightbatch.postgres.store import Store, open_store
-from nightbatch.profiles import BUILT_IN
+from nightbatch.reporting import alerts
 from tests.use_cases.conftest import World
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from nightbatch import decisions, recovery, stakes
-from nightbatch.errors import ConfigurationError, SubmissionInDoubt
+from nightbatch.batches import cost_preview, decisions, recovery
+from nightbatch.core.errors import ConfigurationError, SubmissionInDoubt
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.ledger import Batch
-from nightbatch.models import ProviderName
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, until_all_succeed
 
@@ -21,7 +21,7 @@ def rotated(world: World) -> World:
     return replace(world, account=f"{world.account}.2")
 
 
-def in_doubt(world: World, provider: ProviderName, fault: str) -> Batch:
+def left_in_doubt(world: World, provider: ProviderName, fault: str) -> Batch:
     world.insert(provider, 3)
     (batch,) = world.plan("doubtful")
     world.emulator.fault(provider, "batch_create", fault, times=1, account=world.account)
@@ -50,7 +50,7 @@ def test_a_rotated_key_takes_over_what_is_in_doubt_once_it_sees_a_batch_of_the_a
 ) -> None:
     world.insert(provider, 1)
     world.night("before")
-    batch = in_doubt(world, provider, fault)
+    batch = left_in_doubt(world, provider, fault)
     new = rotated(world)
     if (provider, fault) == ("anthropic", "reset"):
         until_held(world, new, batch)  # nothing tells whether it was created: but it is not held for its key
@@ -92,11 +92,11 @@ def test_where_the_key_of_a_held_attempt_is_gone_whoever_resends_is_told_that_no
 ) -> None:
     world.insert(provider, 1)
     world.night("before")
-    batch = in_doubt(world, provider, "lose_answer")
+    batch = left_in_doubt(world, provider, "lose_answer")
     stranger = replace(world, account=f"{world.account}x")
     recover(stranger)
     assert world.store.batch(batch.id).state == "held"
-    promise, _ = stakes.of_releasing(world.store, job_types(), batch.id, "resend")
+    promise, _ = cost_preview.of_releasing(world.store, job_types(), batch.id, "resend")
     assert "cannot be looked for" in promise and "goes on looking" not in promise
     said = decisions.release(world.store, batch.id, choice="resend", by="ann", reason="the old key is lost")
     assert "cannot be looked for" in said
@@ -110,7 +110,7 @@ def test_where_the_key_of_a_held_attempt_is_gone_whoever_resends_is_told_that_no
 def test_a_key_put_back_finds_what_was_sent_twice_meanwhile(world: World) -> None:
     world.insert("openai", 1)
     world.night("before")
-    batch = in_doubt(world, "openai", "lose_answer")
+    batch = left_in_doubt(world, "openai", "lose_answer")
     stranger = replace(world, account=f"{world.account}x")
     recover(stranger)
     decisions.release(world.store, batch.id, choice="resend", by="ann", reason="the old key is lost")

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from nightbatch.models import ProviderName
-from nightbatch.provider import BatchProvider
+from nightbatch.core.models import ProviderName
+from nightbatch.core.provider import BatchProvider
 from nightbatch.providers import build
 from tests.scratch import scratch
 from tests.second_opinions import aimock, mock_ai_api

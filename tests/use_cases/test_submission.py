@@ -12,11 +12,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from nightbatch import recovery, submission
-from nightbatch.errors import AccountRefused, ConfigurationError, SubmissionInDoubt, Throttled
+from nightbatch.batches import recovery, submission
+from nightbatch.core.errors import AccountRefused, ConfigurationError, SubmissionInDoubt, Throttled
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.models import ProviderName
 from nightbatch.postgres.store import open_store
 from tests.use_cases.conftest import World
 

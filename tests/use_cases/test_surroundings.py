@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from nightbatch.emulator.process import EmulatorProcess
-from nightbatch.errors import ConfigurationError
-from nightbatch.intake import enqueue_rows
+from nightbatch.core.errors import ConfigurationError
 from nightbatch.job_types import job_types
-from nightbatch.postgres.embedded import EmbeddedPostgres
+from nightbatch.jobs.intake import enqueue_rows
 from nightbatch.postgres.migrate import migrate
 from nightbatch.postgres.store import open_store
+from nightbatch_local.emulator.process import EmulatorProcess
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests import surroundings
 from tests.scratch import scratch
 from tests.use_cases.conftest import SETTINGS, World

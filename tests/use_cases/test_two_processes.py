@@ -10,12 +10,12 @@ from types import MappingProxyType
 
 import pytest
 
-from nightbatch import fallback, submission
-from nightbatch.errors import NightbatchError, Rejected, SubmissionInDoubt
+from nightbatch.batches import fallback, submission
+from nightbatch.core.errors import NightbatchError, Rejected, SubmissionInDoubt
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
 from nightbatch.job_types.creative_scoring import CreativeScoring
-from nightbatch.ledger import Batch
-from nightbatch.models import ProviderName
 from nightbatch.postgres.store import Store, open_store
 from tests.use_cases.conftest import World
 

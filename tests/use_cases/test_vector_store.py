@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from nightbatch.cli import app
-from nightbatch.emulator.embeddings import embed
 from nightbatch.postgres.migrate import BASELINE, migrations
+from nightbatch_local.emulator.embeddings import embed
 from tests.surroundings import require_pgvector
 from tests.use_cases.conftest import World
 

@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import pytest
 
-from nightbatch import recovery
+from nightbatch.batches import recovery
+from nightbatch.batches.submission import _rendered
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
-from nightbatch.ledger import Batch
-from nightbatch.models import ProviderName
-from nightbatch.submission import _rendered
 from tests.unguarded import unguarded
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import wait_for_end

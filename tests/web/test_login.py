@@ -8,8 +8,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from nightbatch.stack.environment import PROJECT
 from nightbatch.web.app import create_app
+from nightbatch_local.stack.environment import PROJECT
 from tests.web.conftest import Client
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")

@@ -15,8 +15,8 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from prometheus_client.parser import text_string_to_metric_families
 
-from nightbatch.amounts import usd
-from nightbatch.pricing import rates_for
+from nightbatch.core.amounts import usd
+from nightbatch.core.pricing import rates_for
 from tests.web.conftest import Client, World
 from tests.web.test_login import ROUTES
 

@@ -40,10 +40,10 @@ def within_a_day() -> DeadlineAlert:
 
 
 def _tell(run_id: str) -> None:
-    from nightbatch import alerts
     from nightbatch.airflow import notifiers
     from nightbatch.airflow.hooks import store
-    from nightbatch.settings import Settings
+    from nightbatch.core.settings import Settings
+    from nightbatch.reporting import alerts
 
     with store() as ledger:
         message = alerts.night_late(ledger, run_id, PROMISE.total_seconds() / 3600)

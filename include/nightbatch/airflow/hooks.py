@@ -15,17 +15,17 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from nightbatch import addresses
-from nightbatch.errors import ConfigurationError, DatabaseUnreachable, NightbatchError, Transient
-from nightbatch.models import ProviderName
-from nightbatch.profiles import profile
-from nightbatch.settings import Settings
+from nightbatch.core import allowed_hosts
+from nightbatch.core.errors import ConfigurationError, DatabaseUnreachable, NightbatchError, Transient
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import profile
+from nightbatch.core.settings import Settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from nightbatch.core.provider import BatchProvider
     from nightbatch.postgres.store import Store
-    from nightbatch.provider import BatchProvider
 
 DATABASE = "nightbatch_db"
 
@@ -100,7 +100,7 @@ def provider_of(name: ProviderName, connection: Connection) -> BatchProvider:
         api_key=key,
         base_url=extras.base_url or connection.host or None,
         account=extras.account,
-        allowed=addresses.hosts(Settings.from_env().allowed_hosts),
+        allowed=allowed_hosts.hosts(Settings.from_env().allowed_hosts),
         wire=extras.wire,
     )
 

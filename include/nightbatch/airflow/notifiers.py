@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook, BaseNotifier
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from nightbatch.errors import ConfigurationError
-from nightbatch.settings import Settings
+from nightbatch.core.errors import ConfigurationError
+from nightbatch.core.settings import Settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from nightbatch.alerts import Sender
-    from nightbatch.ledger import Alert
+    from nightbatch.core.ledger import Alert
     from nightbatch.postgres.store import Store
+    from nightbatch.reporting.alerts import Sender
 
 log = logging.getLogger("nightbatch")
 
@@ -55,7 +55,7 @@ _TITLE_CHARACTERS = 120
 
 def tell(store: Store, settings: Settings) -> None:
     """Check, and send what is new. A notifier that cannot be used, or fails, is a warning in the log, no more."""
-    from nightbatch import alerts
+    from nightbatch.reporting import alerts
 
     for sentence in alerts.check(store, settings):
         log.info("Alert: %s", sentence)
@@ -64,7 +64,7 @@ def tell(store: Store, settings: Settings) -> None:
 
 def send(store: Store, settings: Settings) -> None:
     """Send what is open, each alert once by each notifier."""
-    from nightbatch import alerts
+    from nightbatch.reporting import alerts
 
     senders, wrong = _senders(settings.notifiers)
     for sentence in wrong:
@@ -87,7 +87,7 @@ class WebhookNotifier(BaseNotifier):
     Its host is the whole URL, its password the signing secret; the extras ``headers``, ``ca_file`` and ``proxy`` are those of a
     provider's connection. The body is
     ``{"type": "nightbatch.alert", "timestamp": ..., "data": {"id", "kind", "subject", "title", "message", "raised_at"}}``;
-    ``webhook-id`` is the same for each try of an alert. Raises as `nightbatch.webhook.deliver`.
+    ``webhook-id`` is the same for each try of an alert. Raises as `nightbatch.reporting.webhook.deliver`.
     """
 
     def __init__(self, conn_id: str = "nightbatch_webhook", **kwargs: Any) -> None:
@@ -96,8 +96,9 @@ class WebhookNotifier(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         """Send ``context["alert"]``."""
-        from nightbatch import addresses, webhook
+        from nightbatch.core import allowed_hosts
         from nightbatch.providers.extras import read_webhook
+        from nightbatch.reporting import webhook
 
         try:
             connection = BaseHook.get_connection(self.conn_id)
@@ -114,7 +115,7 @@ class WebhookNotifier(BaseNotifier):
             connection.password,
             message_id=_message_id(alert),
             body=json.dumps(body).encode(),
-            allowed=addresses.hosts(Settings.from_env().allowed_hosts),
+            allowed=allowed_hosts.hosts(Settings.from_env().allowed_hosts),
             wire=read_webhook(self.conn_id, connection.extra),
         )
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
 
-from nightbatch.errors import NightbatchError, SubmissionInDoubt, Throttled, Transient
-from nightbatch.polling import backoff
-from nightbatch.settings import Settings
+from nightbatch.core.errors import NightbatchError, SubmissionInDoubt, Throttled, Transient
+from nightbatch.core.polling import backoff
+from nightbatch.core.settings import Settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

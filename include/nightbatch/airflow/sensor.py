@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from nightbatch.errors import Transient
-from nightbatch.settings import Settings
+from nightbatch.core.errors import Transient
+from nightbatch.core.settings import Settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,7 +34,7 @@ class BatchSensor(BaseSensorOperator):
         """Hand the wait to the triggerer."""
         from nightbatch.airflow.hooks import store
         from nightbatch.airflow.trigger import BatchTrigger
-        from nightbatch.recovery import overdue_hours
+        from nightbatch.batches.recovery import overdue_hours
 
         if self.batch_id is None:
             raise Transient("Which batch to wait for is not known: submit was cleared, and has not run again yet.")

@@ -11,11 +11,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from nightbatch.airflow.hooks import provider_for, store
-from nightbatch.errors import AccountRefused, Transient
-from nightbatch.ledger import Batch
-from nightbatch.models import ProviderName, ProviderState
-from nightbatch.polling import list_pages
-from nightbatch.provider import BatchProvider
+from nightbatch.core.errors import AccountRefused, Transient
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import ProviderName, ProviderState
+from nightbatch.core.polling import list_pages
+from nightbatch.core.provider import BatchProvider
 
 log = logging.getLogger("nightbatch")
 

@@ -11,7 +11,7 @@ from airflow.models.dag import DagModel
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType
 
-from nightbatch.errors import ConfigurationError
+from nightbatch.core.errors import ConfigurationError
 
 
 def start_run(dag_id: str, conf: Mapping[str, Any], *, by: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nightbatch.errors import ConfigurationError
+from nightbatch.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from nightbatch.input_formats import Source
+    from nightbatch.jobs.input_formats import Source
 
 _PACKAGES = {
     "s3": "apache-airflow-providers-amazon[s3fs]",

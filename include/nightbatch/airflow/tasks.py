@@ -13,17 +13,17 @@ from zoneinfo import ZoneInfo
 from airflow.sdk import Asset, Param, conf
 from airflow.sdk.exceptions import ParamValidationError
 
-from nightbatch.errors import ConfigurationError
-from nightbatch.ledger import RunParams
-from nightbatch.planning import span
-from nightbatch.profiles import profiles
-from nightbatch.settings import Settings
+from nightbatch.core.errors import ConfigurationError
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.profiles import profiles
+from nightbatch.core.settings import Settings
+from nightbatch.planning.routes import span
 
 if TYPE_CHECKING:
-    from nightbatch.ledger import Batch
+    from nightbatch.core.ledger import Batch
+    from nightbatch.planning.reprocessing import Wish
     from nightbatch.postgres.store import Store
     from nightbatch.reporting import AnyReport
-    from nightbatch.reprocessing import Wish
 
 log = logging.getLogger("nightbatch")
 
@@ -118,10 +118,10 @@ def heed(form: Mapping[str, Param], params: Mapping[str, Any], dag_run: Any) -> 
 
     Airflow checks the values of names that it knows, and keeps all others among the params.
     """
-    from nightbatch import wishes
+    from nightbatch.planning import run_forms
 
     conf: Mapping[str, Any] = getattr(dag_run, "conf", None) or {}
-    wishes.check_names({*params, *conf} - _AIRFLOWS, form.keys())
+    run_forms.check_names({*params, *conf} - _AIRFLOWS, form.keys())
     if unheard := [name for name in conf if name in form and params.get(name) != conf[name]]:
         raise ConfigurationError(
             f"The run was given {', '.join(unheard)}, and Airflow does not hand that on to its tasks: set"
@@ -136,13 +136,13 @@ def heed(form: Mapping[str, Param], params: Mapping[str, Any], dag_run: Any) -> 
 
 def refusal(store: Store, run_id: str, params: Mapping[str, Any], dag_run: Any) -> str | None:
     """Return why a run was refused before it claimed anything; None for all others."""
-    from nightbatch import wishes
     from nightbatch.job_types import job_types
+    from nightbatch.planning import run_forms
 
     if store.run_batches(run_id):
         return None
     try:
-        wishes.check(store, job_types(), run_params(params, dag_run))
+        run_forms.check(store, job_types(), run_params(params, dag_run))
     except ConfigurationError as error:
         return str(error)
     return None
@@ -194,7 +194,7 @@ def reprocessing_wish(dag_run: Any, params: Mapping[str, Any], settings: Setting
 
     Raises `ConfigurationError` for an empty one, and as `heed`.
     """
-    from nightbatch.reprocessing import Wish
+    from nightbatch.planning.reprocessing import Wish
 
     heed(reprocessing_form([]), params, dag_run)
     if params["to_day"] and not params["from_day"]:

@@ -1,4 +1,4 @@
-"""The wait for one batch, thin on purpose: it looks, sleeps and tells; `nightbatch.polling` decides."""
+"""The wait for one batch, thin on purpose: it looks, sleeps and tells; `nightbatch.core.polling` decides."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from nightbatch.airflow.shared import shared
-from nightbatch.errors import NightbatchError
-from nightbatch.ledger import Batch
-from nightbatch.models import ProviderState
-from nightbatch.polling import Done, GiveUp, KeepWaiting, Pace, Watch, next_step
-from nightbatch.settings import Settings
+from nightbatch.core.errors import NightbatchError
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import ProviderState
+from nightbatch.core.polling import Done, GiveUp, KeepWaiting, Pace, Watch, next_step
+from nightbatch.core.settings import Settings
 
 
 class BatchTrigger(BaseTrigger):

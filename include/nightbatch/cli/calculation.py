@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nightbatch.cli.output import fields, opened, say, show_table
 
 if TYPE_CHECKING:
-    from nightbatch.calculator import Calculation
+    from nightbatch.planning.calculator import Calculation
     from nightbatch.postgres.store import Store
 
 _MONTHS = 12
@@ -52,7 +52,7 @@ def tell(found: Calculation) -> None:
 
 
 def _row(name: str, year: Decimal) -> tuple[str, ...]:
-    from nightbatch.amounts import usd
-    from nightbatch.calculator import DAYS
+    from nightbatch.core.amounts import usd
+    from nightbatch.planning.calculator import DAYS
 
     return name, usd(year / DAYS), usd(year / _MONTHS), usd(year)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from nightbatch.errors import NightbatchError
+from nightbatch.core.errors import NightbatchError
 
 _RAISED = re.compile(r"[A-Za-z_][\w.]*: (.+)")
 _LOGGED = re.compile(r"\S+ \[\w+ *\] (.+?) +\[[\w.]+\]")

@@ -13,8 +13,8 @@ from nightbatch.cli.options import AsJson, Yes
 from nightbatch.cli.output import NEEDS_A_PERSON, Misuse, fields, opened, print_json, say, told
 
 if TYPE_CHECKING:
-    from nightbatch.insights import Attempt
-    from nightbatch.models import ProviderName
+    from nightbatch.core.models import ProviderName
+    from nightbatch.reporting.stats import Attempt
 
 
 def doctor(
@@ -48,19 +48,21 @@ def doctor(
 
 
 def _findings() -> tuple[list[Attempt], list[str]]:
-    from nightbatch import home, insights, rehearsal
-    from nightbatch.errors import Displaced
+    from nightbatch.batches import home
+    from nightbatch.core.errors import Displaced
+    from nightbatch.core.profiles import broken_profiles
+    from nightbatch.core.settings import Settings
     from nightbatch.job_types import broken_job_types, job_types
-    from nightbatch.profiles import broken_profiles
-    from nightbatch.settings import Settings
+    from nightbatch.jobs import rehearsal
+    from nightbatch.reporting import stats
 
     with opened() as store:
         with suppress(Displaced):  # the alert that it raises tells
             home.require(store)
-        attempts = insights.attempts(store, Settings.from_env())
-        alerts = insights.other_alerts(store)
-        server = insights.not_kept(store)
-        unregistered = insights.unregistered(store)
+        attempts = stats.attempts(store, Settings.from_env())
+        alerts = stats.other_alerts(store)
+        server = stats.not_kept(store)
+        unregistered = stats.unregistered(store)
     broken = [f"{path} is no job type: {why}" for path, why in broken_job_types().items()]
     broken += [f"{place} is no provider: {why}" for place, why in broken_profiles().items()]
     broken += rehearsal.unwritable(job_types())

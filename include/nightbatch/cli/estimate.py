@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nightbatch.estimating import Estimate
-    from nightbatch.models import ProviderName
+    from nightbatch.core.models import ProviderName
+    from nightbatch.planning.estimates import Estimate
     from nightbatch.postgres.store import Store
 
     _Pair = tuple[Decimal, Decimal] | None
@@ -22,10 +22,10 @@ def of_the_queue(
     store: Store, providers: tuple[str, ...], job_types: tuple[str, ...], max_jobs: int | None
 ) -> Sequence[Estimate]:
     """What a run would send now."""
-    from nightbatch import submission
+    from nightbatch.batches import submission
+    from nightbatch.core.ledger import RunParams
+    from nightbatch.core.settings import Settings
     from nightbatch.job_types import job_types as types
-    from nightbatch.ledger import RunParams
-    from nightbatch.settings import Settings
 
     params = RunParams(providers=providers, job_types=job_types, max_jobs=max_jobs)
     return submission.preview(store, types(), Settings.from_env(), params=params)
@@ -42,10 +42,10 @@ def of_the_past(
     to_provider: ProviderName | None,
 ) -> Sequence[Estimate]:
     """What the jobs of these days would cost if they were sent again; days are those of the schedule's time zone."""
-    from nightbatch import reprocessing
+    from nightbatch.core.settings import Settings
     from nightbatch.job_types import job_types as types
-    from nightbatch.planning import span
-    from nightbatch.settings import Settings
+    from nightbatch.planning import reprocessing
+    from nightbatch.planning.routes import span
 
     since, until = span(first, last, ZoneInfo(Settings.from_env().timezone))
     wish = reprocessing.Wish(
@@ -97,7 +97,7 @@ def _sum(pairs: Sequence[_Pair]) -> tuple[Decimal, Decimal]:
 
 
 def _money(pair: _Pair) -> str:
-    from nightbatch.amounts import usd
+    from nightbatch.core.amounts import usd
 
     if pair is None:
         return "unpriced"

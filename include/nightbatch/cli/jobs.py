@@ -23,8 +23,8 @@ from nightbatch.cli.output import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nightbatch.input_formats import Source
-    from nightbatch.intake import Enqueued
+    from nightbatch.jobs.input_formats import Source
+    from nightbatch.jobs.intake import Enqueued
     from nightbatch.postgres.store import Store
 
 
@@ -52,8 +52,8 @@ def enqueue(
 
     Bad lines are named and left out; exit code 1 if there were any. A file queues nothing twice.
     """
-    from nightbatch import intake
     from nightbatch.job_types import job_types
+    from nightbatch.jobs import intake
 
     with told(as_json):
         source, size = _source(file)
@@ -86,8 +86,8 @@ def _source(file: str) -> tuple[Source, int | None]:
 def _enqueue(
     store: Store, source: Source, model: str | None, all_or_nothing: bool, again: bool, advance: Callable[[int], None]
 ) -> Enqueued:
-    from nightbatch import intake
     from nightbatch.job_types import job_types
+    from nightbatch.jobs import intake
 
     try:
         return intake.enqueue_file(
@@ -146,20 +146,20 @@ def cancel(
 
 
 def _cancel_batch(batch: int, by: str, reason: str, dry_run: bool, as_json: bool) -> None:
-    from nightbatch import decisions, stakes
+    from nightbatch.batches import cost_preview, decisions
     from nightbatch.cli.decide import decide
     from nightbatch.job_types import job_types
 
     decide(
         {"batch_id": batch},
-        lambda store: stakes.of_cancelling(store, job_types(), batch),
+        lambda store: cost_preview.of_cancelling(store, job_types(), batch),
         lambda store, why: decisions.ask_to_cancel(store, batch, by=by, reason=why),
         reason=reason, dry_run=dry_run, as_json=as_json,
     )  # fmt: skip
 
 
 def _cancel_jobs(jobs: list[int], by: str, reason: str, as_json: bool) -> None:
-    from nightbatch import cancelling
+    from nightbatch.jobs import cancelling
 
     with opened() as store:
         done = cancelling.cancel_jobs(store, jobs, by=by, reason=reason)
@@ -183,9 +183,9 @@ def request(
     Eight bytes of every request that was sent are kept, and compared. Sends nothing and needs no key. Exit code 1
     where it is not as it was sent, or nobody can tell.
     """
-    from nightbatch.as_sent import render_again
+    from nightbatch.batches.as_sent import render_again
+    from nightbatch.core.settings import Settings
     from nightbatch.job_types import job_types
-    from nightbatch.settings import Settings
 
     with told(as_json), opened() as store:
         found = render_again(store, job_types(), Settings.from_env(), job, batch)
@@ -211,11 +211,11 @@ def similar(
 
     Ids, similarity (1: the same direction) and labels, no payloads.
     """
-    from nightbatch import insights
     from nightbatch.cli import similar as shown
+    from nightbatch.reporting import stats
 
     with told(as_json), opened() as store:
-        found = insights.nearest(store, job, limit)
+        found = stats.nearest(store, job, limit)
     if as_json:
         print_json(shown.to_json(job, found))
     elif found:

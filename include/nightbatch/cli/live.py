@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 import typer
 
-from nightbatch.addresses import is_at
-from nightbatch.errors import ConfigurationError
-from nightbatch.models import ProviderName
-from nightbatch.profiles import ProviderProfile, profile, profiles
+from nightbatch.core.allowed_hosts import is_at
+from nightbatch.core.errors import ConfigurationError
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import ProviderProfile, profile, profiles
 
 if TYPE_CHECKING:
-    from nightbatch import live
+    from nightbatch import provider_check
 
 _OWN = "the provider's own"
 _PURPOSES: Mapping[str, str] = {
@@ -44,10 +44,10 @@ def run_live(
     code: 0, 1 when something is not as nightbatch assumes or needs a person, 2 when nobody could be asked.
     Raises `ConfigurationError` for a file, key or model that cannot be used.
     """
-    from nightbatch import live
-    from nightbatch.settings import Settings
+    from nightbatch import provider_check
+    from nightbatch.core.settings import Settings
 
-    session = live.Session(output, settle_seconds=Settings.from_env(environ).settle_seconds, tell=_say)
+    session = provider_check.Session(output, settle_seconds=Settings.from_env(environ).settle_seconds, tell=_say)
     desks = list(_desks(session, _chosen(models), environ))
     if not desks:
         raise ConfigurationError(
@@ -55,20 +55,22 @@ def run_live(
         )
     try:
         for desk in desks:
-            live.look_again(desk)
+            provider_check.look_again(desk)
         offers = [(desk, made) for desk in desks if not desk.stopped and (made := _offer(desk, in_doubt))]
         if offers and not _agreed([made for _, made in offers], yes):
             return _declined(session)
         for desk, made in offers:
-            live.send(desk, made)
-        live.watch(desks, seconds=minutes * 60)
+            provider_check.send(desk, made)
+        provider_check.watch(desks, seconds=minutes * 60)
         session.save()
     except KeyboardInterrupt:
         _say(f"Stopped. {output} remembers what was sent: run the same command again.")
     return _summary(session)
 
 
-def _desks(session: live.Session, models: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[live.Desk]:
+def _desks(
+    session: provider_check.Session, models: Mapping[str, str], environ: Mapping[str, str]
+) -> Iterator[provider_check.Desk]:
     from nightbatch.providers import build
 
     session.record.not_asked = {}
@@ -98,10 +100,10 @@ def _chosen(models: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
-def _offer(desk: live.Desk, in_doubt: Collection[ProviderName]) -> live.Offer | None:
-    from nightbatch import live
+def _offer(desk: provider_check.Desk, in_doubt: Collection[ProviderName]) -> provider_check.Offer | None:
+    from nightbatch import provider_check
 
-    made = live.offer(desk)
+    made = provider_check.offer(desk)
     if made and not desk.facts.tagged and desk.name in in_doubt:
         _say(
             f"{desk.name}: nothing new is sent, since nightbatch has a create in doubt there (see nightbatch doctor). Its list"
@@ -111,8 +113,8 @@ def _offer(desk: live.Desk, in_doubt: Collection[ProviderName]) -> live.Offer | 
     return made
 
 
-def _agreed(offers: Sequence[live.Offer], yes: bool) -> bool:
-    from nightbatch.live.record import REQUESTS
+def _agreed(offers: Sequence[provider_check.Offer], yes: bool) -> bool:
+    from nightbatch.provider_check.record import REQUESTS
 
     _say("This would be sent, with your own keys:")
     for made in offers:
@@ -134,7 +136,7 @@ def _agreed(offers: Sequence[live.Offer], yes: bool) -> bool:
     return sys.stdin.isatty() and typer.confirm("Send it?", default=False, err=True)
 
 
-def _declined(session: live.Session) -> int:
+def _declined(session: provider_check.Session) -> int:
     if any(part.batches for part in session.record.providers.values()):  # looked at again, which is free
         session.save()
         _summary(session)
@@ -145,7 +147,7 @@ def _declined(session: live.Session) -> int:
     return 2
 
 
-def _summary(session: live.Session) -> int:
+def _summary(session: provider_check.Session) -> int:
     good = True
     for name, part in session.record.providers.items():
         typer.echo(f"\n{name}, {part.model}, address: {part.address}")

@@ -9,7 +9,7 @@ import typer
 
 from nightbatch.cli.options import AsJson, JobTypes, MaxJobs, Providers, job_type_names, one_provider, provider_names
 from nightbatch.cli.output import NEEDS_A_PERSON, Misuse, opened, print_json, say, show, told
-from nightbatch.models import ProviderName
+from nightbatch.core.models import ProviderName
 
 
 def estimate(
@@ -74,9 +74,9 @@ def calculate(
     With NIGHTBATCH_DSN the tokens are those of the last 30 days and the prices heed nightbatch.price_override; without it
     they are those of the type's example. Exit code 1 when the model has no known price.
     """
-    from nightbatch import calculator
     from nightbatch.cli import calculation
     from nightbatch.job_types import job_types
+    from nightbatch.planning import calculator
 
     with told(as_json), calculation.database_if_any() as store:
         found = calculator.yearly(

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from nightbatch.cli.output import Misuse, parts
-from nightbatch.models import ProviderName
-from nightbatch.profiles import profiles, why_unknown
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import profiles, why_unknown
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 By = Annotated[str, typer.Option(help="Who decides; your login name if not given.", show_default=False)]

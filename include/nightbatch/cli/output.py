@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from nightbatch.errors import NightbatchError
+from nightbatch.core.errors import NightbatchError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -50,9 +50,9 @@ def told(as_json: bool = False) -> Iterator[None]:
 @contextmanager
 def opened() -> Iterator[Store]:
     """The database of NIGHTBATCH_DSN. Raises `ConfigurationError` where it is missing or refuses."""
+    from nightbatch.core.settings import database
+    from nightbatch.postgres.db_errors import in_words
     from nightbatch.postgres.store import open_store
-    from nightbatch.postgres.troubles import in_words
-    from nightbatch.settings import database
 
     with in_words(), open_store(database()) as store:
         yield store

@@ -15,9 +15,9 @@ from nightbatch.cli.output import Misuse, as_json_text, opened, plain, say, show
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
-    from nightbatch.insights import Days
     from nightbatch.postgres.store import Store
     from nightbatch.reporting import AnyReport
+    from nightbatch.reporting.stats import Days
 
 Format = Literal["terminal", "json", "markdown", "csv", "html"]
 _ENDINGS = {".json": "json", ".md": "markdown", ".csv": "csv", ".html": "html"}
@@ -79,16 +79,16 @@ def _check(runs: list[str] | None, first: datetime | None, end: datetime | None,
 
 def _days(store: Store, first: datetime | None, end: datetime | None, last: int | None) -> Days | None:
     """The range that was asked for; None when none was."""
-    from nightbatch import insights
+    from nightbatch.reporting import stats
 
     if last:
-        return insights.last_days(store, last)
+        return stats.last_days(store, last)
     if not first and not end:
         return None
-    until = end.date() if end else insights.last_days(store, 1).until
+    until = end.date() if end else stats.last_days(store, 1).until
     if first:
-        return insights.Days(first.date(), until)
-    return insights.Days(min(insights.first_day(store) or until, until), until)
+        return stats.Days(first.date(), until)
+    return stats.Days(min(stats.first_day(store) or until, until), until)
 
 
 def _text(found: AnyReport, shown: str) -> str:

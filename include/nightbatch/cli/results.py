@@ -15,11 +15,11 @@ import typer
 from nightbatch.cli.files import format_of, whole_file
 from nightbatch.cli.options import AsJson
 from nightbatch.cli.output import Misuse, as_json_text, fields, opened, print_json, progress, say, show_table, told
-from nightbatch.errors import NightbatchError
+from nightbatch.core.errors import NightbatchError
 
 if TYPE_CHECKING:
-    from nightbatch.insights import ResultRow
     from nightbatch.postgres.store import Store
+    from nightbatch.reporting.stats import ResultRow
 
 _ON_A_SCREEN = 20
 _ENDINGS = {".jsonl": "jsonl", ".csv": "csv"}
@@ -70,17 +70,18 @@ def _rows(
     store: Store, *, run: str | None, batch: int | None, job_type: str | None, limit: int | None
 ) -> Iterable[ResultRow]:
     """Of a batch, or of a whole run, a page at a time; else the latest."""
-    from nightbatch import decisions, insights
+    from nightbatch.batches import decisions
+    from nightbatch.reporting import stats
 
     if batch is not None:
         batches = [decisions.find(store, batch).id]
     elif limit is not None:
-        return insights.results(store, run_id=run, job_type=job_type, limit=limit)
+        return stats.results(store, run_id=run, job_type=job_type, limit=limit)
     else:
-        batches = insights.batches_of(store, run)
+        batches = stats.batches_of(store, run)
         if not batches:
             raise NightbatchError(f"There is no run {run}, or it sent nothing.")
-    rows = chain.from_iterable(insights.all_batch_results(store, number) for number in batches)
+    rows = chain.from_iterable(stats.all_batch_results(store, number) for number in batches)
     return islice((row for row in rows if job_type in (None, row.job_type)), limit)
 
 
@@ -103,7 +104,7 @@ def _counted(rows: Iterable[ResultRow], advance: Any) -> Iterator[ResultRow]:
 
 def _write_csv(rows: Iterable[ResultRow], file: TextIO) -> int:
     """How many; the first line names the columns."""
-    from nightbatch.insights import ResultRow
+    from nightbatch.reporting.stats import ResultRow
 
     writer, count = csv.writer(file), 0
     writer.writerow(ResultRow.__dataclass_fields__)

@@ -11,7 +11,7 @@ from nightbatch.cli.options import AsJson, By, Why, login
 from nightbatch.cli.output import Misuse, asked, opened, print_json, say, told
 
 if TYPE_CHECKING:
-    from nightbatch.home import Said
+    from nightbatch.batches.home import Said
 
 
 def migrate(as_json: AsJson = False) -> None:
@@ -19,9 +19,9 @@ def migrate(as_json: AsJson = False) -> None:
 
     Safe to repeat, also from two machines at once.
     """
+    from nightbatch.core.settings import database
+    from nightbatch.postgres.db_errors import in_words
     from nightbatch.postgres.migrate import migrate as apply
-    from nightbatch.postgres.troubles import in_words
-    from nightbatch.settings import database
 
     with told(as_json), in_words():
         applied = apply(database())
@@ -52,8 +52,8 @@ def identify(
     Until then nothing is sent from it: its jobs may have been sent since. Without an option it says how it stands, with exit code
     1 if a person has to say something.
     """
-    from nightbatch import home
-    from nightbatch.errors import Displaced
+    from nightbatch.batches import home
+    from nightbatch.core.errors import Displaced
 
     with told(as_json):
         options: dict[Said, bool] = {"moved": moved, "restored": restored, "copy": copy}
@@ -89,7 +89,7 @@ def emulator(
 
     With a bill and faults on demand; nothing is paid.
     """
-    from nightbatch.emulator.app import run_emulator
-    from nightbatch.emulator.settings import EmulatorSettings
+    from nightbatch_local.emulator.app import run_emulator
+    from nightbatch_local.emulator.settings import EmulatorSettings
 
     run_emulator(EmulatorSettings(state=state, port=port, turnaround=turnaround, seed=seed))

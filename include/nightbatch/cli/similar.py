@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nightbatch.insights import Neighbour
+    from nightbatch.reporting.stats import Neighbour
 
 
 def to_json(job_id: int, found: Sequence[Neighbour]) -> dict[str, Any]:

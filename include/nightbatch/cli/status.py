@@ -12,8 +12,8 @@ from nightbatch.cli.output import Misuse, fields, minute, opened, print_json, sa
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nightbatch.insights import Night, Run, Waiting
-    from nightbatch.ledger import Batch
+    from nightbatch.core.ledger import Batch
+    from nightbatch.reporting.stats import Night, Run, Waiting
 
 
 def status(
@@ -39,10 +39,10 @@ def status(
 
 
 def _show_once(as_json: bool) -> None:
-    from nightbatch import insights
+    from nightbatch.reporting import stats
 
     with opened() as store, store.snapshot():
-        queue, batches, night = insights.queue(store), store.open_attempts(), insights.night(store)
+        queue, batches, night = stats.queue(store), store.open_attempts(), stats.night(store)
         alerts = len(store.open_alerts())
     if as_json:
         shown = [
@@ -92,7 +92,7 @@ def _show_batches(batches: Sequence[Batch]) -> None:
 
 
 def _latest(run: Run) -> str:
-    from nightbatch.amounts import usd
+    from nightbatch.core.amounts import usd
 
     open_ = (
         f"{run.open_batches:,} of its {run.batches:,} batches are under way"

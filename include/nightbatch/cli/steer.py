@@ -36,9 +36,9 @@ from nightbatch.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from nightbatch.decisions import Choice
-    from nightbatch.ledger import Alert
-    from nightbatch.retrying import Retry
+    from nightbatch.batches.decisions import Choice
+    from nightbatch.batches.retrying import Retry
+    from nightbatch.core.ledger import Alert
 
 
 def run(
@@ -55,16 +55,16 @@ def run(
 
     Through the `airflow` command of this environment.
     """
-    from nightbatch import wishes
     from nightbatch.cli import dag
-    from nightbatch.ledger import RunParams
+    from nightbatch.core.ledger import RunParams
+    from nightbatch.planning import run_forms
 
     with told(as_json):
         ids = job_ids(jobs)
         wanted = {"providers": provider_names(providers), "job_types": job_type_names(job_types), "job_ids": ids}
         if ids and os.environ.get("NIGHTBATCH_DSN"):  # without it the task `plan` sees to them
             with opened() as store:
-                wishes.check(store, (), RunParams(job_ids=ids))
+                run_forms.check(store, (), RunParams(job_ids=ids))
         conf = {name: list(values) for name, values in wanted.items() if values}
         started = dag.start({**conf, "max_jobs": max_jobs, "dry_run": dry_run})
     if as_json:
@@ -86,7 +86,7 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Decide about an attempt that is held. Look into the provider's console before: see `nightbatch doctor`."""
-    from nightbatch import decisions, stakes
+    from nightbatch.batches import cost_preview, decisions
     from nightbatch.cli.decide import decide
     from nightbatch.job_types import job_types
 
@@ -94,7 +94,7 @@ def release(
         choice = _choice(adopt=adopt is not None, resend=resend, drop=drop)
         decide(
             {"batch_id": batch, "choice": choice},
-            lambda store: stakes.of_releasing(store, job_types(), batch, choice),
+            lambda store: cost_preview.of_releasing(store, job_types(), batch, choice),
             lambda store, why: decisions.release(
                 store, batch, choice=choice, by=by or login(), reason=why, provider_batch_id=adopt
             ),
@@ -104,7 +104,7 @@ def release(
 
 def _choice(**given: bool) -> Choice:
     """The one that was given. Raises `Misuse`, with what each does, for none or several."""
-    from nightbatch.decisions import MEANINGS
+    from nightbatch.batches.decisions import MEANINGS
 
     chosen: list[Choice] = [choice for choice in ("adopt", "resend", "drop") if given[choice]]
     if len(chosen) != 1:
@@ -130,8 +130,8 @@ def retry(
     Of a batch, or by jobs, run and reason; the chosen jobs go with the next run. The price is told first, since some of them may
     have been billed before.
     """
-    from nightbatch import retrying
-    from nightbatch.errors import NightbatchError
+    from nightbatch.batches import retrying
+    from nightbatch.core.errors import NightbatchError
 
     with told(as_json):
         chosen = retrying.Choice(job_ids(jobs), run_id or None, words or None)
@@ -170,7 +170,7 @@ def load(
 
     By the next run of nightbatch_recover, which has the key. Nothing is sent, paid or read twice.
     """
-    from nightbatch import decisions
+    from nightbatch.batches import decisions
 
     with told(as_json):
         why = asked(reason, "Why", "--reason")
@@ -204,14 +204,14 @@ def alerts(
 
     Open alerts, the newest first; with --acknowledge ID it is kept that you have seen that one.
     """
-    from nightbatch import insights
+    from nightbatch.reporting import stats
 
     with told(as_json):
         if acknowledge is not None:
             _acknowledge(acknowledge, by, as_json)
             return
         with opened() as store:
-            found = insights.alerts(store, limit=1_000) if every else store.open_alerts()
+            found = stats.alerts(store, limit=1_000) if every else store.open_alerts()
     if as_json:
         print_json({"alerts": [fields(alert) for alert in found]})
         return
@@ -226,7 +226,7 @@ def _stands(alert: Alert) -> str:
 
 
 def _acknowledge(alert: int, by: str, as_json: bool) -> None:
-    from nightbatch import alerts as told_of
+    from nightbatch.reporting import alerts as told_of
 
     with opened() as store:
         done = told_of.acknowledge(store, alert, by=by or login())

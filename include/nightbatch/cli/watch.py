@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from nightbatch.cli.output import console, opened, print_json, readable, say, table
 from nightbatch.cli.status import night_json
-from nightbatch.errors import ConfigurationError
+from nightbatch.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from nightbatch.insights import Night, Progress
+    from nightbatch.reporting.stats import Night, Progress
 
 _AROUND = 6
 """Lines of a screen that are not rows of the table."""
@@ -34,10 +34,10 @@ def follow(every: float, *, as_json: bool) -> None:
 
 
 def _look() -> tuple[datetime, Night]:
-    from nightbatch import insights
+    from nightbatch.reporting import stats
 
     with opened() as store:
-        now, night = store.now(), insights.night(store)
+        now, night = store.now(), stats.night(store)
     if night.run is None:
         raise ConfigurationError("No run was planned yet.")
     return now, night
@@ -94,7 +94,7 @@ def _line(batch: Progress, now: datetime) -> str:
 
 def _elapsed(batch: Progress, now: datetime) -> str:
     """Since it was sent, or planned."""
-    from nightbatch.amounts import duration
+    from nightbatch.core.amounts import duration
 
     since = batch.submitted_at or batch.planned_at
     return duration(max(((batch.ended_at or batch.closed_at or now) - since).total_seconds(), 0))
@@ -105,7 +105,7 @@ def _back(night: Night) -> str:
 
 
 def _summary(night: Night) -> str:
-    from nightbatch.amounts import usd
+    from nightbatch.core.amounts import usd
 
     run = night.run
     assert run is not None
@@ -133,7 +133,7 @@ def _screen(now: datetime, night: Night, room: int) -> RenderableType:
 
 
 def _table(batches: Sequence[Progress], now: datetime) -> RenderableType:
-    from nightbatch.amounts import NOTHING, duration
+    from nightbatch.core.amounts import NOTHING, duration
 
     columns = ("batch", "provider", "model", "state", "jobs", "succeeded", "failed", "elapsed", "typical")
     rows = [

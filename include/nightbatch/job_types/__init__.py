@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 
-from nightbatch.errors import ConfigurationError
+from nightbatch.core.errors import ConfigurationError
 from nightbatch.job_types.base import JobType
 
 

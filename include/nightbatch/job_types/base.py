@@ -19,13 +19,13 @@ import msgspec
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PydanticUserError, ValidationError
 
-from nightbatch.canonical import canonical_json
-from nightbatch.errors import ConfigurationError, NightbatchError, Rejected
+from nightbatch.core.errors import ConfigurationError, NightbatchError, Rejected
+from nightbatch.core.lines import why_no_model
+from nightbatch.core.models import Answer, Effort, EmbeddingInput, Endpoint, ProviderName, Request
+from nightbatch.core.profiles import profile, profiles
+from nightbatch.job_types.fast_json import canonical_json
 from nightbatch.job_types.tool_calls import tool_calls
-from nightbatch.lines import why_no_model
-from nightbatch.models import Answer, Effort, EmbeddingInput, Endpoint, ProviderName, Request
-from nightbatch.profiles import profile, profiles
-from nightbatch.schema_words import strict
+from nightbatch.schemas.words import strict
 
 ERASED = b"null"
 """What stands in ``nightbatch.job.input`` once the retention is over."""

@@ -10,13 +10,13 @@ import msgspec
 import orjson
 from pydantic import AfterValidator, BaseModel, Field, field_validator
 
-from nightbatch import foreign_schema
-from nightbatch.canonical import with_digits
-from nightbatch.errors import Rejected
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import Answer, Prompt
 from nightbatch.job_types.base import JobType, Misfit, Read, Tuned, writable
-from nightbatch.models import Answer, Prompt
-from nightbatch.plain_schema import plain_schema
-from nightbatch.schema_words import strict
+from nightbatch.job_types.fast_json import with_digits
+from nightbatch.schemas import json_schema
+from nightbatch.schemas.plain import plain_schema
+from nightbatch.schemas.words import strict
 
 
 class BulkPredictions(JobType):
@@ -49,7 +49,7 @@ class BulkPredictions(JobType):
         def _is_a_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
             if schema.get("type") != "object":
                 raise ValueError('its type has to be "object"')
-            foreign_schema.require_usable(schema)
+            json_schema.require_usable(schema)
             try:
                 _asked(orjson.dumps(schema))
             except Rejected as error:
@@ -98,8 +98,8 @@ class BulkPredictions(JobType):
         try:
             text = answer.text or ""
             found = orjson.loads(text)
-            fault = foreign_schema.fault(orjson.loads(context or b"{}"), found)
-        except foreign_schema.Endless:
+            fault = json_schema.fault(orjson.loads(context or b"{}"), found)
+        except json_schema.Endless:
             raise Misfit("the answer does not fit: its schema refers to itself without end, or to nothing") from None
         except ValueError:
             raise Misfit("the answer does not fit: it is no JSON") from None

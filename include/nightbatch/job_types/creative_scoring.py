@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
+from nightbatch.core.models import Prompt
 from nightbatch.job_types.base import JobType, Tuned
-from nightbatch.models import Prompt
 
 _PROMPT = (
     "You judge advertising creatives for a performance marketing team. Score each dimension from 1 (poor) to 10 (excellent)"

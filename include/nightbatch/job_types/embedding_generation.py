@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from nightbatch.core.models import EmbeddingInput
 from nightbatch.job_types.base import EmbeddingType, JobInput
-from nightbatch.models import EmbeddingInput
 
 # https://ai.google.dev/gemini-api/docs/embeddings#supported-task-types
 _TaskType = Literal[

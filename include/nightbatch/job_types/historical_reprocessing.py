@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from nightbatch.errors import Rejected
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import Request
 from nightbatch.job_types.base import JobInput, JobType
-from nightbatch.models import Request
 
 
 class HistoricalReprocessing(JobType):

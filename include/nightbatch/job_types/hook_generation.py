@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
+from nightbatch.core.models import Answer, Prompt
 from nightbatch.job_types.base import JobType, Misfit, Read, Tuned
-from nightbatch.models import Answer, Prompt
 
 _PROMPT = (
     "You write hooks for advertisements: first lines that make a reader stay. Each takes another angle, stands on its own,"

@@ -9,9 +9,9 @@ import msgspec
 import orjson
 from pydantic import AfterValidator, BaseModel, Field
 
+from nightbatch.core.models import Answer, Endpoint, ProviderName, ReadyBody, Request
+from nightbatch.core.profiles import profile
 from nightbatch.job_types.base import JobInput, JobType, Read, require_vectors, writable
-from nightbatch.models import Answer, Endpoint, ProviderName, ReadyBody, Request
-from nightbatch.profiles import profile
 
 Url = Literal[
     "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/moderations",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from nightbatch.models import Answer
+from nightbatch.core.models import Answer
 
 
 class ToolCall(NamedTuple):

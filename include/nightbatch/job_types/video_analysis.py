@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from nightbatch.core.models import Media, Prompt
 from nightbatch.job_types.base import JobType, Tuned
-from nightbatch.models import Media, Prompt
 
 _PROMPT = (
     "You analyse advertising videos for a performance marketing team. Report only what can be seen or heard, with times in"

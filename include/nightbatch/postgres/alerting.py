@@ -7,8 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from nightbatch.ledger import Alert
-from nightbatch.models import ProviderName
+from nightbatch.core.ledger import Alert
+from nightbatch.core.models import ProviderName
 from nightbatch.postgres.store import Store
 
 

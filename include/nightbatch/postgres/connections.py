@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nightbatch.models import ProviderName
+from nightbatch.core.models import ProviderName
+from nightbatch.core.provider import BatchProvider
 from nightbatch.postgres.store import Store
-from nightbatch.provider import BatchProvider
 
 
 def record_tags(store: Store, provider: BatchProvider) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from nightbatch.ledger import Batch
-from nightbatch.models import Endpoint, ProviderName
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import Endpoint, ProviderName
 from nightbatch.postgres.store import Store
 
 Said = Literal["moved", "restored", "copy"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from nightbatch.ledger import Lane
+from nightbatch.core.ledger import Lane
 from nightbatch.postgres.store import Store
 
 _FILE = "lifecycle"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from nightbatch.ledger import JobRow
-from nightbatch.models import ProviderName, UploadedMedia
+from nightbatch.core.ledger import JobRow
+from nightbatch.core.models import ProviderName, UploadedMedia
 from nightbatch.postgres.store import Store
 
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from nightbatch.ledger import Batch, JobRow, Lane
+from nightbatch.core.ledger import Batch, JobRow, Lane
+from nightbatch.core.profiles import profile
 from nightbatch.postgres.store import Store
-from nightbatch.profiles import profile
 
 _SAMPLES = 30  # of each lane: the average of so many texts tells the next thousand within a few per cent
 _MOST_BYTES = 200_000

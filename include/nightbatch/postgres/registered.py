@@ -6,9 +6,9 @@ from typing import Any
 
 from psycopg import Connection
 
+from nightbatch.core.profiles import profiles
 from nightbatch.postgres.queries import queries
 from nightbatch.postgres.store import Store
-from nightbatch.profiles import profiles
 
 
 def register(connection: Connection[Any]) -> None:

@@ -17,9 +17,9 @@ from psycopg import Connection, Copy, Cursor
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
-from nightbatch.errors import ConfigurationError, DatabaseUnreachable
+from nightbatch.core.errors import ConfigurationError, DatabaseUnreachable
+from nightbatch.postgres.db_errors import without_payload
 from nightbatch.postgres.queries import queries
-from nightbatch.postgres.troubles import without_payload
 
 OLDEST, NEWEST = 14, 18
 """The versions of Postgres that the tests know."""

@@ -21,13 +21,13 @@ from psycopg.rows import tuple_row
 from psycopg.types.json import JsonbBinaryDumper, JsonBinaryDumper
 from psycopg.types.string import ByteaBinaryLoader
 
-from nightbatch.errors import NightbatchError, SubmissionInDoubt
-from nightbatch.ledger import Alert, Batch, JobRow, Lane, RunParams
-from nightbatch.models import Endpoint, ProviderName
+from nightbatch.core.errors import NightbatchError, SubmissionInDoubt
+from nightbatch.core.ledger import Alert, Batch, JobRow, Lane, RunParams
+from nightbatch.core.models import Endpoint, ProviderName
+from nightbatch.core.pricing import PriceFactor, PriceOverride
+from nightbatch.core.profiles import broken_profiles, profile, profiles
 from nightbatch.postgres import session
 from nightbatch.postgres.queries import queries
-from nightbatch.pricing import PriceFactor, PriceOverride
-from nightbatch.profiles import broken_profiles, profile, profiles
 
 _MESSAGE_BYTES = 100_000
 _ROWS = 100  # of a stream, in memory at once: inputs may be large

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from nightbatch.planning import span
+from nightbatch.planning.routes import span
 from nightbatch.postgres.figures import Price, Reason, Run
 from nightbatch.postgres.store import Store
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from nightbatch.ledger import Batch
-from nightbatch.models import ListedBatch, ProviderName
+from nightbatch.core.ledger import Batch
+from nightbatch.core.models import ListedBatch, ProviderName
 from nightbatch.postgres.store import Store
 
 _FILE = "walks"

@@ -1,4 +1,4 @@
-"""The providers' wire quirks, behind `nightbatch.provider.BatchProvider`. An SDK is imported when it is first needed."""
+"""The providers' wire quirks, behind `nightbatch.core.provider.BatchProvider`. An SDK is imported when it is first needed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from functools import cache
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from nightbatch.errors import ConfigurationError
-from nightbatch.models import ProviderName
-from nightbatch.profiles import profile
-from nightbatch.provider import BatchProvider
+from nightbatch.core.errors import ConfigurationError
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import profile
+from nightbatch.core.provider import BatchProvider
 from nightbatch.providers.extras import PLAIN, Wire
 
 if TYPE_CHECKING:

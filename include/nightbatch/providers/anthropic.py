@@ -14,10 +14,10 @@ import anthropic
 import orjson
 from anthropic.types.messages import MessageBatch
 
-from nightbatch.addresses import is_own_host
-from nightbatch.certainty import Call, Said
-from nightbatch.errors import Absent, Transient
-from nightbatch.models import (
+from nightbatch.core.allowed_hosts import is_own_host
+from nightbatch.core.certainty import Call, Said
+from nightbatch.core.errors import Absent, Transient
+from nightbatch.core.models import (
     Endpoint,
     FoundBatch,
     ListedBatch,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from nightbatch.models import Limits
-from nightbatch.profiles import MediaRules, ProviderProfile
+from nightbatch.core.models import Limits
+from nightbatch.core.profiles import MediaRules, ProviderProfile
 
 _MB = 1_000_000
 

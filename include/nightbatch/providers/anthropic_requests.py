@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nightbatch.errors import Rejected
-from nightbatch.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request, Tool
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request, Tool
 from nightbatch.providers.anthropic_schema import anthropic_schema
 from nightbatch.providers.thinking import of_anthropic
 from nightbatch.providers.wire import image, in_base64, is_long, merged, require_fit, require_no_url, with_model

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from nightbatch.models import Answer, ResultLine, UnreadableLine, Usage
+from nightbatch.core.models import Answer, ResultLine, UnreadableLine, Usage
 from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     added,

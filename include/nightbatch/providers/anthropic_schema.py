@@ -6,8 +6,8 @@ from typing import Any
 
 import anthropic
 
-from nightbatch.plain_schema import children, holds_itself, parts, plain_schema, remembered
-from nightbatch.schema_words import reject
+from nightbatch.schemas.plain import children, holds_itself, parts, plain_schema, remembered
+from nightbatch.schemas.words import reject
 
 _MOST_CHOICES = 16  # parameters of several types: json-schema-limitations in the document above
 

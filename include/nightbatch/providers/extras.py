@@ -13,9 +13,9 @@ from difflib import get_close_matches
 from itertools import product
 from typing import Any, NoReturn
 
-from nightbatch.errors import ConfigurationError
-from nightbatch.models import ProviderName
-from nightbatch.profiles import profile
+from nightbatch.core.errors import ConfigurationError
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import profile
 
 
 @dataclass(frozen=True, slots=True)

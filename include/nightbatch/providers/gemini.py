@@ -18,10 +18,10 @@ from google import genai
 from google.genai import errors as genai_errors
 from google.genai import types
 
-from nightbatch.addresses import is_own_host
-from nightbatch.certainty import Call, Said
-from nightbatch.errors import Absent, NotNamed, Refused, Rejected, Transient
-from nightbatch.models import (
+from nightbatch.core.allowed_hosts import is_own_host
+from nightbatch.core.certainty import Call, Said
+from nightbatch.core.errors import Absent, NotNamed, Refused, Rejected, Transient
+from nightbatch.core.models import (
     Counts,
     Endpoint,
     FoundBatch,

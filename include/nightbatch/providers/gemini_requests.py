@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nightbatch.errors import Rejected
-from nightbatch.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request
 from nightbatch.providers.gemini_schema import gemini_schema
 from nightbatch.providers.thinking import of_gemini
 from nightbatch.providers.wire import in_base64, merged, require_fit, require_no_url, with_model

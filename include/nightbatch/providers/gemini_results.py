@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from nightbatch.models import Answer, ResultLine, UnreadableLine, Usage
+from nightbatch.core.models import Answer, ResultLine, UnreadableLine, Usage
 from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     added,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from nightbatch.plain_schema import holds_itself, looks_around, plain_schema, remembered, with_notes
-from nightbatch.schema_words import reject
+from nightbatch.schemas.plain import holds_itself, looks_around, plain_schema, remembered, with_notes
+from nightbatch.schemas.words import reject
 
 _DEEPEST = 32
 _MOST_PARTS = 5000

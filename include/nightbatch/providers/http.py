@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx2
 
-from nightbatch import addresses
-from nightbatch.errors import ConfigurationError, NightbatchError
-from nightbatch.models import ProviderName
-from nightbatch.profiles import profile
+from nightbatch.core import allowed_hosts
+from nightbatch.core.errors import ConfigurationError, NightbatchError
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import profile
 from nightbatch.providers.extras import PLAIN, Wire
 from nightbatch.providers.way import proxy_to, through_proxy, transport_options
 
@@ -81,7 +81,7 @@ class Home:
         extensions = dict(request.extensions)
         if self.allowed is not None and self.proxy is None:
             try:
-                address = addresses.to_call(str(self.url), self.allowed)
+                address = allowed_hosts.to_call(str(self.url), self.allowed)
             except NightbatchError as error:
                 raise NotCalled(str(error), request=request) from None
             if address is not None:  # the certificate has to be the name's all the same
@@ -108,10 +108,10 @@ def home_of(name: ProviderName, base_url: str | None, allowed: Collection[str] |
     try:
         url = httpx2.URL(told)
     except httpx2.InvalidURL:
-        raise ConfigurationError(addresses.WHOLE_URL) from None
+        raise ConfigurationError(allowed_hosts.WHOLE_URL) from None
     proxy = proxy_to(url, given=wire.proxy, allowed=allowed)
     if allowed is not None:
-        addresses.check_base_url(told, allowed, proxied=proxy is not None)
+        allowed_hosts.check_base_url(told, allowed, proxied=proxy is not None)
     return Home(url, allowed, proxy, wire.ca_file)
 
 

@@ -13,10 +13,10 @@ import openai
 import orjson
 from openai.types import Batch
 
-from nightbatch.addresses import is_own_host
-from nightbatch.certainty import Call, Said
-from nightbatch.errors import Absent, NotNamed, Refused, Transient
-from nightbatch.models import (
+from nightbatch.core.allowed_hosts import is_own_host
+from nightbatch.core.certainty import Call, Said
+from nightbatch.core.errors import Absent, NotNamed, Refused, Transient
+from nightbatch.core.models import (
     Endpoint,
     FoundBatch,
     ListedBatch,

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from nightbatch.errors import Rejected
-from nightbatch.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request, Tool
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request, Tool
 from nightbatch.providers.openai_schema import openai_schema
 from nightbatch.providers.thinking import of_openai
 from nightbatch.providers.wire import image, in_base64, merged, require_fit, with_model
-from nightbatch.schema_words import strict
+from nightbatch.schemas.words import strict
 
 _Url = Literal[
     "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/moderations",

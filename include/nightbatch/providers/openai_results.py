@@ -9,7 +9,7 @@ from struct import error as BadSize
 from struct import unpack
 from typing import Any, Literal
 
-from nightbatch.models import Answer, ResultLine, UnreadableLine, Usage
+from nightbatch.core.models import Answer, ResultLine, UnreadableLine, Usage
 from nightbatch.providers import plain
 from nightbatch.providers.wire import (
     as_json,

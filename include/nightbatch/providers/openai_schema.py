@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nightbatch.plain_schema import children, looks_around, parts, place_of, plain_schema, remembered, with_notes
-from nightbatch.schema_words import reject
+from nightbatch.schemas.plain import children, looks_around, parts, place_of, plain_schema, remembered, with_notes
+from nightbatch.schemas.words import reject
 
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 _MOST_LEVELS = 10

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from nightbatch.models import Answer, ResultLine, Usage
+from nightbatch.core.models import Answer, ResultLine, Usage
 
 _Tokens = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]  # as in `wire.usage`
 # What msgspec raises for a line that is not as declared, or no JSON at all; the second for text that is no UTF-8.

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from nightbatch.errors import Rejected
-from nightbatch.models import Effort, Prompt
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import Effort, Prompt
 
 # Tokens that thoughts of an effort rarely pass. What is not used costs nothing: a limit is no order.
 _ROOM: Mapping[Effort | None, int] = MappingProxyType(

@@ -22,8 +22,8 @@ import httpx
 import httpx2
 from socksio import SOCKSError
 
-from nightbatch import addresses
-from nightbatch.errors import ConfigurationError
+from nightbatch.core import allowed_hosts
+from nightbatch.core.errors import ConfigurationError
 
 # Desktops set ALL_PROXY=socks://… for what speaks version 5, and browsers take it for that.
 _SCHEMES = {"http": "http", "https": "https", "socks": "socks5", "socks5": "socks5", "socks5h": "socks5h"}
@@ -41,7 +41,7 @@ def proxy_to(url: httpx2.URL, *, given: str | None = None, allowed: Collection[s
         proxy = _usable(given, "the connection (extra proxy)")
         if allowed is not None:
             parts = httpx2.URL(proxy)
-            addresses.connectable(parts.host, parts.port or _PORTS[parts.scheme], allowed)
+            allowed_hosts.connectable(parts.host, parts.port or _PORTS[parts.scheme], allowed)
         return proxy
     proxies = getproxies()
     found = proxies.get(url.scheme) or proxies.get("all")

@@ -30,9 +30,9 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from nightbatch.certainty import Call, Refusal, Said, error_of
-from nightbatch.errors import Absent, NightbatchError, ProviderError, Rejected, Transient, Unreachable
-from nightbatch.models import (
+from nightbatch.core.certainty import Call, Refusal, Said, error_of
+from nightbatch.core.errors import Absent, NightbatchError, ProviderError, Rejected, Transient, Unreachable
+from nightbatch.core.models import (
     Answer,
     Counts,
     EmbeddingInput,

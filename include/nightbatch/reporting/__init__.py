@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from nightbatch.amounts import share, usd
+from nightbatch.core.amounts import share, usd
 from nightbatch.reporting.as_csv import render_csv
 from nightbatch.reporting.as_html import render_html
 from nightbatch.reporting.as_json import to_json

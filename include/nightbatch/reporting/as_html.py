@@ -9,7 +9,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from nightbatch import charts
+from nightbatch.reporting import charts
 from nightbatch.reporting.document import document
 from nightbatch.reporting.reports import AnyReport, RangeReport, Report
 

@@ -7,9 +7,9 @@ from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import Any
 
-from nightbatch.amounts import decimal
-from nightbatch.insights import Figures, Part, Price, Reason, Slice
+from nightbatch.core.amounts import decimal
 from nightbatch.reporting.reports import AnyReport, RangeReport, Report
+from nightbatch.reporting.stats import Figures, Part, Price, Reason, Slice
 from nightbatch.reporting.words import ASSUMPTIONS, OF_DAYS
 
 _ZERO = Decimal(0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nightbatch.amounts import NOTHING, duration, percent, share, usd
-from nightbatch.insights import Days, Figures, Part, Price, Reason, Run, Savings, Slice, Turnaround
+from nightbatch.core.amounts import NOTHING, duration, percent, share, usd
 from nightbatch.reporting.reports import AnyReport, RangeReport, Report
+from nightbatch.reporting.stats import Days, Figures, Part, Price, Reason, Run, Savings, Slice, Turnaround
 from nightbatch.reporting.words import ASSUMPTIONS, OF_DAYS, sources
 
 

@@ -7,11 +7,11 @@ from datetime import date
 from decimal import Decimal
 from itertools import accumulate
 
-from nightbatch import insights
-from nightbatch.errors import NotFound
-from nightbatch.insights import Days, Part, Price, Reason, Run, Savings
+from nightbatch.core.errors import NotFound
 from nightbatch.postgres import figures, sums
 from nightbatch.postgres.store import Store
+from nightbatch.reporting import stats
+from nightbatch.reporting.stats import Days, Part, Price, Reason, Run, Savings
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ AnyReport = Report | RangeReport
 
 def run_report(store: Store, *run_ids: str) -> Report:
     """The report of these runs, or of the latest one. Raises `NotFound` when there is no such run."""
-    latest = None if run_ids else insights.latest_run(store)
+    latest = None if run_ids else stats.latest_run(store)
     found = run_ids or ((latest.run_id,) if latest else ())
     totals = figures.totals(store, *found)
     if totals is None:
@@ -76,4 +76,4 @@ def range_report(store: Store, days: Days) -> RangeReport:
     first = sums.first_day(store)
     begun = first is not None and first <= days.until
     so_far = sums.total(store, first, days.until).savings_usd if first and begun else Decimal(0)
-    return RangeReport(insights.savings(store, days), first if begun else None, so_far)
+    return RangeReport(stats.savings(store, days), first if begun else None, so_far)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nightbatch.insights import Price
+from nightbatch.reporting.stats import Price
 
 ASSUMPTIONS = (
     "Prices are those of the moment at which a batch was sent: from nightbatch.price_override where it has a row, else from"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from nightbatch.insights import Attempt, Job, Progress, ResultRow, Waiting
-from nightbatch.intake import BadLine
-from nightbatch.ledger import Alert
-from nightbatch.models import ProviderName
-from nightbatch.profiles import profiles
+from nightbatch.core.ledger import Alert
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import profiles
+from nightbatch.jobs.intake import BadLine
+from nightbatch.reporting.stats import Attempt, Job, Progress, ResultRow, Waiting
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 _Reason = Annotated[str, Field(max_length=2000, description="Why; it is kept with the decision. A dry run needs none.")]

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from nightbatch.insights import Metrics
+from nightbatch.reporting.stats import Metrics
 
 
 def exposition(found: Metrics, accept: str) -> tuple[bytes, str]:

@@ -12,9 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from nightbatch.errors import ConfigurationError, NightbatchError, NotFound, Refused, Transient
-from nightbatch.intake import JobsRefused
-from nightbatch.postgres.troubles import DatabaseError, in_words
+from nightbatch.core.errors import ConfigurationError, NightbatchError, NotFound, Refused, Transient
+from nightbatch.jobs.intake import JobsRefused
+from nightbatch.postgres.db_errors import DatabaseError, in_words
 
 log = logging.getLogger("nightbatch")
 

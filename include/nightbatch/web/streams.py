@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from nightbatch.insights import ResultRow
 from nightbatch.reporting.as_csv import harmless
+from nightbatch.reporting.stats import ResultRow
 
 
 def as_jsonl(rows: Iterable[ResultRow]) -> Iterator[bytes]:

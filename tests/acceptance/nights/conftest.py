@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nightbatch.stack import Stack
+from nightbatch_local.stack import Stack
 from tests.acceptance.nights.steps import control, turnaround
 from tests.scratch import scratch
 

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 
 from nightbatch.job_types import job_types
-from nightbatch.stack import Stack
+from nightbatch_local.stack import Stack
 
 PROMPT_CANARY = "canary-in-a-prompt"
 

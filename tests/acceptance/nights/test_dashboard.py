@@ -11,8 +11,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwright
 
 from nightbatch.postgres.store import open_store
-from nightbatch.stack import Stack
-from nightbatch.stack.environment import PROJECT
+from nightbatch_local.stack import Stack
+from nightbatch_local.stack.environment import PROJECT
 from tests.acceptance.nights.steps import end_of, sql, turnaround
 
 # Nothing of the browser's own may go out: only what the page asks for, and that is loopback.

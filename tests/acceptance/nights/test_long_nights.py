@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from nightbatch.errors import NightbatchError
-from nightbatch.stack import Stack
+from nightbatch.core.errors import NightbatchError
+from nightbatch_local.stack import Stack
 from tests.acceptance.nights.steps import bill, control, end_of, sql, states, turnaround
 
 DAYS = 2

@@ -10,8 +10,8 @@ from decimal import Decimal
 import psutil
 import pytest
 
-from nightbatch.postgres.embedded import binaries
-from nightbatch.stack import Stack
+from nightbatch_local.postgres.embedded import binaries
+from nightbatch_local.stack import Stack
 from tests.acceptance.nights.steps import (
     PROMPT_CANARY,
     assert_all_came_out_once,

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from nightbatch.errors import NightbatchError
-from nightbatch.stack import Stack
+from nightbatch.core.errors import NightbatchError
+from nightbatch_local.stack import Stack
 from tests.acceptance.nights import steps as nights
 
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import psycopg
 
-from nightbatch.emulator.process import EmulatorProcess
+from nightbatch.core.models import Prompt
 from nightbatch.job_types import job_types
-from nightbatch.models import Prompt
-from nightbatch.postgres.embedded import EmbeddedPostgres
 from nightbatch.postgres.migrate import migrate
+from nightbatch_local.emulator.process import EmulatorProcess
+from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests.bench.crash_bill import Judge, until
 from tests.bench.peers.contenders import CONTENDERS, NIGHTBATCH, Contender
 from tests.bench.peers.environments import Unavailable, python_for, version_in

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psycopg
 
-from nightbatch import intake
 from nightbatch.job_types import job_types
+from nightbatch.jobs import intake
 from nightbatch.postgres.store import open_store
 from tests.bench.stages import Place, jobs
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import orjson
 import psycopg
 
-from nightbatch import loading
+from nightbatch.batches import loading
+from nightbatch.core.models import Submission
+from nightbatch.core.pricing import rates_for
 from nightbatch.job_types import job_types
-from nightbatch.models import Submission
 from nightbatch.postgres.store import open_store
-from nightbatch.pricing import rates_for
 from tests.bench.offline import OfflineOpenAI
 from tests.bench.stages import Place, jobs, plan
 from tests.unguarded import unguarded

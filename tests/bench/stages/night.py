@@ -10,13 +10,15 @@ from pathlib import Path
 
 import psycopg
 
-from nightbatch import intake, loading, reporting, submission
-from nightbatch.estimating import count_tokens
+from nightbatch import reporting
+from nightbatch.batches import loading, submission
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.pricing import rates_for
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
+from nightbatch.jobs import intake
+from nightbatch.planning.estimates import count_tokens
 from nightbatch.postgres.store import open_store
-from nightbatch.pricing import rates_for
-from nightbatch.settings import Settings
 from tests.bench import straightforward
 from tests.bench.offline import OfflineOpenAI, answer
 from tests.bench.stages import Place, jobs

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import psycopg
 
-from nightbatch import submission
-from nightbatch.estimating import count_tokens
+from nightbatch.batches import submission
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.postgres.embedded import binaries
+from nightbatch.planning.estimates import count_tokens
 from nightbatch.postgres.store import open_store
-from nightbatch.settings import Settings
+from nightbatch_local.postgres.embedded import binaries
 from tests.bench.stages import Place, jobs
 
 count_tokens("")  # the vocabulary is a part of what is imported

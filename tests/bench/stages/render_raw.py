@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 
-from nightbatch import submission
+from nightbatch.batches import submission
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.postgres.embedded import binaries
 from nightbatch.postgres.store import open_store
 from nightbatch.providers.openai import OpenAIBatches
-from nightbatch.settings import Settings
+from nightbatch_local.postgres.embedded import binaries
 from tests.bench.stages import Place, jobs, plan
 
 _TYPES = job_types()

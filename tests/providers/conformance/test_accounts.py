@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from nightbatch.errors import Absent, AccountRefused, Transient
-from nightbatch.models import ProviderName
+from nightbatch.core.errors import Absent, AccountRefused, Transient
+from nightbatch.core.models import ProviderName
 from nightbatch.providers import build
 from tests.providers.lab import Lab
 

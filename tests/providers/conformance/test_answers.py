@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nightbatch.errors import Transient
-from nightbatch.models import FoundBatch, ProviderState
+from nightbatch.core.errors import Transient
+from nightbatch.core.models import FoundBatch, ProviderState
 from tests.providers.bodies import Json, ended, full, list_of
 from tests.providers.loopback import HTML, KEY, Reply, Server, Wire
 

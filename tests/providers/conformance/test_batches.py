@@ -13,8 +13,8 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from nightbatch.errors import Refused, Rejected, Transient
-from nightbatch.models import EmbeddingInput, Prompt, Usage, custom_id
+from nightbatch.core.errors import Refused, Rejected, Transient
+from nightbatch.core.models import EmbeddingInput, Prompt, Usage, custom_id
 from tests.providers.bodies import SCHEMA
 from tests.providers.lab import Lab, embeddings, ids, readable, texts
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from nightbatch import certainty
-from nightbatch.errors import AccountRefused, ProviderError, Refused, Rejected, Throttled, Transient, Unreachable
-from nightbatch.models import Prompt, ProviderName
-from nightbatch.provider import BatchProvider
+from nightbatch.core import certainty
+from nightbatch.core.errors import AccountRefused, ProviderError, Refused, Rejected, Throttled, Transient, Unreachable
+from nightbatch.core.models import Prompt, ProviderName
+from nightbatch.core.provider import BatchProvider
 from nightbatch.providers import build
 from tests.providers.bodies import MODELS, Json, error_body, list_of
 from tests.providers.loopback import HTML, Reply, Server, Wire

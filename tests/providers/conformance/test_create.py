@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from nightbatch.errors import AccountRefused, ProviderError, Refused, Throttled, Transient
+from nightbatch.core.errors import AccountRefused, ProviderError, Refused, Throttled, Transient
 from tests.providers.bodies import error_body
 from tests.providers.lab import Lab
 from tests.providers.loopback import HTML, KEY, Reply, Wire

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nightbatch.errors import Absent, Refused, Transient
-from nightbatch.models import custom_id
+from nightbatch.core.errors import Absent, Refused, Transient
+from nightbatch.core.models import custom_id
 from tests.providers.lab import Lab, ids, texts
 from tests.providers.loopback import Reply, Wire
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nightbatch.errors import Transient
-from nightbatch.models import ProviderName, ResultLine, UnreadableLine, Usage
+from nightbatch.core.errors import Transient
+from nightbatch.core.models import ProviderName, ResultLine, UnreadableLine, Usage
 from nightbatch.providers import plain
 from nightbatch.providers.wire import lines
 from tests.providers.bodies import Json, result_line

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nightbatch.errors import AccountRefused, Transient
-from nightbatch.models import ProviderState
-from nightbatch.provider import BatchProvider
+from nightbatch.core.errors import AccountRefused, Transient
+from nightbatch.core.models import ProviderState
+from nightbatch.core.provider import BatchProvider
 from tests.providers.bodies import Json, ended, list_of
 from tests.providers.lab import Lab, texts
 from tests.providers.loopback import Reply, Wire

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightbatch.errors import Rejected
-from nightbatch.models import EmbeddingInput, Endpoint, Prompt, ProviderName
-from nightbatch.profiles import BUILT_IN
-from nightbatch.provider import BatchProvider
+from nightbatch.core.errors import Rejected
+from nightbatch.core.models import EmbeddingInput, Endpoint, Prompt, ProviderName
+from nightbatch.core.profiles import BUILT_IN
+from nightbatch.core.provider import BatchProvider
 from nightbatch.providers import build
 
 ENDPOINTS: list[tuple[ProviderName, Endpoint]] = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nightbatch.errors import Absent, Transient
-from nightbatch.models import UnreadableLine
+from nightbatch.core.errors import Absent, Transient
+from nightbatch.core.models import UnreadableLine
 from tests.providers.bodies import DOWNLOADS
 from tests.providers.lab import Lab, ids, readable, texts
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from nightbatch.errors import Transient
-from nightbatch.models import ResultLine, Usage, custom_id
+from nightbatch.core.errors import Transient
+from nightbatch.core.models import ResultLine, Usage, custom_id
 from tests.providers.bodies import DOWNLOADS, error_body, result_line
 from tests.providers.lab import Lab, ids, texts
 from tests.providers.loopback import Reply, Wire

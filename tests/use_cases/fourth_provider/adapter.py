@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightbatch.models import ProviderName
+from nightbatch.core.models import ProviderName
 from nightbatch.providers.openai import OpenAIBatches
 
 

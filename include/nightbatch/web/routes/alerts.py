@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from nightbatch import alerts as use_case
-from nightbatch import insights
+from nightbatch.reporting import alerts as use_case
+from nightbatch.reporting import stats
 from nightbatch.web.auth import READ, RUN, By
 from nightbatch.web.bodies import AlertsPage, Id, Told
 from nightbatch.web.cursors import place, write_cursor
@@ -24,7 +24,7 @@ def alerts(
     resolved: Annotated[bool, Query(description="Those whose cause is gone, too.")] = False,
 ) -> AlertsPage:
     """The newest first."""
-    rows = insights.alerts(store, before=place(cursor, insights.LAST), limit=limit, resolved=resolved)
+    rows = stats.alerts(store, before=place(cursor, stats.LAST), limit=limit, resolved=resolved)
     return AlertsPage(alerts=rows, next_cursor=write_cursor(rows[-1].id) if len(rows) == limit else None)
 
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from nightbatch import decisions, insights, retrying, stakes
-from nightbatch.insights import Progress
+from nightbatch.batches import cost_preview, decisions, retrying
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.settings import Settings
+from nightbatch.reporting import stats
+from nightbatch.reporting.stats import Progress
 from nightbatch.web.auth import READ, READ_PAYLOADS, RUN, By
 from nightbatch.web.bodies import BatchStatus, Decision, Id, Release, ResultsPage, Told
 from nightbatch.web.cursors import place, write_cursor
@@ -31,7 +32,7 @@ _STREAMS: dict[int | str, dict[str, Any]] = {
 @router.get("/active", dependencies=READ)
 def active(store: OpenStore) -> Sequence[Progress]:
     """All attempts that are open, the oldest first."""
-    return [batch for batch in insights.night(store).batches if batch.closed_at is None]
+    return [batch for batch in stats.night(store).batches if batch.closed_at is None]
 
 
 @router.get("/status/{batch_id}", dependencies=READ)
@@ -39,9 +40,9 @@ def status(batch_id: Id, store: OpenStore) -> BatchStatus:
     """Where an attempt stands, what happens to it by itself, and what a person may decide."""
     batch = decisions.find(store, batch_id)
     return BatchStatus(
-        batch=insights.progress_of(store, batch),
-        job_types=insights.job_types_of(store, batch_id),
-        attempt=next((one for one in insights.attempts(store, Settings.from_env()) if one.batch_id == batch_id), None),
+        batch=stats.progress_of(store, batch),
+        job_types=stats.job_types_of(store, batch_id),
+        attempt=next((one for one in stats.attempts(store, Settings.from_env()) if one.batch_id == batch_id), None),
     )
 
 
@@ -58,19 +59,19 @@ def results(
     match format:
         case "jsonl":
             return StreamingResponse(
-                as_jsonl(insights.all_batch_results(store, batch_id)), media_type="application/x-ndjson"
+                as_jsonl(stats.all_batch_results(store, batch_id)), media_type="application/x-ndjson"
             )
         case "csv":
-            return StreamingResponse(as_csv(insights.all_batch_results(store, batch_id)), media_type="text/csv")
+            return StreamingResponse(as_csv(stats.all_batch_results(store, batch_id)), media_type="text/csv")
         case "page":
-            rows = insights.batch_results(store, batch_id, after=place(cursor, insights.FIRST), limit=limit)
+            rows = stats.batch_results(store, batch_id, after=place(cursor, stats.FIRST), limit=limit)
             return ResultsPage(results=rows, next_cursor=write_cursor(rows[-1].job_id) if len(rows) == limit else None)
 
 
 @router.post("/batches/{batch_id}/cancel", dependencies=RUN)
 def cancel(batch_id: Id, decision: Decision, store: OpenStore, by: By) -> Told:
     """Have a batch ended at its provider early; the price first, with `dry_run`."""
-    message, price = stakes.of_cancelling(store, job_types(), batch_id)
+    message, price = cost_preview.of_cancelling(store, job_types(), batch_id)
     if decision.dry_run:
         return Told(done=False, message=message, price_usd=price)
     told = decisions.ask_to_cancel(store, batch_id, by=by, reason=decision.reason)
@@ -91,7 +92,7 @@ def retry(batch_id: Id, decision: Decision, store: OpenStore, by: By) -> Told:
 @router.post("/batches/{batch_id}/release", dependencies=RUN)
 def release(batch_id: Id, decision: Release, store: OpenStore, by: By) -> Told:
     """Decide about an attempt that is held, after a look into the provider's console; the price first, with `dry_run`."""
-    message, price = stakes.of_releasing(store, job_types(), batch_id, decision.choice)
+    message, price = cost_preview.of_releasing(store, job_types(), batch_id, decision.choice)
     if decision.dry_run:
         return Told(done=False, message=message, price_usd=price)
     told = decisions.release(

@@ -12,14 +12,15 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from nightbatch import charts, insights, submission
-from nightbatch.amounts import duration, percent, usd
-from nightbatch.estimating import Estimate
-from nightbatch.insights import Dashboard
+from nightbatch.batches import submission
+from nightbatch.core.amounts import duration, percent, usd
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
+from nightbatch.planning.estimates import Estimate
 from nightbatch.postgres.store import Store
-from nightbatch.settings import Settings
+from nightbatch.reporting import charts, stats
+from nightbatch.reporting.stats import Dashboard
 from nightbatch.web.auth import READ, RUN, CanRun
 from nightbatch.web.database import OpenStore
 
@@ -63,7 +64,7 @@ def static(file: Literal["page.css", "page.js"]) -> Response:
 
 
 def _now(store: Store) -> Dashboard:
-    return insights.dashboard(store, Settings.from_env())
+    return stats.dashboard(store, Settings.from_env())
 
 
 def _shown(store: Store, *, can_run: bool) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, HTTPException
 
-from nightbatch import cancelling, council, insights, intake
-from nightbatch.errors import NotFound
+from nightbatch.core.errors import NotFound
 from nightbatch.job_types import job_types
+from nightbatch.jobs import cancelling, council, intake
+from nightbatch.reporting import stats
 from nightbatch.web.auth import READ_PAYLOADS, RUN, By
 from nightbatch.web.bodies import CancelledJob, Creatives, Id, Integrated, JobDetail, Texts
 from nightbatch.web.database import OpenStore
@@ -17,10 +18,10 @@ router = APIRouter(tags=["jobs"])
 @router.get("/jobs/{job_id}", dependencies=READ_PAYLOADS)
 def job(job_id: Id, store: OpenStore) -> JobDetail:
     """A job with its input, where it stands, and every answer that it ever had."""
-    found = insights.job(store, job_id)
+    found = stats.job(store, job_id)
     if found is None:
         raise NotFound(f"There is no job {job_id}.")
-    return JobDetail(job=found, results=insights.job_results(store, job_id))
+    return JobDetail(job=found, results=stats.job_results(store, job_id))
 
 
 @router.delete("/jobs/{job_id}", dependencies=RUN)

@@ -9,17 +9,20 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
 
-from nightbatch import insights, reporting, reprocessing, submission
-from nightbatch.estimating import Estimate
-from nightbatch.insights import Days, Metrics, Savings
+from nightbatch import reporting
+from nightbatch.batches import submission
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.models import ProviderName
+from nightbatch.core.pricing import rates_for
+from nightbatch.core.profiles import profiles
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
-from nightbatch.models import ProviderName
-from nightbatch.planning import span
+from nightbatch.planning import reprocessing
+from nightbatch.planning.estimates import Estimate
+from nightbatch.planning.routes import span
 from nightbatch.postgres.store import Store
-from nightbatch.pricing import rates_for
-from nightbatch.profiles import profiles
-from nightbatch.settings import Settings
+from nightbatch.reporting import stats
+from nightbatch.reporting.stats import Days, Metrics, Savings
 from nightbatch.web.auth import READ, RUN
 from nightbatch.web.bodies import EstimateWish, Price
 from nightbatch.web.database import OpenStore
@@ -33,7 +36,7 @@ _TEXT = {"schema": {"type": "string"}}
 
 
 def _days(store: Store, from_day: date | None, to_day: date | None) -> Days:
-    recent = insights.last_days(store)
+    recent = stats.last_days(store)
     until = to_day or recent.until
     return Days(from_day or date.fromordinal(max(until.toordinal() - 29, 1)), until)
 
@@ -41,7 +44,7 @@ def _days(store: Store, from_day: date | None, to_day: date | None) -> Days:
 @router.get("/savings", dependencies=READ)
 def savings(store: OpenStore, from_day: From = None, to_day: To = None) -> Savings:
     """What was sent, paid and saved in a range of days: whole, and by day, provider, model, job type and label."""
-    return insights.savings(store, _days(store, from_day, to_day))
+    return stats.savings(store, _days(store, from_day, to_day))
 
 
 _FORMATS = {
@@ -81,7 +84,7 @@ def report(
 @router.get("/metrics", dependencies=READ, response_model=Metrics, responses={200: {"content": {"text/plain": _TEXT}}})
 def metrics(request: Request, store: OpenStore) -> Metrics | Response:
     """For monitoring: JSON, or with `Accept: text/plain` or OpenMetrics the format of Prometheus."""
-    found, accept = insights.metrics(store), request.headers.get("accept", "")
+    found, accept = stats.metrics(store), request.headers.get("accept", "")
     if "text/plain" in accept or "openmetrics" in accept:
         text, content_type = exposition(found, accept)
         return Response(text, headers={"Content-Type": content_type})
@@ -94,7 +97,7 @@ def prices(store: OpenStore) -> list[Price]:
     overrides, now = store.price_overrides(), store.now()
     known: set[tuple[ProviderName, str]] = {
         *(pair for kind in job_types().values() for pair in kind.models.items()),
-        *insights.models(store),
+        *stats.models(store),
         *((row.provider, row.model) for row in overrides),
     }
     found = []

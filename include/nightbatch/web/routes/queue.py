@@ -11,10 +11,11 @@ import msgspec
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from nightbatch import insights, intake
-from nightbatch.intake import Enqueued
 from nightbatch.job_types import job_types
+from nightbatch.jobs import intake
+from nightbatch.jobs.intake import Enqueued
 from nightbatch.postgres.store import Store
+from nightbatch.reporting import stats
 from nightbatch.web.auth import READ, RUN
 from nightbatch.web.bodies import BulkQueued, BulkWish, NewJobs, Queued, QueueStatus
 from nightbatch.web.database import OpenStore
@@ -109,5 +110,5 @@ def _enqueue_file(store: Store, path: Path, wish: BulkWish) -> Enqueued:
 @router.get("/queue/status", dependencies=READ)
 def queue_status(store: OpenStore) -> QueueStatus:
     """What waits, by provider, job type and priority."""
-    waiting = insights.queue(store)
+    waiting = stats.queue(store)
     return QueueStatus(jobs=sum(row.jobs for row in waiting), waiting=waiting)

@@ -6,10 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from nightbatch import wishes
 from nightbatch.airflow import steering
+from nightbatch.core.ledger import RunParams
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
+from nightbatch.planning import run_forms
 from nightbatch.web.auth import DAG_ID, EDIT, RUN, By
 from nightbatch.web.bodies import RunWish, Scheduler, Started
 from nightbatch.web.database import OpenStore
@@ -20,7 +20,7 @@ router = APIRouter(tags=["runs"])
 @router.post("/process", dependencies=RUN, status_code=202)
 def process(wish: RunWish, store: OpenStore, by: By) -> Started:
     """Start a run now for given providers, job types or jobs. What another run holds is never taken twice."""
-    wishes.check(store, job_types(), RunParams(job_types=tuple(wish.job_types), job_ids=tuple(wish.job_ids)))
+    run_forms.check(store, job_types(), RunParams(job_types=tuple(wish.job_types), job_ids=tuple(wish.job_ids)))
     return _start(wish.model_dump(exclude_none=True), by)
 
 

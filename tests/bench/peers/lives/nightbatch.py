@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 
-from nightbatch import loading, submission
-from nightbatch.errors import SubmissionInDoubt
+from nightbatch.batches import loading, submission
+from nightbatch.core.errors import SubmissionInDoubt
+from nightbatch.core.ledger import RunParams
+from nightbatch.core.provider import BatchProvider
+from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
-from nightbatch.ledger import RunParams
 from nightbatch.postgres.store import Store, open_store
-from nightbatch.provider import BatchProvider
 from nightbatch.providers import build
-from nightbatch.settings import Settings
 from tests.bench.peers.work import Clock, Work
 
 build("openai", api_key="none")  # imports the SDK

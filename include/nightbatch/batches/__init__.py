@@ -1,0 +1,1 @@
+"""Send, find again, load, decide: everything that may cost money."""

@@ -1,0 +1,350 @@
+"""From queued rows to a batch at the provider, so that no job is ever sent twice (the protocol: docs/architecture.md)."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import IO
+
+from nightbatch.batches import accounts, home, in_doubt, recovery, troubles, walk
+from nightbatch.batches.input_file import InputFile, private_folder
+from nightbatch.core import certainty
+from nightbatch.core.errors import Absent, ConfigurationError, ReconciliationError, Refused, Rejected, SubmissionInDoubt
+from nightbatch.core.ledger import Batch, JobRow, Lane, RunParams
+from nightbatch.core.models import EmbeddingInput, FoundBatch, Request, custom_id
+from nightbatch.core.provider import BatchProvider
+from nightbatch.core.settings import Settings
+from nightbatch.job_types import broken_job_types
+from nightbatch.job_types.base import JobType, costs_the_job
+from nightbatch.jobs import media
+from nightbatch.planning import budgets, cache, capacity, estimates, routes, run_forms
+from nightbatch.planning.estimates import Estimate
+from nightbatch.postgres import connections, plans
+from nightbatch.postgres.store import Store
+
+Types = Mapping[str, JobType]
+
+
+def plan_run(
+    store: Store, types: Types, settings: Settings, *, run_id: str, queued_before: datetime | None, params: RunParams
+) -> list[Batch]:
+    """Claim the run's jobs and cut them into attempts, in one transaction.
+
+    A run planned before gets the same attempts again. A dry run claims nothing: see `preview`. Raises `ConfigurationError` for
+    job types and jobs that there are not.
+    """
+    home.require(store)
+    lanes = _lanes(store, types, settings)
+    with store.transaction():
+        if not store.start_run(run_id, queued_before, params):
+            return store.run_batches(run_id)
+        run_forms.check(store, types, params)
+        since_then = store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
+        cache.answer(store, types, lanes, run_id=run_id)
+        estimates.measure(store, types, lanes, at=store.now())
+        media.weigh(store, types, lanes, settings)
+        budgeted = budgets.hold_back(store, settings)
+        planned = store.claim(run_id, lanes, since_then)
+        plans.keep_estimates(store, run_id, lanes, reserve=budgeted)
+        return planned
+
+
+class _Rollback(Exception):
+    pass
+
+
+def preview(
+    store: Store, types: Types, settings: Settings, *, queued_before: datetime | None = None, params: RunParams
+) -> list[Estimate]:
+    """What a plan would send now, and about what it would take; changes nothing."""
+    lanes = _lanes(store, types, settings)
+    found: list[Estimate] = []
+    try:
+        with store.transaction():
+            run_forms.check(store, types, params)
+            store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
+            cache.answer(store, types, lanes, run_id=None)
+            measured = estimates.measure(store, types, lanes, at=store.now())
+            budgets.hold_back(store, settings)
+            found = estimates.estimates(store, measured)
+            raise _Rollback
+    except _Rollback:
+        return found
+
+
+def _lanes(store: Store, types: Types, settings: Settings) -> list[Lane]:
+    return routes.lanes(types.values(), settings, plans.turnarounds(store))
+
+
+def submit_batch(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch_id: int) -> int | None:
+    """Send an attempt, or find out what became of it; the id of the attempt that is now with the provider.
+
+    That may be a successor of ``batch_id``. None: nothing of it is, or ever will be, with the provider. Raises
+    `SubmissionInDoubt` when it has to be called again later, `Throttled` and `AccountRefused` when nothing was sent.
+    """
+    home.require(store)
+    batch: Batch | None = _latest(store, store.batch(batch_id))
+    while batch is not None and batch.closed_at is None and batch.state != "submitted":
+        with recovery.account_told(store, provider), troubles.silence_told(store, provider):
+            _bind(store, provider, batch)
+            if batch.state in ("submitting", "held"):
+                again = not troubles.is_silent(store, provider)
+                batch = in_doubt.resolve_doubt(store, provider, batch, settings, resend=again)
+            else:
+                batch = _send(store, provider, types, settings, batch)
+    return batch.id if batch is not None and batch.state in ("submitted", "loaded") else None
+
+
+def _latest(store: Store, batch: Batch) -> Batch:
+    while (successor := store.successor(batch.id)) is not None:
+        batch = successor
+    return batch
+
+
+def _bind(store: Store, provider: BatchProvider, batch: Batch) -> None:
+    if not store.bind_account(batch.id, accounts.of(store, provider)) and not _rotated(store, provider, batch):
+        raise ConfigurationError(
+            f"Batch {batch.id} belongs to another {batch.provider} account than the connection's key. It is never sent"
+            " through this one: put the key back. One that was only rotated is taken over when it sees a batch of the account;"
+            " this one sees none."
+        )
+
+
+def _rotated(store: Store, provider: BatchProvider, batch: Batch) -> bool:
+    account = store.batch(batch.id).account_fingerprint
+    return account is not None and accounts.reaches(store, provider, account)
+
+
+def _send(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch) -> Batch | None:
+    capacity.require_room(store, batch)  # before minutes go into rendering and an upload that would wait all the same
+    walk.before_first_create(store, provider, batch.run_id)
+    home.require(store)
+    with _rendered(store, provider, types, settings, batch) as rendered:
+        if not _freeze(store, batch, rendered):
+            return _latest(store, store.batch(batch.id))
+        try:
+            ready = _upload(store, provider, batch, rendered.path)
+        except Refused as error:
+            return _refused(store, batch, error, rendered.job_ids)
+        return _create(store, provider, ready, rendered)
+
+
+@dataclass(slots=True)
+class _Rendered:
+    path: Path
+    sha256: str = ""
+    hashes: bytes = b""
+    """Of the single requests, in the order of ``job_ids``."""
+    bad: dict[int, str] = field(default_factory=dict)
+    too_many: list[int] = field(default_factory=list)
+    job_ids: list[int] = field(default_factory=list)
+    prompts: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def _rendered(
+    store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch
+) -> Iterator[_Rendered]:
+    """The input file of an attempt, made anew each time: a file from before a crash may be cut short."""
+    folder = private_folder(Path(settings.work_dir))
+    _sweep(folder)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{batch.tag}-", suffix=".jsonl") as file:
+        shelf = media.Shelf(provider, settings.media_dir)
+        rendered = _render(store, provider, types, batch, shelf, file)
+        while shelf.wanted:  # after the inputs were read: an upload may take minutes, and asks the store
+            shelf.stock(store, batch)
+            rendered = _render(store, provider, types, batch, shelf, file)
+        yield rendered
+
+
+def _sweep(folder: Path) -> None:
+    """Files of processes that were killed hold prompts: they do not stay for more than a day."""
+    for path in folder.glob("nb-*.jsonl"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 86_400:
+                path.unlink()
+
+
+def _render(
+    store: Store, provider: BatchProvider, types: Types, batch: Batch, shelf: media.Shelf, file: IO[bytes]
+) -> _Rendered:
+    rendered, limits, inputs = _Rendered(Path(file.name)), routes.limits(batch.provider), 0
+    kinds = lru_cache(None)(partial(_kind, types, batch, rendered.prompts))
+    with InputFile(file) as written:
+        for job in store.batch_inputs(batch.id):
+            try:
+                request = shelf.fill(request_of(kinds, job))
+                if request is None:
+                    continue  # its media are uploaded first
+                with costs_the_job(f"the adapter of {batch.provider}"):
+                    name = custom_id(job.id, batch.id, batch.fresh_nonce)
+                    line = provider.render(name, batch.model, batch.endpoint, request)
+                    # An embedding request with a list counts as that many inputs.
+                    weight = len(request.texts) if isinstance(request, EmbeddingInput) else 1
+                size = len(line) + 1
+                if size > limits.max_request_bytes:
+                    raise Rejected(f"the request has {size} bytes; {batch.provider} takes {limits.max_request_bytes}")
+            except Rejected as error:
+                rendered.bad[job.id] = str(error)
+                continue
+            inputs += weight
+            if written.size + size > limits.max_bytes or inputs > limits.max_requests:
+                rendered.too_many.append(job.id)
+                continue
+            written.add(line)
+            rendered.job_ids.append(job.id)
+    rendered.sha256, rendered.hashes = written.sha256, bytes(written.hashes)
+    return rendered
+
+
+def request_of(kinds: Callable[[str, str | None], JobType], job: JobRow) -> Request:
+    """What a job asks. Raises `Rejected`, with the reason, whatever its type does."""
+    with costs_the_job(f"the job type {job.job_type}"):
+        request = kinds(job.job_type, job.prompt_version).render_request(job.input)
+        if not isinstance(request, Request):
+            raise Rejected(f"the job type {job.job_type} gave a {type(request).__name__} instead of a request")
+        return request
+
+
+def _kind(types: Types, batch: Batch, prompts: dict[str, str], job_type: str, prompt_version: str | None) -> JobType:
+    """How a job of the attempt is asked; ``prompts`` gets the version. Raises `Rejected` where it cannot be."""
+    kind = types.get(job_type)
+    if kind is None:
+        raise Rejected(f"there is no job type {job_type} any more")
+    if batch.endpoint not in kind.endpoints(batch.provider):
+        raise Rejected(f"a {job_type} job goes to {batch.provider}'s other endpoint: insert it as a job of its own")
+    kind = kind.at_version(prompt_version)
+    if kind.prompt_version is not None:
+        prompts.setdefault(kind.name, kind.prompt_version)
+    return kind
+
+
+def _freeze(store: Store, batch: Batch, rendered: _Rendered) -> bool:
+    """Fix what the attempt consists of. False when it cannot be sent: it is closed, and maybe a successor made.
+
+    Raises `SubmissionInDoubt` when another process moved it on since it was read: its requests may be on their way.
+    """
+    with store.transaction():
+        current = store.lock_batch(batch.id)
+        if (current.state, current.epoch) != (batch.state, batch.epoch):
+            raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
+        if current.payload_sha256 is None:
+            return _fix(store, current, rendered)
+        if rendered.job_ids and store.record_hash(current, rendered.sha256, rendered.hashes):
+            return True
+        # The prompt, schema or adapter changed between the upload and the intent: the new words get a new attempt.
+        if store.close_attempt(current, "abandoned", "Its requests changed before it was sent."):
+            store.insert_successor(batch.id)
+        return False
+
+
+def _fix(store: Store, batch: Batch, rendered: _Rendered) -> bool:
+    """Take out of a locked attempt what cannot be sent with it, and fix the rest, once."""
+    if rendered.bad:
+        store.reject_members(batch, rendered.bad)
+    if rendered.too_many:
+        store.postpone_members(batch.id, rendered.too_many)
+    if store.count_members(batch.id) != len(rendered.job_ids):
+        raise SubmissionInDoubt(f"Batch {batch.id} has other jobs than were rendered.", look_again_in=1)
+    if not rendered.job_ids:
+        store.close_attempt(batch, "abandoned", "None of its jobs could be sent.")
+        return False
+    store.record_hash(batch, rendered.sha256, rendered.hashes)
+    store.record_prompts(batch.id, rendered.prompts)
+    return True
+
+
+def _upload(store: Store, provider: BatchProvider, batch: Batch, path: Path) -> Batch:
+    if batch.state == "uploaded":
+        return batch
+    uploaded = store.record_upload(batch, provider.upload(batch.submission, path))
+    if uploaded is None:
+        raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
+    return uploaded
+
+
+def _create(store: Store, provider: BatchProvider, batch: Batch, rendered: _Rendered) -> Batch | None:
+    """The one create of an intent. Whatever is not a definite answer stays in doubt, for `recovery` to settle."""
+    capacity.require_room(store, batch)  # others may have taken it meanwhile
+    intent = store.record_intent(batch)
+    if intent is None:
+        raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
+    try:
+        provider_batch_id = provider.submit(intent.submission, rendered.path)
+    except Exception as error:
+        if certainty.of(error) == "in_doubt":
+            store.record_doubt(intent, str(error))
+            raise SubmissionInDoubt(
+                f"Batch {batch.id}: the create was sent and its outcome is not known ({error})."
+                f" nightbatch looks for it at {batch.provider} and does not send it again by itself.",
+                look_again_in=1,
+            ) from error
+        if isinstance(error, Refused):
+            return _refused(store, intent, error, rendered.job_ids)
+        # Nothing was done: the attempt is as it was before the intent, and nothing has to be looked for.
+        unsent = store.record_throttled(intent, str(error))
+        full = capacity.learn(store, intent, str(error))
+        if full and unsent and (smaller := _halved(store, unsent, rendered.job_ids)):
+            return smaller
+        raise
+    submitted = record_id(store, intent, provider_batch_id)
+    troubles.heard(store, provider)
+    if provider.shows_tags:
+        connections.record_tags(store, provider)
+    return submitted
+
+
+def record_id(store: Store, batch: Batch, provider_batch_id: str) -> Batch:
+    """Write down the provider's id. Raises `ReconciliationError` when the attempt was closed in the meantime."""
+    submitted = store.record_submission(batch.id, provider_batch_id)
+    if submitted is not None:
+        return submitted
+    current = store.batch(batch.id)
+    if current.provider_batch_id == provider_batch_id:
+        return current
+    found = FoundBatch(provider_batch_id, certain=True)
+    raise ReconciliationError(in_doubt.record_duplicate(store, current, found))
+
+
+def _refused(store: Store, batch: Batch, error: Refused, job_ids: list[int]) -> Batch | None:
+    """A definite refusal: the jobs at fault end with the reason, the others go on in a successor."""
+    reason = f"{batch.provider} refused the batch: {error}"
+    with store.transaction():
+        if not store.close_attempt(batch, "refused", str(error)):
+            return _latest(store, store.batch(batch.id))
+        if isinstance(error, Absent) and batch.epoch > 1:
+            # It waited after a 429, and its input may have expired meanwhile: a new attempt uploads it again.
+            return store.insert_successor(batch.id)
+        at_fault = [job_ids[place] for place in getattr(error, "requests", ()) if place < len(job_ids)]
+        if error.status == 413 and batch.job_count > 1:
+            # Too large as a whole: half of it goes with the next run.
+            store.free_members(batch.id, job_ids[len(job_ids) // 2 :], counts_as_attempt=False)
+        elif at_fault and len(at_fault) < batch.job_count:
+            store.dismiss_members(batch.id, reason, at_fault)
+        elif isinstance(error, Rejected) or (error.status == 413 and batch.job_count == 1):
+            store.dismiss_members(batch.id, reason)
+            return None
+        else:
+            store.free_members(batch.id, counts_as_attempt=True)
+            message = f"{reason}. It names no job that is at fault, so its {batch.job_count} jobs are queued again."
+            store.raise_alert("batch_refused", batch.provider, message)
+            return None
+        return store.insert_successor(batch.id)
+
+
+def _halved(store: Store, batch: Batch, job_ids: list[int]) -> Batch | None:
+    """A successor with half of the jobs, for an attempt that would not fit even into an empty queue; None if it would."""
+    limit, _, needed = plans.room(store, batch)
+    if limit is None or needed <= limit or batch.job_count < 2:
+        return None
+    with store.transaction():
+        if not store.close_attempt(batch, "refused", "It is larger than the account's queue."):
+            return _latest(store, store.batch(batch.id))
+        store.free_members(batch.id, job_ids[len(job_ids) // 2 :], counts_as_attempt=False)
+        return store.insert_successor(batch.id)

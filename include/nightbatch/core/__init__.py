@@ -1,0 +1,1 @@
+"""Values and pure decisions: no input, no output."""

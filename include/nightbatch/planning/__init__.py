@@ -1,0 +1,1 @@
+"""Which jobs go tonight, in which batches, and at what price."""

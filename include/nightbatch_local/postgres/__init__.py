@@ -1,0 +1,1 @@
+"""A Postgres server from a wheel."""
