@@ -93,9 +93,9 @@ bench-peers: .venv/.dev ## the same jobs through others: time, memory, and what 
 	$(BIN)/python -m tests.bench.peers
 
 lock: .venv/.dev ## resolve the dependencies of pyproject.toml again
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra embedded \
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra local --no-emit-package nightbatch-local \
 	  --group build pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra embedded \
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra local --no-emit-package nightbatch-local \
 	  --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 schema: .venv/.dev ## write docs/schema.sql from the migrations, for reading; a test keeps it true

@@ -25,7 +25,7 @@ def outputs_of(kind: JobType, *inputs: Mapping[str, Any], provider: ProviderName
     """Return what jobs with these inputs come to, in order: ``result.output`` as JSON values. Media are not looked up.
 
     Without an input it is the type's ``example``. The emulator answers what the type's ``Output`` asks for; a mark in a text,
-    such as ``[[emulator:refusal]]``, has it do otherwise (`nightbatch_local.emulator.prompt`). Raises `Rejected` for what the night
+    such as ``[[emulator:refusal]]``, has it do otherwise (`nightbatch_local.emulator.prompt`). Raises `Rejected` for what a night
     would reject, `Misfit` for an answer that does not fit, and `NightbatchError` for one that the provider did not give.
     """
     with TemporaryDirectory() as folder, EmulatorProcess(folder) as emulator:

@@ -48,7 +48,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     _without(
         "the_look_back_uses_any_account",
-        ("batches/recovery.py", "_look_back"), "not accounts.reaches(store, provider, batch.account_fingerprint or \"\")", "False",
+        ("batches/recovery.py", "_look_back"),
+        "not accounts.reaches(store, provider, batch.account_fingerprint or \"\")", "False",
         "test_looking_back_asks_no_account_but_the_one_that_sent",
     ),
     # -- loading

