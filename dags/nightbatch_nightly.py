@@ -76,7 +76,7 @@ def nightbatch() -> None:
 
 
 def night_at(name: ProviderName, planned: Any) -> Any:
-    """One provider's part of the night: its batches, each going its own way."""
+    """Build one provider's part of the night: its batches, each going its own way."""
 
     @task_group(group_id=name, default_args={"pool": f"nightbatch_{name}"})
     def batch_by_batch(batch_id: int) -> None:
@@ -89,7 +89,7 @@ def night_at(name: ProviderName, planned: Any) -> Any:
 
 @task(multiple_outputs=False)
 def plan(*, dag_run: Any = None, params: Any = None) -> dict[str, list[int]]:
-    """Claim the queued jobs and cut them into batches: their ids, by provider."""
+    """Claim the queued jobs, cut them into batches, and return their ids by provider."""
     from nightbatch.batches import submission
 
     wanted, before = run_params(params, dag_run), queued_before(dag_run)
@@ -111,13 +111,13 @@ def batches_of(planned: dict[str, list[int]], name: ProviderName) -> list[int]:
 
 
 def submit_to(name: ProviderName) -> Any:
-    """The submit task; without a tag creates go one by one, since two in doubt at once could not be told apart."""
+    """Make the submit task; without a tag creates go one by one, since two in doubt at once could not be told apart."""
     return submit if profile(name).tagged else submit.override(max_active_tis_per_dagrun=1)
 
 
 @task(retries=1000)  # it may have to wait for room in the provider's queue, as long as other batches take
 def submit(batch_id: int) -> int:
-    """Send one batch, or find out what became of it: the id of the attempt that is now with the provider."""
+    """Send one batch, or find out what became of it; return the id of the attempt that is now with the provider."""
     from nightbatch.batches import submission
 
     with store() as ledger:

@@ -1,4 +1,4 @@
-"""The REST API under ``/batch``, and the page in Airflow's navigation."""
+"""Serve the REST API under ``/batch``, and the page in Airflow's navigation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _WhenAsked:
 
 
 class NightbatchPlugin(AirflowPlugin):
-    """See docs/api.md and docs/dashboard.md."""
+    """The plugin that Airflow loads. See docs/api.md and docs/dashboard.md."""
 
     name = "nightbatch"
     fastapi_apps: list[Any] = [  # noqa: RUF012  # declared so by the base class

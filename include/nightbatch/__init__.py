@@ -1,7 +1,7 @@
 """nightbatch: LLM work that nobody waits for, at half the price, inside Airflow.
 
-What is named here is for you, and stays; all else may move. A name is imported when it is first asked for, since Dag files are
-parsed again and again.
+The names in ``__all__`` are for you, and stay; everything else may move. A name is imported when it is first asked for, since
+Dag files are parsed again and again.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def __getattr__(name: str) -> Any:
 
 
 def enqueue(jobs: DataFrame | Iterable[Mapping[str, Any]], *, dsn: str | None = None) -> list[int]:
-    """Queue jobs from Python: a pandas DataFrame, or dicts; their ids in the same order.
+    """Queue jobs from Python, a pandas DataFrame or dicts, and return their ids in the same order.
 
     Columns, or keys, are those of ``nightbatch.job``: ``job_type``, ``provider``, ``input`` (a dict or JSON text, or its
     members as ``input.<member>``), and if wanted ``model, priority, dedup_key, labels, not_before, deadline, cache_days,
-    fallback``. NaN, NaT and None are not given; decimals keep their digits, and UUIDs, dates and times are written as text. A row
-    with a dedup key that is known has the id of that key's first job.
+    fallback``. NaN, NaT and None count as not given; decimals keep their digits, and UUIDs, dates and times are written as text.
+    A row with a dedup key that is known has the id of that key's first job.
 
     All rows are queued, or none: `JobsRefused` names every row that is no job, by its position from 0.
     ``dsn`` is the database, by default the one in ``NIGHTBATCH_DSN``. Raises `ConfigurationError` when
@@ -92,7 +92,7 @@ def enqueue_file(
     again: bool = False,
     dsn: str | None = None,
 ) -> Enqueued:
-    """Queue the jobs of a file as `nightbatch enqueue` does; what became of its lines, the bad ones with their reasons.
+    """Queue the jobs of a file as `nightbatch enqueue` does, and return what became of its lines, the bad ones with reasons.
 
     ``path`` may also be an address such as ``s3://bucket/jobs.jsonl``, which Airflow's ``ObjectStoragePath`` opens.
     ``model`` is for lines of a provider's batch file that name none, ``again`` queues lines anew that were queued from a

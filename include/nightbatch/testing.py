@@ -1,4 +1,4 @@
-"""For tests of your own job types: no key, no database and no Airflow, but the emulator's models and the real adapters.
+"""Tests of your own job types without a key, a database or Airflow, but with the emulator's models and the real adapters.
 
 def test_a_ticket_is_tagged():
     (output,) = outputs_of(TicketTagging(), {"subject": "Cannot log in", "body": "Since this morning."})

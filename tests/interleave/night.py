@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import httpx
 import httpx2
 import psycopg
 
-from nightbatch.core.models import Limits, ProviderName
+from nightbatch.core import profiles
+from nightbatch.core.models import ProviderName
 from nightbatch.core.provider import BatchProvider
-from nightbatch.planning import routes
 from nightbatch.postgres.store import Store
 from nightbatch.providers import build
 from nightbatch_local.emulator.process import EmulatorProcess
@@ -107,13 +107,16 @@ def watch_everything() -> None:
     life._WATCHED[:] = [_Switchboard()]  # type: ignore[list-item]
     for library in (httpx, httpx2):
         library.HTTPTransport.handle_request = _or_held_up(library, library.HTTPTransport.handle_request)
-    limits, sleep = routes.limits, time.sleep
+    found, sleep = profiles._found, time.sleep
 
-    def of_this_release(provider: ProviderName) -> Limits:
+    def as_this_release_knows_them() -> Any:
         release: Release | None = getattr(_HERE, "release", None)
-        return release.limits(limits(provider)) if release else limits(provider)
+        facts, broken = found()
+        if release is None:
+            return facts, broken
+        return {name: replace(one, limits=release.limits(one.limits)) for name, one in facts.items()}, broken
 
-    routes.limits = of_this_release
+    profiles._found = as_this_release_knows_them  # type: ignore[assignment]
     time.sleep = lambda seconds: None if hasattr(_HERE, "watch") else sleep(seconds)
 
 

@@ -68,10 +68,10 @@ def test_a_forbidden_import_of_any_room_is_seen(tmp_path: Path) -> None:
                 injected.append(f"{module or f'nightbatch.{name_of(room)}'} -> {library}")
                 with place.open("a") as file:
                     file.write(f"\nimport {library}")
-    for room, forbidden in UPWARDS.items():
-        with (tmp_path / PACKAGE / room / "__init__.py").open("a") as file:
+    for name, forbidden in UPWARDS.items():
+        with (tmp_path / PACKAGE / name / "__init__.py").open("a") as file:
             file.write(f"\nimport {forbidden}")
-        injected.append(f"nightbatch.{room} -> {forbidden}")
+        injected.append(f"nightbatch.{name} -> {forbidden}")
     with (tmp_path / LOCAL / "emulator" / "__init__.py").open("a") as file:
         file.write("\nfrom nightbatch.core.models import Prompt\n")
     for front_end in ("web", "cli"):

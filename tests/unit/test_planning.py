@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nightbatch.planning.routes import span
+from nightbatch.core.days import span
 
 
 @pytest.mark.parametrize(

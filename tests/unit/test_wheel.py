@@ -33,7 +33,7 @@ app()
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is built of this tree, unpacked."""
     folder = tmp_path_factory.mktemp("wheel")
-    uv = [Path(sys.executable).with_name("uv"), "build", "--quiet", "--wheel", "--offline", "--no-build-isolation"]
+    uv = [str(Path(sys.executable).with_name("uv")), "build", "--quiet", "--wheel", "--offline", "--no-build-isolation"]
     subprocess.run([*uv, "--python", sys.executable, "--out-dir", folder, ROOT], check=True)
     (built,) = folder.glob("*.whl")
     with zipfile.ZipFile(built) as archive:

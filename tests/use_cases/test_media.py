@@ -16,13 +16,13 @@ import httpx
 import pytest
 
 from nightbatch.batches import loading, submission
+from nightbatch.core import profiles
 from nightbatch.core.errors import ConfigurationError, ReconciliationError, Throttled
 from nightbatch.core.ledger import Batch
 from nightbatch.core.models import Limits, Media, Prompt, ProviderName
 from nightbatch.core.profiles import profile
 from nightbatch.job_types import job_types
 from nightbatch.jobs import media
-from nightbatch.planning import routes
 from nightbatch.postgres import media as rows
 from nightbatch.postgres.store import open_store
 from tests.samples import broken_mp4, mp4, png
@@ -214,8 +214,9 @@ def test_without_the_setting_files_are_refused_and_without_the_folder_everything
 def small(monkeypatch: pytest.MonkeyPatch, provider: ProviderName, *, file: int, request: int) -> None:
     """A provider that takes little, so that a test need not write 200 MB."""
     limits = Limits(max_requests=1000, max_bytes=file, max_request_bytes=request)
-    known = routes.limits
-    monkeypatch.setattr(routes, "limits", lambda name: limits if name == provider else known(name))
+    facts, broken = profiles._found()
+    found = {**facts, provider: replace(facts[provider], limits=limits)}
+    monkeypatch.setattr(profiles, "_found", lambda: (found, broken))
 
 
 def test_a_job_too_large_for_any_file_is_rejected_with_size_and_limit(

@@ -1,1 +1,1 @@
-"""What Airflow needs to run the night: hooks, the sensor and its trigger, retries, a connection type."""
+"""Give Airflow what it needs to run the night: hooks, the sensor and its trigger, retries, a connection type."""

@@ -1,4 +1,4 @@
-"""The promise of 24 hours, held by Airflow: its scheduler looks after the deadline, its triggerer tells of it.
+"""Let Airflow hold the promise of 24 hours: its scheduler looks after the deadline, its triggerer tells of it.
 
 Nothing heavy is imported before it is needed: the Dag files import this module each time they are parsed.
 """
@@ -26,10 +26,11 @@ async def night_is_late(context: Any) -> None:
 
 
 def within_a_day() -> DeadlineAlert:
-    """For the nightly Dag. In the triggerer rather than an executor, since not every executor can run callbacks.
+    """Return the deadline of the nightly Dag: 24 hours after a run was queued.
 
-    In seconds, which Airflow reads as well as it does a timedelta: 3.3 cannot clear a run whose deadline is a timedelta from
-    when it was queued (github.com/apache/airflow/issues/70368).
+    The triggerer tells of it rather than an executor, since not every executor can run callbacks. It is in seconds, which
+    Airflow reads as well as it does a timedelta: 3.3 cannot clear a run whose deadline is a timedelta from when it was queued
+    (github.com/apache/airflow/issues/70368).
     """
     return DeadlineAlert(
         name="24 hours",

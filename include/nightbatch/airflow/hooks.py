@@ -1,4 +1,4 @@
-"""From Airflow connections to the store and the providers. Keys and passwords pass through here and stay nowhere.
+"""Open the store and the providers with Airflow connections. Keys and passwords pass through here and stay nowhere.
 
 Nothing heavy is imported before it is needed: the Dag files import this module each time they are parsed.
 """
@@ -35,7 +35,7 @@ _NOT_FOR_LIBPQ = {"cursor", "iam", "aws_conn_id", "azure_conn_id", "sqlalchemy_s
 
 @contextmanager
 def store() -> Iterator[Store]:
-    """The store behind ``NIGHTBATCH_DSN`` or, without it, the connection ``nightbatch_db``.
+    """Open the store behind ``NIGHTBATCH_DSN`` or, without it, the connection ``nightbatch_db``.
 
     Raises `Transient` while the server cannot be reached: it may only be restarting. Raises `ConfigurationError` where it
     cannot keep the ledger.
@@ -52,12 +52,12 @@ def store() -> Iterator[Store]:
 
 
 def database_dsn() -> str:
-    """Where the nightbatch schema lives, as libpq wants it."""
+    """Return where the nightbatch schema lives, as libpq wants it."""
     return os.environ.get("NIGHTBATCH_DSN") or postgres_dsn(_connection(DATABASE, "postgres"))
 
 
 def postgres_dsn(connection: Connection) -> str:
-    """A libpq URI with all parts as parameters, so that a socket directory is as good a host as a name."""
+    """Return a libpq URI with all parts as parameters, so that a socket directory is as good a host as a name."""
     parts: dict[str, Any] = {
         "host": connection.host,
         "port": connection.port,
@@ -72,7 +72,7 @@ def postgres_dsn(connection: Connection) -> str:
 
 
 def provider_for(name: ProviderName) -> BatchProvider:
-    """The adapter for the account of a provider's connection (``openai_default`` and so on).
+    """Return the adapter for the account of a provider's connection (``openai_default`` and so on).
 
     Raises `ConfigurationError` when the connection, or the key in it, is missing, and for a provider that there is not.
     """
@@ -80,7 +80,7 @@ def provider_for(name: ProviderName) -> BatchProvider:
 
 
 def provider_of(name: ProviderName, connection: Connection) -> BatchProvider:
-    """The adapter for one connection: password is the key, host the base URL; the extras are told in docs/operations.md.
+    """Return the adapter for one connection: password is the key, host the base URL; the extras are told in docs/operations.md.
 
     Raises `ConfigurationError` for an extra that is not known or cannot be meant, and for a base URL or a proxy at a private
     address, unless its host is in ``NIGHTBATCH_ALLOWED_HOSTS``.
@@ -128,7 +128,7 @@ class GeminiHook(BaseHook):
         self.gemini_conn_id = gemini_conn_id
 
     def get_conn(self) -> BatchProvider:
-        """The batch adapter for this connection's account."""
+        """Return the batch adapter for this connection's account."""
         return provider_of("gemini", _connection(self.gemini_conn_id, "gemini"))
 
     def test_connection(self) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""Alerts, sent through Airflow's notifiers: ``NIGHTBATCH_NOTIFIERS`` says which.
+"""Send alerts through Airflow's notifiers: ``NIGHTBATCH_NOTIFIERS`` says which.
 
 The setting is a JSON list of objects with one name each: ``mail``, ``slack``, ``webhook``, or the dotted path of any subclass
 of Airflow's ``BaseNotifier``; its value holds the constructor's arguments. Templated arguments may use ``alert.kind``,
@@ -54,7 +54,7 @@ _TITLE_CHARACTERS = 120
 
 
 def tell(store: Store, settings: Settings) -> None:
-    """Check, and send what is new. A notifier that cannot be used, or fails, is a warning in the log, no more."""
+    """Check for alerts, and send what is new. A notifier that cannot be used, or fails, is a warning in the log, no more."""
     from nightbatch.reporting import alerts
 
     for sentence in alerts.check(store, settings):
@@ -74,7 +74,7 @@ def send(store: Store, settings: Settings) -> None:
 
 
 def notifiers(settings: Settings) -> dict[str, Sender]:
-    """A sender for each notifier of the setting. Raises `ConfigurationError` that says what to mend, of all that is wrong."""
+    """Return a sender for each notifier of the setting. Raises `ConfigurationError` that says all that has to be mended."""
     senders, wrong = _senders(settings.notifiers)
     if wrong:
         raise ConfigurationError("\n".join(wrong))
@@ -121,13 +121,13 @@ class WebhookNotifier(BaseNotifier):
 
 
 def _message_id(alert: Mapping[str, Any]) -> str:
-    """Stable, and its own for the alerts of two databases that tell one receiver."""
+    """Return an id that is the same for each try of an alert, and differs between two databases that tell one receiver."""
     made_of = f"{alert['id']} {alert['kind']} {alert['subject']} {alert['raised_at']}"
     return f"alert_{alert['id']}_{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
 
 
 def _senders(setting: str) -> tuple[dict[str, Sender], list[str]]:
-    """What can be used, and a sentence about each that cannot."""
+    """Return the senders that can be used, and a sentence about each that cannot."""
     senders: dict[str, Sender] = {}
     wrong: list[str] = []
     try:
@@ -164,7 +164,7 @@ def _entries(setting: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _factory(name: str, options: Mapping[str, Any]) -> Callable[[], BaseNotifier]:
-    """Makes a notifier for each alert, since rendering changes it."""
+    """Return a function that makes a notifier for each alert, since rendering changes it."""
     kind = _class(name)
     arguments = {**_DEFAULTS.get(name, {}), **options}
 
@@ -218,6 +218,6 @@ def _context(alert: Alert) -> Context:
 
 
 def _key(name: str, options: Mapping[str, Any]) -> str:
-    """What the database knows a notifier by: one whose setting changes is a new one, and gets all open alerts."""
+    """Return what the database knows a notifier by: one whose setting changes is a new one, and gets all open alerts."""
     digest = hashlib.sha256(json.dumps([name, options], sort_keys=True).encode()).hexdigest()[:8]
     return f"{name}-{digest}"

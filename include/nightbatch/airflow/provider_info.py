@@ -1,4 +1,4 @@
-"""What Airflow's provider discovery reads: the Gemini connection type and its form, and the webhook for alerts."""
+"""Tell Airflow's provider discovery of the Gemini connection type and its form, and of the webhook for alerts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """See ``airflow/provider_info.schema.json`` in Airflow's own package."""
+    """Return what Airflow's provider discovery reads: see ``airflow/provider_info.schema.json`` in Airflow's own package."""
     return {
         "package-name": "nightbatch",
         "name": "nightbatch",

@@ -1,4 +1,4 @@
-"""When a task of the night is tried again: decided by what went wrong, not by a number alone."""
+"""Decide when a task of the night is tried again: by what went wrong, not by a number alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRIES = 20  # of trouble that nobody can put a name to; a full queue and a doub
 
 
 def by_error(settings: Settings, *, retries: int) -> dict[str, Any]:
-    """A Dag's default arguments. The plain delay is for tasks that were killed: they have no error to decide by."""
+    """Return a Dag's default arguments. The plain delay is for tasks that were killed: they have no error to decide by."""
     delay = timedelta(seconds=settings.poll_seconds)
     return {"retries": retries, "retry_policy": RetryByError(), "retry_delay": delay}
 
@@ -54,7 +54,7 @@ class RetryByError(RetryPolicy):
 
 
 def _pause(try_number: int, *, at_least: float = 0) -> timedelta:
-    """The rhythm of the waits serves here too: ``poll_seconds``, growing to ``poll_max_seconds``."""
+    """Return a pause in the rhythm of the waits: ``poll_seconds``, growing to ``poll_max_seconds``."""
     settings = Settings.from_env()
     step = max(try_number - 1, 0)
     pause = backoff(step, first=settings.poll_seconds, longest=settings.poll_max_seconds, chance=random.random())

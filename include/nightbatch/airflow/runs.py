@@ -1,4 +1,4 @@
-"""Runs of the nightly Dag that another run starts."""
+"""Start runs of the nightly Dag from another run."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ _DONE, _FAILED = "success", "failed"  # airflow.sdk's DagRunState would have to 
 
 
 class StartedRunLink(BaseOperatorLink):
-    """From the task to the run that it started."""
+    """Links the task to the run that it started."""
 
     name = "Started run"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Empty when no run was started."""
+        """Return the address of the run in Airflow's UI; empty when no run was started."""
         run_id = getattr(operator, "trigger_run_id", None)
         root = conf.get("api", "base_url", fallback="/").rstrip("/")
         return f"{root}/dags/{_DAG}/runs/{quote(run_id)}" if run_id else ""
 
 
 class _StartingOperator(BaseOperator):
-    """Airflow's `TriggerDagRunOperator` does the same by the same exception, but its module imports the models of Airflow's
-    database: 0.4 s and 20 MB for every process that parses the Dag.
+    """Starts a run of the nightly Dag as Airflow's `TriggerDagRunOperator` does, by the same exception.
+
+    The module of that one imports the models of Airflow's database: 0.4 s and 20 MB for every process that parses the Dag.
     """
 
     operator_extra_links = (StartedRunLink(),)
@@ -42,7 +43,7 @@ class _StartingOperator(BaseOperator):
         self.trigger_run_id: str | None = None
 
     def _start(self, run_id: str, params: dict[str, Any], *, poll_seconds: int | None = None) -> None:
-        """Raises `DagRunTriggerException` always. With ``poll_seconds`` the task waits in the triggerer for the run's end."""
+        """Raise `DagRunTriggerException` always. With ``poll_seconds`` the task waits in the triggerer for the run's end."""
         self.trigger_run_id = run_id
         raise DagRunTriggerException(
             trigger_dag_id=_DAG,
@@ -69,7 +70,7 @@ class NextWaveOperator(_StartingOperator):
         super().__init__(trigger_rule=TriggerRule.ALL_DONE, **kwargs)
 
     def execute(self, context: Any) -> None:
-        """Raises `AirflowSkipException` when all that was planned found room."""
+        """Start the next wave. Raises `AirflowSkipException` when all that was planned found room."""
         from nightbatch.postgres import plans
 
         run_id = context["run_id"]
@@ -87,19 +88,22 @@ class SendAgainOperator(_StartingOperator):
         self.poll_seconds = poll_seconds
 
     def execute(self, context: Any) -> None:
-        """Raises `DagRunTriggerException`, by which Airflow starts the run."""
+        """Raise `DagRunTriggerException`, by which Airflow starts the run."""
         params = {"job_types": ["historical_reprocessing"]}
         self._start(f"again_of_{context['run_id']}", params, poll_seconds=int(max(self.poll_seconds, 1)))
 
     def execute_complete(self, context: Any, event: tuple[str, dict[str, Any]]) -> None:
-        """Called with the states of the run that it waited for. Raises `AirflowException` when that has failed."""
+        """Read the state of the run that it waited for. Raises `AirflowException` when that has failed."""
         (self.trigger_run_id,) = event[1]["run_ids"]
         if event[1][self.trigger_run_id] != _DONE:
             raise AirflowException(f"The run {self.trigger_run_id} of {_DAG} has failed.")
 
 
 def wave_after(run_id: str) -> str:
-    """``x`` is followed by ``wave2_of_x``: in front, since Airflow keeps ids like ``scheduled__x`` for the scheduler's runs."""
+    """Return the id of a run's next wave: ``x`` is followed by ``wave2_of_x``.
+
+    The number is in front, since Airflow keeps ids like ``scheduled__x`` for the scheduler's runs.
+    """
     found = _WAVE.fullmatch(run_id)
     number, base = (int(found[1]), found[2]) if found else (1, run_id)
     return f"wave{number + 1}_of_{base}"

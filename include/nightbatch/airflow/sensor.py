@@ -1,4 +1,4 @@
-"""The ``wait`` of the night."""
+"""Wait for one batch of the night: the task ``wait``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all the waits of a triggerer share: one client per provider, one list that answers for many, one read of the ledger."""
+"""Share one client per provider, one list that answers for many, and one read of the ledger among a triggerer's waits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Account:
         company: float = 0.0,
         alone: bool = False,
     ) -> ProviderState:
-        """Where a batch stands in ``after`` seconds; or before, if a list shows it that was read for others.
+        """Return where a batch stands in ``after`` seconds; or before, if a list shows it that was read for others.
 
         ``company``: for how many more seconds a look may be put off, to be made together with others; ``alone``: never.
         Raises as `BatchProvider.get_state`, and `ConfigurationError` without a connection.
@@ -105,7 +105,10 @@ class Account:
                 self._start(self._look(wait))
 
     async def _read_list(self, pages: int) -> None:
-        """Answers all that wait, due or not. A list that cannot be read, as with a key that may not list, says nothing."""
+        """Read a list that answers all that wait, due or not.
+
+        A list that cannot be read, as with a key that may not list, says nothing.
+        """
         ids = {wait.provider_batch_id for wait in self._waits}
         since = min(wait.sent_at for wait in self._waits) - _EARLIER
         try:
@@ -163,7 +166,7 @@ class Ledger:
         self._asked: set[int] = set()
 
     async def batch(self, batch_id: int) -> Batch:
-        """As `Store.batch`, also in what it raises."""
+        """Return a batch as `Store.batch` does, also in what it raises."""
         self._asked.add(batch_id)
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
@@ -179,7 +182,7 @@ class Ledger:
 
 
 def read_batches(ids: set[int]) -> dict[int, Batch]:
-    """Those of the ledger's batches that there are."""
+    """Read those of the batches that are in the ledger."""
     with store() as ledger:
         return {batch.id: batch for batch in ledger.batches(ids)}
 
@@ -192,7 +195,7 @@ class Shared:
         self._accounts: dict[ProviderName, Account] = {}
 
     def account(self, name: ProviderName) -> Account:
-        """The provider's."""
+        """Return the account of a provider, made when it is first asked for."""
         if name not in self._accounts:
             self._accounts[name] = Account(name)
         return self._accounts[name]
@@ -202,5 +205,5 @@ _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Shared] = WeakKeyDictiona
 
 
 def shared() -> Shared:
-    """The running loop's."""
+    """Return the state shared by all waits of the running event loop."""
     return _of_loop.setdefault(asyncio.get_running_loop(), Shared())

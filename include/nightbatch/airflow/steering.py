@@ -1,4 +1,4 @@
-"""Starting and pausing the Dag from within the api-server; only there, since it writes to Airflow's own database."""
+"""Start and pause the Dag from within the api-server; only there, since it writes to Airflow's own database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from nightbatch.core.errors import ConfigurationError
 
 
 def start_run(dag_id: str, conf: Mapping[str, Any], *, by: str) -> str:
-    """Start the Dag now; the run's id. Raises `ConfigurationError` for a Dag that is not there, or a form filled in wrongly."""
+    """Start the Dag now, and return the run's id.
+
+    Raises `ConfigurationError` for a Dag that is not there, or a form filled in wrongly.
+    """
     try:
         run = trigger_dag(
             dag_id, triggered_by=DagRunTriggeredByType.REST_API, triggering_user_name=by, conf=dict(conf) or None
@@ -30,13 +33,16 @@ def start_run(dag_id: str, conf: Mapping[str, Any], *, by: str) -> str:
 
 
 def pause(dag_id: str, *, paused: bool) -> None:
-    """No new run begins by itself while the Dag is paused; what is under way goes on. Raises `ConfigurationError`."""
+    """Pause the Dag, or end its pause. No new run begins by itself while it is paused; what is under way goes on.
+
+    Raises `ConfigurationError` for a Dag that is not there.
+    """
     with create_session() as session:
         _dag(session, dag_id).is_paused = paused
 
 
 def is_paused(dag_id: str) -> bool:
-    """Raises `ConfigurationError` for a Dag that is not there."""
+    """Return whether the Dag is paused. Raises `ConfigurationError` for a Dag that is not there."""
     with create_session() as session:
         return bool(_dag(session, dag_id).is_paused)
 

@@ -1,4 +1,4 @@
-"""Files of jobs in object storage, through Airflow's own way to it and its connections."""
+"""Open files of jobs in object storage, through Airflow's own way to it and its connections."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from zoneinfo import ZoneInfo
 from airflow.sdk import Asset, Param, conf
 from airflow.sdk.exceptions import ParamValidationError
 
+from nightbatch.core.days import span
 from nightbatch.core.errors import ConfigurationError
 from nightbatch.core.ledger import RunParams
 from nightbatch.core.profiles import profiles
 from nightbatch.core.settings import Settings
-from nightbatch.planning.routes import span
 
 if TYPE_CHECKING:
     from nightbatch.core.ledger import Batch
@@ -40,7 +40,7 @@ RESULTS = Asset("nightbatch://results")
 
 
 def run_form(job_types: list[str]) -> dict[str, Param]:
-    """What a person may ask for in the trigger form; left alone, a run takes everything that is due."""
+    """Return what a person may ask for in the trigger form; left alone, a run takes everything that is due."""
     return {
         "providers": Param(
             list(profiles()),
@@ -102,7 +102,7 @@ def this_wave(store: Store, batches: Sequence[Batch]) -> dict[str, list[int]]:
 
 
 def run_params(params: Mapping[str, Any], dag_run: Any = None) -> RunParams:
-    """The trigger form as a value. Raises `ConfigurationError` as `heed` does."""
+    """Return the trigger form as a value. Raises `ConfigurationError` as `heed` does."""
     heed(run_form([]), params, dag_run)
     return RunParams(
         providers=tuple(params["providers"]),
@@ -114,7 +114,7 @@ def run_params(params: Mapping[str, Any], dag_run: Any = None) -> RunParams:
 
 
 def heed(form: Mapping[str, Param], params: Mapping[str, Any], dag_run: Any) -> None:
-    """Raise `ConfigurationError` for what a run was given and its Dag would not heed, or cannot mean.
+    """Raise `ConfigurationError` for what a run was given that its Dag would not heed, or that cannot be meant.
 
     Airflow checks the values of names that it knows, and keeps all others among the params.
     """
@@ -149,7 +149,7 @@ def refusal(store: Store, run_id: str, params: Mapping[str, Any], dag_run: Any) 
 
 
 def reprocessing_form(job_types: list[str]) -> dict[str, Param]:
-    """What a person may ask for when past jobs are to be sent again."""
+    """Return what a person may ask for when past jobs are to be sent again."""
 
     def text(title: str, description: str, **more: Any) -> Param:
         return Param(None, type=["null", "string"], title=title, description=description, **more)
@@ -190,7 +190,7 @@ def reprocessing_form(job_types: list[str]) -> dict[str, Param]:
 
 
 def reprocessing_wish(dag_run: Any, params: Mapping[str, Any], settings: Settings) -> Wish:
-    """The form as a value; the days are those of the schedule's time zone.
+    """Return the form as a value; the days are those of the schedule's time zone.
 
     Raises `ConfigurationError` for an empty one, and as `heed`.
     """
@@ -220,9 +220,9 @@ def reprocessing_wish(dag_run: Any, params: Mapping[str, Any], settings: Setting
 
 
 def queued_before(dag_run: Any) -> datetime | None:
-    """The end of a scheduled or backfilled run's data interval; None for all others, which take whatever is due.
+    """Return the end of a scheduled or backfilled run's data interval; None for all others, which take whatever is due.
 
-    Not by the interval alone: a run that a person starts from the UI may have one too, and still means "now".
+    It does not go by the interval alone: a run that a person starts from the UI may have one too, and still means "now".
     """
     end: datetime | None = dag_run.data_interval_end if dag_run.run_type in ("scheduled", "backfill") else None
     return end
@@ -245,12 +245,12 @@ def keep_report(folder: str, run_id: str, report: AnyReport) -> None:
 
 
 def counts(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The report's totals, for the asset event: what stands below them may be long."""
+    """Return the report's totals, for the asset event: what stands below them may be long."""
     return {name: value for name, value in values.items() if not isinstance(value, (dict, list))}
 
 
 def tell_metrics(values: Mapping[str, Any]) -> None:
-    """The report's totals as gauges ``nightbatch.<name>``, where Airflow's own metrics go: OpenTelemetry or StatsD, if any."""
+    """Send the report's totals as gauges ``nightbatch.<name>`` to Airflow's own metrics: OpenTelemetry or StatsD, if any."""
     from airflow.sdk.observability import stats
 
     for name in _GAUGES:
@@ -258,7 +258,7 @@ def tell_metrics(values: Mapping[str, Any]) -> None:
 
 
 def failed_tasks(task_instance: Any) -> list[str]:
-    """A sentence for each task of this run that failed, however many of its batches did."""
+    """Return a sentence for each task of this run that failed, however many of its batches did."""
     run_id = task_instance.run_id
     states = task_instance.get_task_states(dag_id=task_instance.dag_id, run_ids=[run_id]).get(run_id, {})
     failed = Counter(_task_id(key) for key, state in states.items() if state == "failed")
@@ -266,6 +266,6 @@ def failed_tasks(task_instance: Any) -> list[str]:
 
 
 def _task_id(key: str) -> str:
-    """Airflow tells the states of a mapped task as ``openai.load_0``, ``openai.load_1``…"""
+    """Return a task's id without the index: Airflow tells a mapped task's states as ``openai.load_0`` and so on."""
     name, _, index = key.rpartition("_")
     return name if name and index.isdigit() else key

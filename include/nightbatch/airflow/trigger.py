@@ -1,4 +1,4 @@
-"""The wait for one batch, thin on purpose: it looks, sleeps and tells; `nightbatch.core.polling` decides."""
+"""Wait for one batch, thin on purpose: this looks, sleeps and tells; `nightbatch.core.polling` decides."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BatchTrigger(BaseTrigger):
         self._batch: Batch | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Class path and arguments, from which any triggerer can take the wait over."""
+        """Return class path and arguments, from which any triggerer can take the wait over."""
         return "nightbatch.airflow.trigger.BatchTrigger", {
             "batch_id": self.batch_id,
             "deadline": self.deadline,
@@ -60,7 +60,7 @@ class BatchTrigger(BaseTrigger):
                     return
 
     async def _look(self, pause: float, pace: Pace, *, alone: bool) -> ProviderState | NightbatchError:
-        """After the pause, unless another's look brings the answer before."""
+        """Look after the pause, unless another's look brings the answer before."""
         try:
             if self._batch is None:
                 await asyncio.sleep(pause)  # of a ledger that could not be read

@@ -1,1 +1,1 @@
-"""Send, find again, load, decide: everything that may cost money."""
+"""Send batches, find them again, load them, and decide about them: everything that may cost money."""

@@ -1,4 +1,4 @@
-"""Which account a connection's key belongs to, as the ledger knows it: a rotated key is taken over once it has proven itself."""
+"""Find the account that a connection's key belongs to; a rotated key is taken over once it has proven itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nightbatch.postgres.store import Store
 def of(store: Store, provider: BatchProvider) -> str:
     """Return the account that attempts sent through this connection are bound to.
 
-    A key that the ledger does not know is compared with the accounts that it knows first: it may be the successor of one's.
+    A key that the ledger does not know is first compared with the accounts that it knows: it may be the new key of one of them.
     Raises the provider's errors when that cannot be found out.
     """
     if not connections.is_known(store, provider):
@@ -24,7 +24,7 @@ def of(store: Store, provider: BatchProvider) -> str:
 
 
 def reaches(store: Store, provider: BatchProvider, account: str) -> bool:
-    """Return whether the connection's key is of this account: it always was, or it can see a batch that was sent through it.
+    """Return whether the connection's key belongs to this account: it always did, or it can see a batch that the account sent.
 
     Raises the provider's errors when that cannot be found out.
     """

@@ -1,4 +1,4 @@
-"""The request of a job as it was sent: rendered anew from what the ledger keeps, beside the hash of the one that went out."""
+"""Show the request of a job as it was sent: rendered again from the ledger, and compared with the hash of what went out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Rendering:
 def render_again(store: Store, types: Types, settings: Settings, job_id: int, batch_id: int | None = None) -> Rendering:
     """Render a job's request as in this attempt, or in its last one; sends nothing and needs no key.
 
-    It is asked with the version of its prompt that was used then. Raises `NotFound` for a job that was not in the attempt.
+    It is rendered with the version of its prompt that was used then. Raises `NotFound` for a job that was not in the attempt.
     """
     sent = lookups.sent_request(store, job_id, batch_id)
     if sent is None:

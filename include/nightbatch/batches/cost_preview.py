@@ -1,4 +1,4 @@
-"""What a person's decision about a batch may cost, told before it is made."""
+"""Tell a person what a decision about a batch may cost, before it is made."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def whole_price(store: Store, types: Types, batch: Batch) -> Decimal | None:
 
 
 def of_cancelling(store: Store, types: Types, batch_id: int) -> tuple[str, Decimal | None]:
-    """What cancelling a batch does, with its price. Raises `NightbatchError` where it cannot be cancelled."""
+    """Return what cancelling a batch does, in words, and its price. Raises `NightbatchError` where it cannot be cancelled."""
     batch = decisions.find(store, batch_id)
     if batch.state != "submitted":
         raise NightbatchError(decisions.not_with_a_provider(batch))
@@ -44,7 +44,7 @@ def of_cancelling(store: Store, types: Types, batch_id: int) -> tuple[str, Decim
 
 
 def of_releasing(store: Store, types: Types, batch_id: int, choice: Choice) -> tuple[str, Decimal | None]:
-    """What a choice about a held attempt does, with its price. Raises `NightbatchError` where it is not open."""
+    """Return what a choice about an attempt does, in words, and its price. Raises `NightbatchError` where it is not open."""
     batch = decisions.find(store, batch_id)
     decisions.check(batch, choice)
     price = whole_price(store, types, batch)

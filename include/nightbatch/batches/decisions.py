@@ -1,4 +1,4 @@
-"""What only a person can decide about an attempt: each choice in words, carried out once, and recorded with the reason."""
+"""Carry out what only a person can decide about an attempt: each choice is explained, done once, and recorded with the reason."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CANCEL = (
 
 
 def choices(batch: Batch, *, key_gone: bool = False) -> Mapping[str, str]:
-    """What a person may decide about an attempt as it stands, each in words; empty when nothing is to be decided.
+    """Return what a person may decide about an attempt in its present state, each in words; empty when nothing is to be decided.
 
     ``key_gone``: it cannot be looked for through the key that the connection has now.
     """
@@ -61,9 +61,9 @@ def choices(batch: Batch, *, key_gone: bool = False) -> Mapping[str, str]:
 def release(
     store: Store, batch_id: int, *, choice: Choice, by: str, reason: str, provider_batch_id: str | None = None
 ) -> str:
-    """Carry out a person's decision about an attempt, and record it; a sentence about what was done.
+    """Carry out a person's decision about an attempt, record it, and return a sentence about what was done.
 
-    ``adopt`` needs the ``provider_batch_id`` that the person found. Raises `NightbatchError` where the attempt leaves no
+    ``adopt`` needs the ``provider_batch_id`` that the person found. Raises `NightbatchError` where the attempt allows no
     such choice, or when it moved on meanwhile.
     """
     batch = find(store, batch_id)
@@ -80,7 +80,7 @@ def release(
 
 
 def find(store: Store, batch_id: int) -> Batch:
-    """Raises `NotFound` when there is no such batch."""
+    """Return the batch with this id. Raises `NotFound` when there is none."""
     try:
         return store.batch(batch_id)
     except LookupError as error:
@@ -88,7 +88,7 @@ def find(store: Store, batch_id: int) -> Batch:
 
 
 def check(batch: Batch, choice: Choice) -> None:
-    """Raises `NightbatchError`, with what is open instead, for a choice that the attempt does not leave."""
+    """Raise `NightbatchError` for a choice that the attempt does not allow, and say what is open instead."""
     if choice not in choices(batch):
         raise NightbatchError(_no_choice(batch, choice))
 
@@ -139,7 +139,7 @@ def _no_choice(batch: Batch, choice: Choice) -> str:
 
 
 def ask_to_cancel(store: Store, batch_id: int, *, by: str, reason: str) -> str:
-    """Have a batch at its provider ended early by the next `nightbatch_recover`, which has the key; recorded.
+    """Ask the next `nightbatch_recover`, which has the key, to end a batch early, record that, and return a sentence about it.
 
     What has finished by then is billed and loaded, the rest goes with the next run. Raises `NightbatchError` for an
     attempt that is not with a provider.
@@ -152,7 +152,7 @@ def ask_to_cancel(store: Store, batch_id: int, *, by: str, reason: str) -> str:
 
 
 def ask_to_load(store: Store, batch_id: int, *, by: str, reason: str) -> str:
-    """Have the results of a loaded batch read once more by the next `nightbatch_recover`, which has the key; recorded.
+    """Ask the next `nightbatch_recover`, which has the key, to read a loaded batch once more, record that, and return a sentence.
 
     What was missing is filled in; nothing is sent, paid or read twice. Raises `NightbatchError` for a batch that was not loaded.
     """
@@ -167,5 +167,5 @@ def ask_to_load(store: Store, batch_id: int, *, by: str, reason: str) -> str:
 
 
 def not_with_a_provider(batch: Batch) -> str:
-    """Why it cannot be cancelled."""
+    """Return the sentence that says why a batch cannot be cancelled."""
     return f"Batch {batch.id} is {batch.state}: only one that is with its provider can be cancelled."

@@ -1,4 +1,4 @@
-"""Jobs whose deadline no batch can meet any more, answered by the realtime API at full price. Each is asked at most once.
+"""Answer jobs whose deadline no batch can meet any more through the realtime API, at full price, each at most once.
 
 Only for jobs that no attempt holds: a batch that could still bill a job keeps it. A realtime call has no tag and stands in
 no list, so one whose answer was lost is never repeated: its job ends as failed, and a person is told.
@@ -30,7 +30,7 @@ from nightbatch.postgres.store import Store
 
 
 def answer_urgent(store: Store, provider_for: ProviderFor, types: Types, settings: Settings) -> list[str]:
-    """Answer every job that may go to the realtime API and cannot wait for a batch; sentences about what was done."""
+    """Answer each job that may go to the realtime API and cannot wait for a batch; return sentences about what was done."""
     try:
         home.require(store)
     except Displaced as error:
@@ -54,7 +54,7 @@ class _NothingUrgent(Exception):
 
 
 def _plan(store: Store, types: Types, settings: Settings, now: datetime) -> None:
-    """An attempt for each urgent job, its full price set aside of the budgets."""
+    """Plan an attempt for each urgent job, and set its full price aside from the budgets."""
     turnarounds = plans.turnarounds(store)
     lanes = [replace(lane, max_requests=1) for lane in routes.lanes(types.values(), settings, turnarounds)]
     run_id = f"fallback__{now:%Y-%m-%dT%H:%M:%S.%f}"
@@ -103,7 +103,10 @@ class _Turn:
 
 
 def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings, turn: _Turn, job: JobRow) -> str:
-    """The one call of an intent. When nothing was done, ``turn`` holds the attempt as it was put back."""
+    """Make the one call of an intent, and return a sentence about it.
+
+    When nothing was done, ``turn`` holds the attempt as it was put back.
+    """
     batch = turn.attempt
     walk.before_first_create(store, provider, batch.run_id)
     home.require(store)
@@ -140,12 +143,15 @@ def _ask(store: Store, provider: BatchProvider, types: Types, settings: Settings
 
 
 def _nothing_was_done(error: Exception) -> bool:
-    """Whether a call was certainly not answered, and so not billed."""
+    """Say whether a call was certainly not answered, and so not billed."""
     return certainty.of(error) != "in_doubt"
 
 
 def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes, prompts: dict[str, str]) -> Batch:
-    """Raises `SubmissionInDoubt` when the attempt was moved on, or given up: then its job is queued again."""
+    """Record the intent to make the call, and return the attempt with it.
+
+    Raises `SubmissionInDoubt` when another process moved the attempt on, or when it was given up: its job is queued again then.
+    """
     digest = hashlib.sha256(line).hexdigest()
     if not (
         store.bind_account(batch.id, accounts.of(store, provider)) and store.record_hash(batch, digest, line_hash(line))
@@ -161,7 +167,7 @@ def _intent(store: Store, provider: BatchProvider, batch: Batch, line: bytes, pr
 
 
 def _elsewhere(store: Store, kind: JobType, batch: Batch, error: NightbatchError) -> Batch | None:
-    """An attempt at the next provider that the type allows, in place of one that did nothing."""
+    """Replace an attempt that did nothing by one at the next provider of its type; None if there is none, or it moved on."""
     tried, before = {batch.provider}, batch
     while before.replaces is not None:
         before = store.batch(before.replaces)
@@ -183,7 +189,7 @@ def _reject(store: Store, batch: Batch, job: JobRow, reason: str) -> str:
 
 
 def _lost(store: Store, batch: Batch, reason: str) -> str:
-    """Never asked again by itself: nobody can find out whether the first call was billed."""
+    """Close an attempt whose answer was lost: nobody can find out whether it was billed, so it is never asked again by itself."""
     with store.transaction():
         if store.take_over(batch) is None:
             raise SubmissionInDoubt(f"Attempt {batch.id} was moved on by another process.")

@@ -1,4 +1,4 @@
-"""Whether this database is the one that the ledger was kept in, and what is done when a person says that it was not.
+"""Find out whether this database is the one that the ledger was kept in, and carry out what a person says happened to it.
 
 A ledger that was copied, restored from a backup, or failed over without its last seconds does not know what was sent since: its
 jobs look queued and would be paid for again, and a copy that loads a batch deletes the original's files. So nothing is sent,
@@ -45,7 +45,7 @@ MEANINGS: Mapping[Said, str] = {
 
 
 def require(store: Store) -> None:
-    """Raise `Displaced`, and tell a person, where this database is not known to be the right one."""
+    """Raise `Displaced`, and an alert, while this database is not known to be the right one."""
     why = homes.displaced(store)
     if why is None:
         return
@@ -58,7 +58,7 @@ def require(store: Store) -> None:
 
 
 def _told(store: Store, message: str) -> Displaced:
-    """Return the error for what keeps it from being at home, and tell it once."""
+    """Return the error for what keeps anything from being sent from this database, and raise one alert with the same words."""
     if all(alert.message != message for alert in store.open_alerts()):
         with store.transaction():
             store.resolve_alert("displaced", "ledger")
@@ -67,7 +67,7 @@ def _told(store: Store, message: str) -> Displaced:
 
 
 def say(store: Store, what: Said, *, by: str, reason: str, sure: bool = False) -> str:
-    """Keep what a person says happened, and carry out what needs no provider; a sentence about what follows.
+    """Record what a person says happened, carry out what needs no provider, and return a sentence about what follows.
 
     Raises `ConfigurationError` for a database that is where it was. ``sure``: it is a copy all the same, as of a whole disk.
     """
@@ -93,9 +93,10 @@ def say(store: Store, what: Said, *, by: str, reason: str, sure: bool = False) -
 
 
 def come_home(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType], settings: Settings) -> list[str]:
-    """Carry out what a person said of the database; sentences about what was found. Raises `Displaced` as `require` does.
+    """Carry out what a person said of the database, and return sentences about what was found.
 
-    What was said cannot be carried out while a list cannot be read, or while a batch runs that may be this installation's.
+    Raises `Displaced` as `require` does, and while it cannot be carried out: when a list cannot be read, when a batch runs that
+    may be this installation's, or when the lists hold batches that a database which was only moved would know.
     """
     what = homes.said(store)
     if what is None:
@@ -139,7 +140,7 @@ def come_home(store: Store, provider_for: ProviderFor, types: Mapping[str, JobTy
 
 @dataclass(slots=True)
 class _Lists:
-    """What the providers' lists hold beside the ledger, and what kept them from being read."""
+    """What the providers' lists hold and the ledger lacks, and what kept the lists from being read."""
 
     read: list[tuple[ProviderName, str]] = field(default_factory=list)
     unknown: list[tuple[BatchProvider, ListedBatch]] = field(default_factory=list)
@@ -187,7 +188,7 @@ def _requests(provider: BatchProvider, batch: ListedBatch) -> tuple[list[Request
 def _hold_back(
     store: Store, provider: BatchProvider, batch: ListedBatch, why: str, job_ids: list[int] | None = None
 ) -> str:
-    """End the queued jobs, of these or all of the provider, that a batch may have answered; a sentence about it."""
+    """End queued jobs that a batch may have answered, these or all of the provider, and return a sentence about it."""
     name = batch.provider_batch_id
     reason = f"The database was restored, and {provider.name}'s {name} of before may have answered this job: it may be paid for."
     held = homes.hold_back(store, provider.name, batch.created_at or store.now(), reason, job_ids)
@@ -195,7 +196,7 @@ def _hold_back(
 
 
 def _free_the_unsent(store: Store, tags: Collection[str | None]) -> None:
-    """Put the jobs of attempts back that were planned and not sent, so that those of the lost attempts are among the queued."""
+    """Put jobs of attempts that were planned and not sent back into the queue, where the jobs of lost attempts are looked for."""
     for batch in homes.unsent(store):
         if batch.tag not in tags and store.close_attempt(batch, "abandoned", "The database was restored."):
             store.free_members(batch.id, counts_as_attempt=False)
@@ -205,7 +206,7 @@ def _take_back(
     store: Store, run_id: str, provider: BatchProvider, batch: ListedBatch, requests: list[RequestId],
     lanes: Mapping[tuple[str, ProviderName], Lane],
 ) -> list[str]:  # fmt: skip
-    """Adopt a batch that the ledger does not know, within a transaction; sentences about it."""
+    """Adopt a batch that the ledger does not know, within a transaction; return sentences about it."""
     name, created_at = batch.provider_batch_id, batch.created_at or store.now()
     known = walks.of_tag(store, batch.tag) if batch.tag else None
     if not requests:
@@ -240,7 +241,7 @@ def _take_back(
 
 
 def _as_sent(store: Store, batch: Batch, job_ids: set[int]) -> Batch:
-    """Take out of an attempt that was planned before the backup what was not sent with it."""
+    """Take the jobs that were not sent with it out of an attempt that was planned before the backup, and return the attempt."""
     left = [job_id for job_id in store.members(batch.id) if job_id not in job_ids]
     if batch.payload_sha256 is None and left:
         store.postpone_members(batch.id, left)

@@ -1,4 +1,4 @@
-"""What became of a create whose answer was lost: found and adopted, proven absent, or held. Never sent again on a guess."""
+"""Settle a create whose answer was lost: its batch is adopted, proven absent, or held, and is never sent again on a guess."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def resolve_doubt(store: Store, provider: BatchProvider, batch: Batch, settings:
     """Find the batch of an attempt whose create may have been sent, or prove that there is none.
 
     Returns the attempt as adopted; or, with ``resend``, its successor, and without, the closed attempt, its jobs queued.
-    Raises `SubmissionInDoubt` while neither is certain. Call it with the account that the attempt is bound to only.
+    Raises `SubmissionInDoubt` while neither is certain. Call it only with the account that the attempt is bound to.
     """
     taken = store.take_over(batch)
     if taken is None:
@@ -50,7 +50,7 @@ def resolve_doubt(store: Store, provider: BatchProvider, batch: Batch, settings:
 
 
 def _require_tags(store: Store, provider: BatchProvider, batch: Batch) -> None:
-    """Hold the attempt where nothing shows that its batch would be listed with its tag."""
+    """Hold the attempt and raise `SubmissionInDoubt` where nothing shows that its batch would be listed with its tag."""
     if connections.shows_tags(store, provider):
         return
     if provider.shows_tags:
@@ -97,7 +97,7 @@ def look(store: Store, provider: BatchProvider, batch: Batch) -> Batch | None:
 
 
 def find(store: Store, provider: BatchProvider, batch: Batch) -> list[FoundBatch]:
-    """What the provider lists that is, or may be, this attempt, and that the ledger does not have.
+    """Return the batches in the provider's list that are, or may be, this attempt, and that the ledger does not have.
 
     A candidate by time and count that has ended is either proven by its ``custom_id``s or left out.
     """
@@ -121,7 +121,7 @@ def _proven(provider: BatchProvider, batch: Batch, candidate: FoundBatch) -> Fou
 
 
 def record_duplicate(store: Store, batch: Batch, found: FoundBatch) -> str:
-    """Book a provider batch that exists besides the one an attempt uses: its cost is loaded. Says so in words."""
+    """Book a provider batch that exists besides the one an attempt uses: its cost is loaded. Return a sentence about it."""
     message = (
         f"{batch.provider} has {found.provider_batch_id} besides what the ledger uses for batch {batch.id}: its"
         f" {batch.job_count} jobs may be billed twice. Cancel it at the provider if it still runs; what it costs is booked"
@@ -134,7 +134,7 @@ def record_duplicate(store: Store, batch: Batch, found: FoundBatch) -> str:
 
 
 def _fence(store: Store, provider: BatchProvider, batch: Batch, settings: Settings) -> None:
-    """Make a create still under way impossible; where that cannot be done, hold the attempt after the settle wait."""
+    """Make a create that is still under way impossible; where that cannot be done, hold the attempt after the settle wait."""
     if provider.fence(batch.submission):
         store.record_fence(batch)
         return
@@ -164,7 +164,10 @@ def _may_be_released(store: Store, batch: Batch, settings: Settings) -> bool:
 
 
 def give_up(store: Store, batch: Batch, reason: str, *, resend: bool) -> Batch:
-    """Close an attempt that was never accepted. Raises `SubmissionInDoubt` when it has moved on meanwhile."""
+    """Close an attempt that was never accepted; return its successor with ``resend``, else the closed attempt, its jobs queued.
+
+    Raises `SubmissionInDoubt` when it has moved on meanwhile.
+    """
     with store.transaction():
         if not store.close_attempt(batch, "abandoned", reason):
             raise SubmissionInDoubt(f"Batch {batch.id} was moved on by another process.", look_again_in=5)
@@ -175,7 +178,10 @@ def give_up(store: Store, batch: Batch, reason: str, *, resend: bool) -> Batch:
 
 
 def _successor(store: Store, batch: Batch) -> Batch:
-    """One with half of the jobs, where somebody on the way found the create too large; the job that is alone then ends."""
+    """Return a successor of a closed attempt, with half of the jobs if the create was too large for somebody on the way.
+
+    A job that is alone and too large ends, and the closed attempt is returned.
+    """
     if certainty.is_too_large(batch.error):
         jobs = sorted(store.members(batch.id))
         if len(jobs) == 1:

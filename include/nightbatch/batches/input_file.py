@@ -1,4 +1,4 @@
-"""The input file of an attempt on its way to disk, and the folder where it lies."""
+"""Write the input file of an attempt to disk, and keep the folder where it lies private."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def _not_private(path: Path, why: str) -> ConfigurationError:
 
 
 class InputFile:
-    """Lines of one file, from its beginning. A thread hashes and writes a chunk while the next one fills.
+    """Writes the lines of a file from its beginning: a thread hashes and writes a chunk while the next one fills.
 
-    ``size`` counts the bytes of all lines, and ``hashes`` holds eight bytes of each; ``sha256`` is there, and the file whole,
-    once the context has ended well.
+    ``size`` counts the bytes of all lines, and ``hashes`` holds eight bytes of each; ``sha256`` is set, and the file complete,
+    once the context has ended without an error.
     Whatever the thread raises, as for a full disk, is raised by `add` or at the end.
     """
 
@@ -75,7 +75,7 @@ class InputFile:
                 self.sha256 = self._digest.hexdigest()
 
     def add(self, line: bytes) -> None:
-        """A line without its line break."""
+        """Add a line, which comes without its line break."""
         self._filling.write(line)
         self._filling.write(b"\n")
         self.hashes += line_hash(line)

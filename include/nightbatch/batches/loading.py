@@ -1,4 +1,4 @@
-"""From an ended batch to result rows: one transaction, and every request accounted for once."""
+"""Load an ended batch into result rows: in one transaction, and with every request accounted for once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _Copy = Callable[[Store, "_Sheet", Iterable[ResultLine | UnreadableLine]], None]
 
 
 class _NotOurs(Exception):
-    """Every line belongs to another attempt: the batch was adopted by mistake. ``owner`` is the attempt that they name."""
+    """Every line of the results belongs to another attempt, ``owner``: the batch was adopted by mistake."""
 
     def __init__(self, owner: RequestId | None) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def _figures(store: Store, batch_id: int) -> Loaded:
 
 
 def _load(store: Store, provider: BatchProvider, types: Types, batch: Batch, state: ProviderState, copy: _Copy) -> bool:
-    """Load, and say whether nothing is left at the provider that may be billed and was not read."""
+    """Load the results, and say whether nothing is left at the provider that may be billed and was not read."""
     assert batch.provider_batch_id  # the schema says so for a submitted batch
     with store.transaction(), tempfile.TemporaryFile() as vectors, tempfile.TemporaryFile() as beside:
         if store.lock_batch(batch.id).state != "submitted":
@@ -104,7 +104,7 @@ def _load(store: Store, provider: BatchProvider, types: Types, batch: Batch, sta
 
 
 def _rates(store: Store, batch: Batch) -> Rates | None:
-    """The prices of the moment at which the batch was sent."""
+    """Return the prices of the moment at which the batch was sent."""
     assert batch.submitted_at  # the schema says so for a submitted batch
     overrides, factors = store.price_overrides(), store.price_factors()
     return rates_for(
@@ -131,7 +131,7 @@ def _copy(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | UnreadableLi
 
 
 def _copy_one_by_one(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | UnreadableLine]) -> None:
-    """As `_copy`, where Postgres refused a row among many: the one that it refuses costs its own job and no other."""
+    """Copy rows one by one where Postgres refused one among many: the refused row costs its own job and no other."""
     if not sheet.done:
         store.forget_embeddings(sheet.batch.id)
     for line in lines:
@@ -150,7 +150,7 @@ def _copy_one_by_one(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | U
 
 
 def _contexts(store: Store, sheet: _Sheet) -> dict[int, bytes]:
-    """What the answers of some types are read with, by job id; equal ones are kept once."""
+    """Return what the answers of some types are read with, by job id; equal contexts are kept once."""
     asking = [name for name in set(sheet.members.values()) if name in sheet.types and sheet.types[name].keeps_context]
     kept: dict[bytes, bytes] = {}
     contexts = {}
@@ -228,7 +228,7 @@ _MISSING = {
 
 
 def _kept(row: _Row) -> _Row:
-    """Return the row of a line that says it was not billed, where the provider counts more successes than were read."""
+    """Return the row of a line that says it was not billed, marked as billed: the provider may have billed it all the same."""
     error = f"{row[-1]}. The provider may have billed it all the same: it is not sent again by itself."
     return (*row[:3], True, *row[4:-1], error)
 
@@ -257,7 +257,7 @@ def _other_usage(sheet: _Sheet, told: tuple[int, int]) -> str:
 
 
 def load_again(store: Store, provider: BatchProvider, types: Types, batch_id: int) -> str:
-    """Read the results of a loaded batch once more and fill in what was missing; a sentence about what came of it.
+    """Read the results of a loaded batch once more, fill in what was missing, and return a sentence about it.
 
     What was read before stays as it is, and nothing is sent again. Raises `NightbatchError` for a batch that was not loaded, and
     the provider's errors when the results cannot be read.
@@ -287,7 +287,7 @@ def load_again(store: Store, provider: BatchProvider, types: Types, batch_id: in
 def _fill_in(
     store: Store, provider: BatchProvider, types: Types, batch: Batch, state: ProviderState, copy: _Copy
 ) -> tuple[int, int, bool]:
-    """How many results came, how many are missing still, and whether all that may be billed is read."""
+    """Return how many missing results came, how many are still missing, and whether all that may be billed was read."""
     with store.transaction(), tempfile.TemporaryFile() as vectors, tempfile.TemporaryFile() as beside:
         store.lock_batch(batch.id)
         forgotten = store.forget_missing(batch.id)
@@ -320,13 +320,13 @@ _GONE_AFTER = timedelta(hours=24)
 
 
 def _ended_lately(store: Store, batch: Batch, state: ProviderState) -> bool:
-    """Whether results that are not there may still come: Gemini names them later than the state says, counts lag."""
+    """Say whether results that are not there may still come: Gemini names them later than the state says, and counts lag."""
     over_since = state.ended_at or batch.submitted_at
     return over_since is not None and store.now() - over_since <= _GONE_AFTER
 
 
 def give_results_up(store: Store, batch_id: int, reason: str, state: ProviderState | None = None) -> None:
-    """Close a batch whose results cannot be had any more: paid for as far as anybody knows, and never sent again."""
+    """Close a batch whose results cannot be had any more: its jobs count as paid for and are never sent again by themselves."""
     with store.transaction():
         batch = store.lock_batch(batch_id)
         if batch.state != "submitted":
@@ -343,9 +343,9 @@ def give_results_up(store: Store, batch_id: int, reason: str, state: ProviderSta
 
 
 def _close_failed(store: Store, batch: Batch, state: ProviderState) -> Loaded:
-    """The provider took the batch and ran none of it: what it names is rejected, the rest goes again.
+    """Close a batch that the provider took and did not run: the jobs that it names are rejected, the others are queued again.
 
-    A failure that names no request, nor a fault of content that all of them have, ends no job: the account or the provider is
+    A failure that names no request, and no fault of content that all of them have, ends no job: the account or the provider is
     in trouble, and a person is told.
     """
     reason = state.error or f"{batch.provider} failed the batch without a reason"
@@ -367,7 +367,7 @@ def _close_failed(store: Store, batch: Batch, state: ProviderState) -> Loaded:
 
 
 def _tell_of_failure(store: Store, batch: Batch, state: ProviderState, reason: str) -> None:
-    """One alert for an account, however many of its batches fail."""
+    """Raise one alert for an account or a provider in trouble, however many of its batches fail."""
     account = batch.account_fingerprint or batch.provider
     if state.fault == "account":
         message = (
@@ -384,7 +384,10 @@ def _tell_of_failure(store: Store, batch: Batch, state: ProviderState, reason: s
 
 
 def _disown(store: Store, batch: Batch, owner: RequestId | None) -> None:
-    """A batch adopted by time and count alone turned out to be another's; the search goes on. Raises always."""
+    """Take a batch that was adopted by time and count alone, and is another's, from its attempt, which is in doubt again.
+
+    Raises `ReconciliationError` always.
+    """
     ours = owner if owner and _is_ours(store, owner) else None
     whose = "another attempt" if ours else "another installation that uses this account"
     message = f"Batch {batch.id}: {batch.provider_batch_id} holds the results of {whose}; it is in doubt again."
@@ -394,7 +397,7 @@ def _disown(store: Store, batch: Batch, owner: RequestId | None) -> None:
 
 
 def _is_ours(store: Store, request: RequestId) -> bool:
-    """Whether the attempt that a request names is this database's, and not another's of the same number."""
+    """Say whether the attempt that a request names is this database's, and not another's of the same number."""
     try:
         return store.batch(request.batch_id).nonce == request.nonce
     except LookupError:
@@ -403,7 +406,7 @@ def _is_ours(store: Store, request: RequestId) -> bool:
 
 @dataclass(slots=True)
 class _Sheet:
-    """The reading of one batch's lines: what was seen, and what becomes of it."""
+    """Reads the lines of one batch, and holds what was seen and what becomes of it."""
 
     batch: Batch
     members: dict[int, str]
@@ -442,18 +445,18 @@ class _Sheet:
 
     @property
     def missing(self) -> list[int]:
-        """Jobs without a line; empty at once when there are none, as nearly always."""
+        """Return the jobs without a line; without looking at each job when there are none, as nearly always."""
         return [job for job in self.members if job not in self.seen] if len(self.seen) < len(self.members) else []
 
     @property
     def fingerprints(self) -> set[int]:
-        """Of the lines that need not be read again."""
+        """Return the fingerprints of the lines that need not be read again."""
         return set(self.seen.values())
 
     def holds_all_of(self, state: ProviderState) -> bool:
         """Return whether the provider tells of all requests, and counts no more successes than were read.
 
-        What is not told proves nothing.
+        What the provider does not tell proves nothing.
         """
         total = state.counts.total if state.counts else None
         told = total == len(self.members) or (total == 0 and not self.seen)  # ended before it was looked at
@@ -478,7 +481,10 @@ class _Sheet:
             raise _NotOurs(self.owner)
 
     def row(self, line: ResultLine | UnreadableLine) -> _Row | None:
-        """A row for ``result``, or None for a line that goes to quarantine or was seen before."""
+        """Return the row of ``result`` for a billed line, or None for a line that goes to quarantine or was passed over.
+
+        A line that cost nothing also gives None: its row is kept in ``unbilled``.
+        """
         if isinstance(line, UnreadableLine):
             self.rejects.append((line.reason, line.raw))
             return None
@@ -508,7 +514,7 @@ class _Sheet:
         return None
 
     def _count(self, job_id: int, line: ResultLine) -> None:
-        """A billed line counts before any other of its job."""
+        """Count a billed line; a line of the same job that cost nothing goes to quarantine."""
         self.billed += 1
         if line.usage is None:
             self.tokens = None
@@ -577,7 +583,7 @@ class _Sheet:
         )  # fmt: skip
 
     def attempts(self, job_id: int) -> int:
-        """How often a job may be sent while it is not paid for; once, when its type is gone."""
+        """Return how often a job may be sent while it is not paid for; once, when its type is gone."""
         kind = self.types.get(self.members[job_id])
         return kind.attempts if kind else 1
 
@@ -600,7 +606,7 @@ class _Sheet:
         self.beside.write(b"%d\t%d\t%b\n" % (job_id, self.batch.id, text))
 
     def _keep_unfitting(self, job_id: int, answer: Answer) -> None:
-        """Vectors that do not fit are no embeddings, but they are paid for."""
+        """Keep vectors that do not fit their type: they are no embeddings, but they are paid for."""
         if answer.embeddings and answer.rest is None:
             self._keep_beside(job_id, orjson.dumps({"embeddings": answer.embeddings}))
 
@@ -612,7 +618,7 @@ class _Sheet:
 
 
 def _units(usage: Usage) -> bytes | None:
-    """What was used beside the three plain units, and on which terms, as JSON."""
+    """Return what was used beside the three plain units, and on which terms, as JSON; None if there is nothing to tell."""
     if not usage.units and not usage.terms:
         return None
     told = {name: count for name, count in usage.units if count} | ({"terms": usage.terms} if usage.terms else {})
@@ -620,10 +626,10 @@ def _units(usage: Usage) -> bytes | None:
 
 
 def _storable(text: str | None) -> str | None:
-    """Without the one character that Postgres does not keep: a paid batch is not lost for it."""
+    """Return the text without the one character that Postgres does not keep: a paid batch is not lost for it."""
     return text.replace("\0", "") if text else text
 
 
 def _raw_text(answer: Answer) -> bytes | None:
-    """What a paid answer said although it cannot be used, as a JSON string."""
+    """Return what an answer said although it cannot be used, as a JSON string; None if it has no text."""
     return orjson.dumps(answer.text) if answer.text else None

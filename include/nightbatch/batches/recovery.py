@@ -1,4 +1,4 @@
-"""What no run takes care of any more: settled, loaded, or told to a person."""
+"""Reconcile batches that no Dag run owns any more: resolve, load, or raise an alert."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ProviderFor = Callable[[ProviderName], BatchProvider]
 
 @contextmanager
 def account_told(store: Store, provider: BatchProvider) -> Iterator[None]:
-    """A refused account becomes an alert; until it is mended, a free call asks first, so that nothing more is sent."""
+    """Raise an alert when the account is refused; until that is mended, make a free call first, so that nothing more is sent."""
     try:
         if store.has_open_alert("account_refused", provider.account):
             provider.check()
@@ -38,7 +38,7 @@ def account_told(store: Store, provider: BatchProvider) -> Iterator[None]:
 
 
 def settle_run(store: Store, run_id: str) -> int:
-    """Put the jobs of the run's attempts that were never sent back into the queue; how many jobs."""
+    """Put the jobs of the run's attempts that were never sent back into the queue, and return how many jobs."""
     freed = 0
     for batch in store.never_sent(run_id):
         with troubles.kept_apart(store, "attempt_stuck", str(batch.id), batch.planned_at) as kept:
@@ -49,7 +49,7 @@ def settle_run(store: Store, run_id: str) -> int:
 
 
 def recover(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType], settings: Settings) -> list[str]:
-    """Settle what no run takes care of any more; sentences about what was found and done.
+    """Settle the attempts that no run owns any more; return sentences about what was found and done.
 
     One provider's trouble does not keep the others from being settled.
     """
@@ -76,7 +76,7 @@ def recover(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType
 
 
 def _load_again(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType]) -> list[str]:
-    """Read once more what a person wants read; what the provider refuses for good is not tried again by itself."""
+    """Read batches once more that a person wants read; what the provider refuses for good is not tried again by itself."""
     told = []
     for batch_id in store.wanted_loads():
         with troubles.kept_apart(store, "attempt_stuck", str(batch_id), None) as kept:
@@ -167,7 +167,7 @@ def _recover_submitted(
 
 
 def _of_the_same_account(store: Store, provider_for: ProviderFor, batch: Batch) -> BatchProvider:
-    """The provider, if it is the account that the attempt is bound to. Raises `ConfigurationError` for another one."""
+    """Return the provider, if its key is of the attempt's account. Raises `ConfigurationError` if it is of another one."""
     provider = provider_for(batch.provider)
     with account_told(store, provider):
         same = batch.account_fingerprint is not None and accounts.reaches(store, provider, batch.account_fingerprint)
@@ -185,7 +185,10 @@ def _of_the_same_account(store: Store, provider_for: ProviderFor, batch: Batch) 
 
 
 def _unknown_batch(store: Store, batch: Batch, error: Absent) -> str:
-    """It was accepted once, so it may have been billed: it is never sent again."""
+    """Raise an alert for a batch that its provider does not know any more, and return its text.
+
+    It was accepted once, so it may have been billed: it is never sent again.
+    """
     message = (
         f"Batch {batch.id}: {batch.provider} does not know {batch.provider_batch_id} any more ({error}). Was it deleted"
         " there, or does the key belong to another project or workspace than the one that sent it? It is asked for again"
@@ -196,7 +199,7 @@ def _unknown_batch(store: Store, batch: Batch, error: Absent) -> str:
 
 
 def _tell_before_results_are_gone(store: Store, batch: Batch, now: datetime) -> None:
-    """Half of the time that a provider keeps results has passed, and this one could not be loaded."""
+    """Raise an alert when half of the time has passed for which a provider keeps results, and these could not be loaded."""
     facts = profiles().get(batch.provider)  # its package may be gone
     if (
         facts
@@ -213,7 +216,10 @@ def _tell_before_results_are_gone(store: Store, batch: Batch, now: datetime) -> 
 
 
 def _look_back(store: Store, provider_for: ProviderFor) -> list[str]:
-    """Batches of released attempts that turned up after all: a person's decision may prove wrong, and is booked then."""
+    """Look once more for batches of released attempts, and book those that turned up; return sentences about them.
+
+    A person's decision to release may prove wrong.
+    """
     told = []
     for batch in store.released_attempts():
         with troubles.kept_apart(store, "not_looked_for", str(batch.id), batch.closed_at) as kept:
@@ -232,7 +238,7 @@ def _look_back(store: Store, provider_for: ProviderFor) -> list[str]:
 
 
 def _erase(store: Store, types: Mapping[str, JobType], settings: Settings) -> list[str]:
-    """Erase what has been kept for long enough; what keeps it from being erased is told, and ends nothing else."""
+    """Erase what has been kept for long enough; return sentences about it. What goes wrong is told, and ends nothing else."""
     with troubles.kept_apart(store, "not_erased", "retention", None) as kept:
         return retention.erase(store, types, settings)
     return [f"Old inputs and outputs could not be erased: {troubles.in_words(kept.error)}"] if kept.error else []
@@ -244,7 +250,7 @@ def overdue_hours(provider: ProviderName, settings: Settings) -> float:
 
 
 def needs_a_person(store: Store, run_id: str) -> list[str]:
-    """Why a run is not simply done, in sentences; empty when it is."""
+    """Return why a run is not simply done, in sentences; empty when it is."""
     sentences = []
     for batch in store.open_attempts_of(run_id):
         match batch.state:

@@ -1,4 +1,4 @@
-"""Inputs and outputs do not stay for longer than their job type says; hashes, figures and costs do."""
+"""Erase inputs and outputs after the time that their job type sets; hashes, figures and costs stay."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PIECE = 10_000
 
 
 def erase(store: Store, types: Mapping[str, JobType], settings: Settings) -> list[str]:
-    """Erase what has been kept for long enough, of jobs that have ended; a sentence about it, if there was any.
+    """Erase inputs and outputs of ended jobs that were kept for long enough; return a sentence about it, if there were any.
 
-    In pieces, each a transaction of its own: whoever comes after a crash goes on where it stopped.
+    It goes in pieces, each a transaction of its own: whoever comes after a crash goes on where it stopped.
     """
     retention = _retention(types, settings)
     if not any(retention.by_type.values()) and not retention.otherwise:

@@ -1,4 +1,4 @@
-"""Asking again for what a batch did not answer usably: a person's decision, since some of it may be paid for again."""
+"""Ask again for what a batch did not answer usably: a person's decision, since some of it may be paid for again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Retry:
     price: Decimal | None
 
     def __str__(self) -> str:
-        """In words, for whoever decides."""
+        """Describe the retry for the person who decides."""
         if not self.jobs and self.batch_id is None:
             return "No such job ended without a usable answer, or it waits, is under way, or was erased."
         if not self.jobs:
@@ -43,7 +43,7 @@ class Retry:
 
 
 def preview(store: Store, batch_id: int) -> Retry:
-    """What `retry` would do now; changes nothing. Raises `NightbatchError` for a batch that was not loaded."""
+    """Return what `retry` would do now; changes nothing. Raises `NightbatchError` for a batch that was not loaded."""
     return _sum(_unanswered(store, batch_id), batch_id)
 
 
@@ -56,7 +56,7 @@ def _sum(found: Sequence[Unanswered | Ended], batch_id: int | None = None) -> Re
 
 
 def retry(store: Store, batch_id: int, *, by: str, reason: str) -> str:
-    """Put the jobs of a loaded batch that have no usable answer back into the queue, once; a sentence about what was done.
+    """Put the jobs of a loaded batch that have no usable answer back into the queue, once; return a sentence about it.
 
     The decision is recorded with who made it and why. Jobs that wait, that are under way, or whose input was erased are left
     alone. Raises `NightbatchError` for a batch that was not loaded, or when there is nothing to send again.
@@ -84,14 +84,14 @@ def _unanswered(store: Store, batch_id: int) -> list[Unanswered]:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which ended jobs are meant: by their ids, the run they ended in, and words of the reason; all that are given hold."""
+    """The ended jobs that are meant: by their ids, the run they ended in, and words of the reason; all that are given hold."""
 
     job_ids: tuple[int, ...] = ()
     run_id: str | None = None
     words: str | None = None
 
     def __str__(self) -> str:
-        """In words; a list of many ids is cut."""
+        """Describe the choice in words; a list of many ids is cut."""
         shown = ", ".join(map(str, self.job_ids[:50])) + (", ..." if len(self.job_ids) > 50 else "")
         parts = (f"jobs {shown}" * bool(self.job_ids), f"run {self.run_id}" * bool(self.run_id), self._because())
         return "; ".join(filter(None, parts))[:2000]
@@ -112,7 +112,7 @@ def _chosen(store: Store, choice: Choice) -> list[Ended]:
 
 
 def retry_jobs(store: Store, choice: Choice, *, by: str, reason: str) -> str:
-    """Put jobs that ended without a usable answer back into the queue, rejected ones too; a sentence about what was done.
+    """Put jobs that ended without a usable answer back into the queue, rejected ones too; return a sentence about it.
 
     The decision is recorded, and so is what stood against each job. Raises `NightbatchError` when there is none.
     """

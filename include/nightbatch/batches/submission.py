@@ -1,4 +1,4 @@
-"""From queued rows to a batch at the provider, so that no job is ever sent twice (the protocol: docs/architecture.md)."""
+"""Send queued jobs as batches to a provider, so that no job is ever sent twice (the protocol: docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nightbatch.core import certainty
 from nightbatch.core.errors import Absent, ConfigurationError, ReconciliationError, Refused, Rejected, SubmissionInDoubt
 from nightbatch.core.ledger import Batch, JobRow, Lane, RunParams
 from nightbatch.core.models import EmbeddingInput, FoundBatch, Request, custom_id
+from nightbatch.core.profiles import profile
 from nightbatch.core.provider import BatchProvider
 from nightbatch.core.settings import Settings
 from nightbatch.job_types import broken_job_types
@@ -37,7 +38,7 @@ def plan_run(
     """Claim the run's jobs and cut them into attempts, in one transaction.
 
     A run planned before gets the same attempts again. A dry run claims nothing: see `preview`. Raises `ConfigurationError` for
-    job types and jobs that there are not.
+    job types and jobs that do not exist.
     """
     home.require(store)
     lanes = _lanes(store, types, settings)
@@ -62,7 +63,7 @@ class _Rollback(Exception):
 def preview(
     store: Store, types: Types, settings: Settings, *, queued_before: datetime | None = None, params: RunParams
 ) -> list[Estimate]:
-    """What a plan would send now, and about what it would take; changes nothing."""
+    """Return estimates of what a plan would send now; changes nothing."""
     lanes = _lanes(store, types, settings)
     found: list[Estimate] = []
     try:
@@ -83,7 +84,7 @@ def _lanes(store: Store, types: Types, settings: Settings) -> list[Lane]:
 
 
 def submit_batch(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch_id: int) -> int | None:
-    """Send an attempt, or find out what became of it; the id of the attempt that is now with the provider.
+    """Send an attempt, or find out what became of it; return the id of the attempt that is now with the provider.
 
     That may be a successor of ``batch_id``. None: nothing of it is, or ever will be, with the provider. Raises
     `SubmissionInDoubt` when it has to be called again later, `Throttled` and `AccountRefused` when nothing was sent.
@@ -151,7 +152,7 @@ class _Rendered:
 def _rendered(
     store: Store, provider: BatchProvider, types: Types, settings: Settings, batch: Batch
 ) -> Iterator[_Rendered]:
-    """The input file of an attempt, made anew each time: a file from before a crash may be cut short."""
+    """Give the input file of an attempt, rendered anew each time: a file from before a crash may be cut short."""
     folder = private_folder(Path(settings.work_dir))
     _sweep(folder)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{batch.tag}-", suffix=".jsonl") as file:
@@ -164,7 +165,7 @@ def _rendered(
 
 
 def _sweep(folder: Path) -> None:
-    """Files of processes that were killed hold prompts: they do not stay for more than a day."""
+    """Delete files of killed processes that are older than a day: they hold prompts."""
     for path in folder.glob("nb-*.jsonl"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > 86_400:
@@ -174,7 +175,7 @@ def _sweep(folder: Path) -> None:
 def _render(
     store: Store, provider: BatchProvider, types: Types, batch: Batch, shelf: media.Shelf, file: IO[bytes]
 ) -> _Rendered:
-    rendered, limits, inputs = _Rendered(Path(file.name)), routes.limits(batch.provider), 0
+    rendered, limits, inputs = _Rendered(Path(file.name)), profile(batch.provider).limits, 0
     kinds = lru_cache(None)(partial(_kind, types, batch, rendered.prompts))
     with InputFile(file) as written:
         for job in store.batch_inputs(batch.id):
@@ -204,7 +205,7 @@ def _render(
 
 
 def request_of(kinds: Callable[[str, str | None], JobType], job: JobRow) -> Request:
-    """What a job asks. Raises `Rejected`, with the reason, whatever its type does."""
+    """Return the request that a job makes. Raises `Rejected`, with the reason, whatever goes wrong in its type."""
     with costs_the_job(f"the job type {job.job_type}"):
         request = kinds(job.job_type, job.prompt_version).render_request(job.input)
         if not isinstance(request, Request):
@@ -213,7 +214,7 @@ def request_of(kinds: Callable[[str, str | None], JobType], job: JobRow) -> Requ
 
 
 def _kind(types: Types, batch: Batch, prompts: dict[str, str], job_type: str, prompt_version: str | None) -> JobType:
-    """How a job of the attempt is asked; ``prompts`` gets the version. Raises `Rejected` where it cannot be."""
+    """Return the type as a job of the attempt is asked; ``prompts`` gets the version. Raises `Rejected` where it cannot be."""
     kind = types.get(job_type)
     if kind is None:
         raise Rejected(f"there is no job type {job_type} any more")
@@ -226,7 +227,7 @@ def _kind(types: Types, batch: Batch, prompts: dict[str, str], job_type: str, pr
 
 
 def _freeze(store: Store, batch: Batch, rendered: _Rendered) -> bool:
-    """Fix what the attempt consists of. False when it cannot be sent: it is closed, and maybe a successor made.
+    """Fix what the attempt consists of. Return False when it cannot be sent: it is closed, and maybe a successor made.
 
     Raises `SubmissionInDoubt` when another process moved it on since it was read: its requests may be on their way.
     """
@@ -245,7 +246,7 @@ def _freeze(store: Store, batch: Batch, rendered: _Rendered) -> bool:
 
 
 def _fix(store: Store, batch: Batch, rendered: _Rendered) -> bool:
-    """Take out of a locked attempt what cannot be sent with it, and fix the rest, once."""
+    """Take out of a locked attempt what cannot be sent with it, and fix the rest, once. Return False when nothing is left."""
     if rendered.bad:
         store.reject_members(batch, rendered.bad)
     if rendered.too_many:
@@ -270,7 +271,7 @@ def _upload(store: Store, provider: BatchProvider, batch: Batch, path: Path) -> 
 
 
 def _create(store: Store, provider: BatchProvider, batch: Batch, rendered: _Rendered) -> Batch | None:
-    """The one create of an intent. Whatever is not a definite answer stays in doubt, for `recovery` to settle."""
+    """Make the one create of an intent. What is not a definite answer stays in doubt, and `recovery` settles it."""
     capacity.require_room(store, batch)  # others may have taken it meanwhile
     intent = store.record_intent(batch)
     if intent is None:
@@ -313,7 +314,7 @@ def record_id(store: Store, batch: Batch, provider_batch_id: str) -> Batch:
 
 
 def _refused(store: Store, batch: Batch, error: Refused, job_ids: list[int]) -> Batch | None:
-    """A definite refusal: the jobs at fault end with the reason, the others go on in a successor."""
+    """Close a definitely refused attempt: the jobs at fault end with the reason, the others go on in a successor."""
     reason = f"{batch.provider} refused the batch: {error}"
     with store.transaction():
         if not store.close_attempt(batch, "refused", str(error)):
@@ -339,7 +340,7 @@ def _refused(store: Store, batch: Batch, error: Refused, job_ids: list[int]) -> 
 
 
 def _halved(store: Store, batch: Batch, job_ids: list[int]) -> Batch | None:
-    """A successor with half of the jobs, for an attempt that would not fit even into an empty queue; None if it would."""
+    """Return a successor with half of the jobs for an attempt that would not fit even into an empty queue; None if it would."""
     limit, _, needed = plans.room(store, batch)
     if limit is None or needed <= limit or batch.job_count < 2:
         return None

@@ -1,4 +1,4 @@
-"""One attempt's trouble: it is told, and keeps no other attempt from being taken care of."""
+"""Tell a person of one attempt's trouble, and keep it from stopping the work on all others."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ PATIENCE = timedelta(hours=24)
 
 @dataclass(slots=True)
 class Kept:
-    """What was kept from ending the loop around it; None when all went well."""
+    """The error that was kept from ending the loop around it; None when all went well."""
 
     error: Exception | None = None
 
 
 @contextmanager
 def kept_apart(store: Store, kind: Kind, subject: str, since: datetime | None) -> Iterator[Kept]:
-    """Keep whatever is raised inside from ending the loop around it; an alert of this kind names the subject.
+    """Keep whatever is raised inside from ending the loop around it, and raise an alert of this kind that names the subject.
 
-    ``since`` is how long it has been worked on: trouble that passes by itself is told after `PATIENCE`. What goes well
-    resolves the alert. An error that says nothing of the subject is raised: no memory, or no database to tell it to.
+    ``since`` is when work on it began: trouble that passes by itself is told after `PATIENCE`. What goes well resolves the alert.
+    An error that says nothing of the subject is raised: no memory, or no database to tell it to.
     """
     kept = Kept()
     try:
@@ -54,7 +54,7 @@ PATIENT_TRIES = 5
 
 @contextmanager
 def silence_told(store: Store, provider: BatchProvider) -> Iterator[None]:
-    """Count what is neither done nor answered in the provider's own words; an alert for its account after some tries."""
+    """Count calls that the provider neither carried out nor answered; after `PATIENT_TRIES` of them raise an alert."""
     try:
         yield
     except Exception as error:
@@ -79,7 +79,7 @@ def heard(store: Store, provider: BatchProvider) -> None:
 
 
 def _is_silence(error: Exception) -> bool:
-    """A create in doubt counts; waiting for one to be settled does not."""
+    """Say whether an error counts as silence: a create in doubt does, waiting for one to be settled does not."""
     return isinstance(error, Transient) or (isinstance(error, SubmissionInDoubt) and error.__cause__ is not None)
 
 
@@ -92,7 +92,7 @@ def _no_sign(provider: BatchProvider, tries: int, error: Exception) -> str:
 
 
 def in_words(error: Exception) -> str:
-    """Return what a person may read of an error; of one that is not ours only its place: its text may hold a payload."""
+    """Return what a person may read of an error; of one that is not ours only its place, since its text may hold a payload."""
     if isinstance(error, NightbatchError):
         return str(error)
     place = extract_tb(error.__traceback__)[-1]
@@ -127,5 +127,5 @@ def _is_to_be_told(store: Store, subject: str, since: datetime | None, error: Ex
 
 
 def _is_told(store: Store, subject: str) -> bool:
-    """Whether another alert names it already, in better words."""
+    """Say whether another alert names the subject already, in better words."""
     return any(alert.subject == subject and alert.kind != "attempt_stuck" for alert in store.open_alerts())

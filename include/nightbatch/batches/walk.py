@@ -1,4 +1,4 @@
-"""What an account's list has that the ledger does not: read before the first create of a night, and once after it.
+"""Find what an account's list has and the ledger has not: before the first create of a night, and once after it.
 
 Something on the way may send a create twice, and a ledger that was put back to an earlier moment knows less than its providers.
 """
@@ -58,7 +58,7 @@ def _may_be_ours(batch: ListedBatch, until: datetime | None) -> bool:
 
 
 def walk_after_nights(store: Store, provider_for: Callable[[ProviderName], BatchProvider]) -> list[str]:
-    """Walk the list of each account whose night is over; sentences about what the ledger did not have."""
+    """Walk the list of each account whose night is over; return sentences about what the ledger did not have."""
     told: list[str] = []
     for provider_name, account, since in walks.due(store):
         with troubles.kept_apart(store, "not_walked", account, since) as kept:
@@ -75,7 +75,7 @@ def walk_after_nights(store: Store, provider_for: Callable[[ProviderName], Batch
 
 
 def _walk(store: Store, provider: BatchProvider, account: str, since: datetime) -> list[str]:
-    """Book what stands beside the ledger's own. A list with untagged batches that still run is walked again."""
+    """Book what the list has besides the ledger's batches. A list with untagged batches that still run is walked again."""
     began, told, undecided = store.now(), [], False
     for batch in _beside_the_ledger(store, provider, since):
         attempt = _attempt_of(store, provider, account, batch)
@@ -103,9 +103,9 @@ def _found(batch: ListedBatch) -> FoundBatch:
 def _attempt_of(
     store: Store, provider: BatchProvider, account: str, batch: ListedBatch
 ) -> Batch | Literal["unknown", "undecided"] | None:
-    """Return whose it is: an attempt, None for somebody else, ``unknown`` for ours that the ledger never heard of.
+    """Return whose a batch is: an attempt, None for somebody else's, ``unknown`` for ours that the ledger never heard of.
 
-    ``undecided`` while only the results can tell, and there are none yet.
+    It is ``undecided`` while only the results can tell, and there are none yet.
     """
     if batch.tag is not None:
         found = walks.of_tag(store, batch.tag)

@@ -1,4 +1,4 @@
-"""`python -m nightbatch.cli`."""
+"""Run the command line as `python -m nightbatch.cli`."""
 
 from nightbatch.cli.app import app
 

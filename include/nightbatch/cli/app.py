@@ -20,10 +20,10 @@ CLOSED_PIPE = 141
 
 
 class Commands(TyperGroup):
-    """All commands. One whose reader has gone away, such as ``head``, or that is stopped, ends without a word."""
+    """The group of all commands. One whose reader has gone away, such as ``head``, or that is stopped, ends without a word."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command, and everything that it wrote is written."""
+        """Run the command, and flush everything that it wrote."""
         try:
             try:
                 return super().invoke(ctx)

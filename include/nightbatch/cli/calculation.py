@@ -19,7 +19,7 @@ _MONTHS = 12
 
 @contextmanager
 def database_if_any() -> Iterator[Store | None]:
-    """None where NIGHTBATCH_DSN is not set."""
+    """Open the database; None where NIGHTBATCH_DSN is not set."""
     if not os.environ.get("NIGHTBATCH_DSN"):
         yield None
         return
@@ -28,12 +28,12 @@ def database_if_any() -> Iterator[Store | None]:
 
 
 def to_json(found: Calculation) -> dict[str, Any]:
-    """Money in USD as decimal strings, for a year of 365 days; null without a price."""
+    """Return the figures of a year of 365 days; money in USD, printed as decimal strings, null without a price."""
     return {**fields(found), "savings_usd": found.savings_usd}
 
 
 def tell(found: Calculation) -> None:
-    """Per day, month and year, and where tokens and prices come from."""
+    """Print the costs per day, month and year, and where tokens and prices come from."""
     say(f"{found.calls_a_day:,} calls a day of {found.job_type}, by {found.model} of {found.provider}:")
     if found.realtime_usd is None or found.batch_usd is None or found.savings_usd is None:
         say(f"The price of {found.model} is not known. Give it in nightbatch.price_override.")

@@ -1,4 +1,4 @@
-"""Airflow's own command, asked to start the Dag."""
+"""Ask Airflow's own command to start the Dag."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _LOGGED = re.compile(r"\S+ \[\w+ *\] (.+?) +\[[\w.]+\]")
 
 
 def start(conf: Mapping[str, Any]) -> dict[str, Any]:
-    """The new run: its ``run_id``, ``state`` and ``conf``. Raises `NightbatchError`, with Airflow's reason, if there is none."""
+    """Start a run, and return its ``run_id``, ``state`` and ``conf``.
+
+    Raises `NightbatchError`, with Airflow's reason, if there is none.
+    """
     command = [sys.executable, "-m", "airflow", "dags", "trigger", "nightbatch", "--output", "json", "--conf"]
     done = subprocess.run([*command, json.dumps(conf)], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -29,7 +32,7 @@ def start(conf: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(text: str) -> dict[str, Any]:
-    """The row that Airflow prints; its log may stand before it."""
+    """Return the row that Airflow prints; its log may stand before it."""
     for line in reversed(text.splitlines()):
         if line.startswith("[{"):
             (row,) = json.loads(line)
@@ -38,7 +41,7 @@ def _row(text: str) -> dict[str, Any]:
 
 
 def _last_words(text: str) -> str:
-    """The exception that a traceback ends with, which may go on for lines; else the last line of the log."""
+    """Return the exception that a traceback ends with, which may go on for lines; else the last line of the log."""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     if raised := [found for line in lines if (found := _RAISED.match(line))]:
         return raised[-1][1]

@@ -29,7 +29,7 @@ def doctor(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """What needs a person; exit code 1 if anything does.
+    """Show what needs a person; exit code 1 if anything does.
 
     Submissions in doubt or held, a server that may lose what it kept, providers and job types that are broken or do not go
     together, open alerts. Of each attempt it says what is known, what happens by itself and when, and what you may decide.
@@ -101,7 +101,7 @@ def _ask_the_providers(output: Path, minutes: float, models: list[str], yes: boo
 
 
 def _in_doubt() -> set[ProviderName]:
-    """Providers at which the ledger has a create in doubt; without a database there is none to know of."""
+    """Return the providers at which the ledger has a create in doubt; without a database there is none to know of."""
     if not os.environ.get("NIGHTBATCH_DSN"):
         return set()
     with opened() as store:

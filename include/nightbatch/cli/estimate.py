@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def of_the_queue(
     store: Store, providers: tuple[str, ...], job_types: tuple[str, ...], max_jobs: int | None
 ) -> Sequence[Estimate]:
-    """What a run would send now."""
+    """Estimate what a run would send now."""
     from nightbatch.batches import submission
     from nightbatch.core.ledger import RunParams
     from nightbatch.core.settings import Settings
@@ -41,11 +41,11 @@ def of_the_past(
     to_model: str | None,
     to_provider: ProviderName | None,
 ) -> Sequence[Estimate]:
-    """What the jobs of these days would cost if they were sent again; days are those of the schedule's time zone."""
+    """Estimate what the jobs of these days would cost if they were sent again; days are those of the schedule's time zone."""
+    from nightbatch.core.days import span
     from nightbatch.core.settings import Settings
     from nightbatch.job_types import job_types as types
     from nightbatch.planning import reprocessing
-    from nightbatch.planning.routes import span
 
     since, until = span(first, last, ZoneInfo(Settings.from_env().timezone))
     wish = reprocessing.Wish(
@@ -60,7 +60,7 @@ def of_the_past(
 
 
 def to_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
-    """All groups and their sum; money as decimal strings in USD, from the least to the most."""
+    """Return all groups and their sum; money in USD from the least to the most, printed as decimal strings."""
     return {
         "groups": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in estimates],
         "jobs": sum(one.jobs for one in estimates),
@@ -71,7 +71,7 @@ def to_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
 
 
 def table(estimates: Sequence[Estimate]) -> Table:
-    """For a terminal."""
+    """Return the estimates as a table for a terminal."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""Files that commands write: whole or not at all."""
+"""Write the files of commands whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nightbatch.cli.output import Misuse
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """A file that stands under its name only when all of it is written. Raises `Misuse` where it cannot be written.
+    """Open a file that stands under its name only when all of it is written. Raises `Misuse` where it cannot be written.
 
     What is no file, such as ``/dev/stdout``, is written as it comes.
     """
@@ -33,7 +33,7 @@ def whole_file(path: Path) -> Iterator[TextIO]:
 
 
 def format_of(path: Path | None, wanted: str | None, endings: dict[str, str], otherwise: str) -> str:
-    """The format that was asked for, else the one that the file's name says. Raises `Misuse` when it says none."""
+    """Return the format that was asked for, else the one that the file's name says. Raises `Misuse` when it says none."""
     if wanted is not None or path is None:
         return wanted or otherwise
     found = endings.get(path.suffix.lower())

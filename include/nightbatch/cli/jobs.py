@@ -1,4 +1,4 @@
-"""Jobs: putting them in, taking them out, and what lies near them."""
+"""Commands for jobs: put them in, take them out, show their requests, and what lies near them."""
 
 from __future__ import annotations
 
@@ -178,10 +178,10 @@ def request(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """A job's request, rendered again, and whether it is as it was sent.
+    """Show a job's request, and whether it is as it was sent.
 
-    Eight bytes of every request that was sent are kept, and compared. Sends nothing and needs no key. Exit code 1
-    where it is not as it was sent, or nobody can tell.
+    It is rendered again: eight bytes of every request that was sent are kept, and compared. Sends nothing and needs no key.
+    Exit code 1 where it is not as it was sent, or nobody can tell.
     """
     from nightbatch.batches.as_sent import render_again
     from nightbatch.core.settings import Settings
@@ -207,7 +207,7 @@ def similar(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many for each text, nearest first.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """The nearest neighbours of a job's texts.
+    """Show the nearest neighbours of a job's texts.
 
     Ids, similarity (1: the same direction) and labels, no payloads.
     """

@@ -1,4 +1,4 @@
-"""What a run will cost, and what a year of batches would save."""
+"""Commands for money: what a run will cost, and what a year of batches would save."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def estimate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a run would send now, and about what it will cost.
+    """Show what a run would send now, and about what it will cost.
 
     Within the budgets; nothing is sent or written. From the least to the most: by a tokenizer and the longest answers
     allowed, then by what earlier nights took. With --from-day: what the jobs of past days would cost if they were sent
@@ -69,7 +69,7 @@ def calculate(
     output_tokens: Annotated[int | None, typer.Option(min=0, help="Of one call.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What batches would save in a year of so many calls a day. Works without a database.
+    """Show what batches would save in a year of so many calls a day. Works without a database.
 
     With NIGHTBATCH_DSN the tokens are those of the last 30 days and the prices heed nightbatch.price_override; without it
     they are those of the type's example. Exit code 1 when the model has no known price.

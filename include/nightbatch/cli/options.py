@@ -39,7 +39,7 @@ def one_provider(name: ProviderName | None) -> ProviderName | None:
 
 
 def job_type_names(text: str) -> tuple[str, ...]:
-    """Raises `Misuse` for a name that is no job type here."""
+    """Return the job types that a comma-separated text names. Raises `Misuse` for a name that is no job type here."""
     from nightbatch.job_types import job_types
 
     wanted, known = parts(text), job_types()
@@ -49,7 +49,7 @@ def job_type_names(text: str) -> tuple[str, ...]:
 
 
 def job_ids(text: str) -> tuple[int, ...]:
-    """Raises `Misuse` for what is no id."""
+    """Return the ids in a comma-separated text. Raises `Misuse` for what is no id."""
     try:
         found = tuple(int(part) for part in parts(text))
     except ValueError:
@@ -60,7 +60,7 @@ def job_ids(text: str) -> tuple[int, ...]:
 
 
 def login() -> str:
-    """Whoever is logged in; a container's user may have no name."""
+    """Return who is logged in; a container's user may have no name, and is shown by number."""
     import getpass
     import os
 

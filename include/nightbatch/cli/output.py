@@ -1,4 +1,4 @@
-"""How every command shows things: tables for people, JSON for programs, errors in words, nothing that a pipe would garble."""
+"""Show things alike in every command: tables for people, JSON for programs, errors in words, nothing that a pipe would garble."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Misuse(Exception):
 
 @contextmanager
 def told(as_json: bool = False) -> Iterator[None]:
-    """Errors of ours on stderr, without a traceback: in words, or as ``{"error": ...}``."""
+    """Print errors of ours on stderr, without a traceback, in words or as ``{"error": ...}``, and exit with their code."""
     try:
         yield
     except (NightbatchError, Misuse) as error:
@@ -49,7 +49,7 @@ def told(as_json: bool = False) -> Iterator[None]:
 
 @contextmanager
 def opened() -> Iterator[Store]:
-    """The database of NIGHTBATCH_DSN. Raises `ConfigurationError` where it is missing or refuses."""
+    """Open the database of NIGHTBATCH_DSN. Raises `ConfigurationError` where it is missing or refuses."""
     from nightbatch.core.settings import database
     from nightbatch.postgres.db_errors import in_words
     from nightbatch.postgres.store import open_store
@@ -59,23 +59,23 @@ def opened() -> Iterator[Store]:
 
 
 def say(text: str, *, error: bool = False, bold: bool = False) -> None:
-    """A sentence. What came from outside cannot move the cursor or change colours."""
+    """Print a sentence. What came from outside cannot move the cursor or change colours."""
     shown = readable(text)
     typer.echo(typer.style(shown, bold=True) if bold and not plain() else shown, err=error)
 
 
 def readable(text: str) -> str:
-    """Without control characters, but for tabs and ends of lines."""
+    """Replace control characters, but for tabs and ends of lines."""
     return _CONTROL.sub("�", text)
 
 
 def plain() -> bool:
-    """Whether colours and frames would be noise: in a pipe or a file, or where NO_COLOR is set (https://no-color.org)."""
+    """Return whether colours and frames would be noise: in a pipe or a file, or where NO_COLOR is set (https://no-color.org)."""
     return bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
 
 
 def console(*, error: bool = False) -> Console:
-    """A screen as wide as it is; a pipe or a file as wide as it takes."""
+    """Return a console as wide as the screen; in a pipe or a file, as wide as a line needs."""
     from rich.console import Console
 
     colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
@@ -86,7 +86,7 @@ def console(*, error: bool = False) -> Console:
 
 
 def show(shown: RenderableType) -> None:
-    """Anything of rich's, with colours on a terminal only."""
+    """Print anything of rich's, with colours on a terminal only."""
     screen = console()
     with screen.capture() as captured:
         screen.print(shown)
@@ -97,7 +97,7 @@ def show(shown: RenderableType) -> None:
 def show_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, figures: Collection[str] = ()
 ) -> None:
-    """Cells as text, each on one line where there is room; the columns ``figures`` stand to the right."""
+    """Print cells as text, each on one line where there is room; the columns ``figures`` stand to the right."""
     if rows:
         show(table(title, columns, rows, figures=figures))
     else:
@@ -107,7 +107,7 @@ def show_table(
 def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, figures: Collection[str] = ()
 ) -> RenderableType:
-    """As `show_table` shows it."""
+    """Return a table as `show_table` shows it."""
     from rich.table import Table
     from rich.text import Text
 
@@ -120,17 +120,17 @@ def table(
 
 
 def fields(row: Any) -> dict[str, Any]:
-    """A dataclass's values by their names."""
+    """Return a dataclass's values by their names."""
     return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
 def print_json(value: object, *, error: bool = False) -> None:
-    """One line."""
+    """Print a value as one line of JSON."""
     typer.echo(as_json_text(value), err=error)
 
 
 def as_json_text(value: object, *, indent: int | None = None) -> str:
-    """Money as decimal strings, so that no digit is lost; a dataclass as an object."""
+    """Return a value as JSON: money as decimal strings, so that no digit is lost; a dataclass as an object."""
     return json.dumps(value, ensure_ascii=False, default=_plain, indent=indent)
 
 
@@ -141,13 +141,13 @@ def _plain(value: Any) -> Any:
 
 
 def minute(moment: datetime) -> str:
-    """``2026-11-24 02:15``, in the time zone that it came in."""
+    """Write a moment as ``2026-11-24 02:15``, in the time zone that it came in."""
     return f"{moment:%Y-%m-%d %H:%M}"
 
 
 @contextmanager
 def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere; call what it gives with how far it has come."""
+    """Show a bar on a terminal, nothing elsewhere; call what it gives with how far it has come."""
     from rich.progress import Progress
 
     screen = console(error=True)
@@ -157,7 +157,7 @@ def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def asked(given: str, question: str, option: str) -> str:
-    """An answer that a person at a terminal is asked for. Raises `Misuse` where nobody is there to ask."""
+    """Return what was given, else the answer of a person at a terminal. Raises `Misuse` where nobody is there to ask."""
     if given:
         return given
     if not sys.stdin.isatty():
@@ -166,5 +166,5 @@ def asked(given: str, question: str, option: str) -> str:
 
 
 def parts(text: str) -> tuple[str, ...]:
-    """What stands between the commas."""
+    """Return what stands between the commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -46,7 +46,7 @@ def report(
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
-    """What a run, or a range of days, sent, paid and saved.
+    """Show what a run, or a range of days, sent, paid and saved.
 
     With --to-day alone: from the first day on which anything was sent.
     """
@@ -78,7 +78,7 @@ def _check(runs: list[str] | None, first: datetime | None, end: datetime | None,
 
 
 def _days(store: Store, first: datetime | None, end: datetime | None, last: int | None) -> Days | None:
-    """The range that was asked for; None when none was."""
+    """Return the range that was asked for; None when none was."""
     from nightbatch.reporting import stats
 
     if last:
@@ -113,7 +113,7 @@ def _text(found: AnyReport, shown: str) -> str:
 
 
 def _unboxed(page: Group) -> RenderableType:
-    """The same without the frame, which would be as wide as a pipe is."""
+    """Return the page without the frame, which would be as wide as a pipe is."""
     from rich.console import Group
     from rich.panel import Panel
 

@@ -40,7 +40,7 @@ def results(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The latest results, or those of a run or a batch.
+    """Show the latest results, or those of a run or a batch.
 
     The newest come first; those of a batch in the order of its jobs. With --json one object a line, whole, as
     with --format jsonl. A file ends with .jsonl or .csv, or --format says which.
@@ -69,7 +69,7 @@ def _limit(given: int | None, output: Path | None) -> int | None:
 def _rows(
     store: Store, *, run: str | None, batch: int | None, job_type: str | None, limit: int | None
 ) -> Iterable[ResultRow]:
-    """Of a batch, or of a whole run, a page at a time; else the latest."""
+    """Return the rows of a batch, or of a whole run, a page at a time; else the latest."""
     from nightbatch.batches import decisions
     from nightbatch.reporting import stats
 
@@ -103,7 +103,7 @@ def _counted(rows: Iterable[ResultRow], advance: Any) -> Iterator[ResultRow]:
 
 
 def _write_csv(rows: Iterable[ResultRow], file: TextIO) -> int:
-    """How many; the first line names the columns."""
+    """Write the rows behind a line that names the columns, and return how many."""
     from nightbatch.reporting.stats import ResultRow
 
     writer, count = csv.writer(file), 0
@@ -115,7 +115,7 @@ def _write_csv(rows: Iterable[ResultRow], file: TextIO) -> int:
 
 
 def _cell(name: str, value: Any) -> Any:
-    """Text as a spreadsheet may read it; an output as JSON; nothing for what is not known."""
+    """Return text as a spreadsheet may read it, an output as JSON, and None for what is not known."""
     from nightbatch.reporting.as_csv import harmless
 
     if name == "output" and value is not None:

@@ -1,4 +1,4 @@
-"""What stands around the nights: the database's schema, and the emulator to try things with."""
+"""Commands around the nights: the database's schema and its identity, and the emulator to try things with."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def emulator(
     turnaround: Annotated[float, typer.Option(help="Seconds from a batch's creation to its end.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Of the answers.")] = 1,
 ) -> None:
-    """The three providers' batch APIs on 127.0.0.1.
+    """Run the three providers' batch APIs on 127.0.0.1.
 
     With a bill and faults on demand; nothing is paid.
     """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def to_json(job_id: int, found: Sequence[Neighbour]) -> dict[str, Any]:
-    """The job, and its neighbours in their order."""
+    """Return the job, and its neighbours in their order."""
     return {
         "job_id": job_id,
         "neighbours": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in found],
@@ -20,7 +20,7 @@ def to_json(job_id: int, found: Sequence[Neighbour]) -> dict[str, Any]:
 
 
 def table(job_id: int, found: Sequence[Neighbour]) -> Table:
-    """For a terminal; which of the job's texts is meant is only said of a job with several."""
+    """Return a table for a terminal; which of the job's texts is meant is only said of a job with several."""
     from rich.table import Table
     from rich.text import Text
 

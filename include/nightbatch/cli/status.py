@@ -23,7 +23,7 @@ def status(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The queue, what is under way, and the latest run.
+    """Show the queue, what is under way, and the latest run.
 
     With --watch: the latest run live on a terminal; elsewhere a line for each change, with --json a line of JSON.
     """
@@ -67,7 +67,7 @@ def _show_once(as_json: bool) -> None:
 
 
 def night_json(night: Night) -> dict[str, Any]:
-    """The latest run as far as it has come, and each attempt that is its own or still open."""
+    """Return the latest run as far as it has come, and each attempt that is its own or still open."""
     return {
         "run": fields(night.run) if night.run else None,
         "jobs_sent": night.jobs_sent,

@@ -1,4 +1,4 @@
-"""What a person decides: a run now, an attempt that is held, answers to ask for again, an alert that was seen."""
+"""Commands for what a person decides: a run now, a held attempt, answers to ask for again, an alert that was seen."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def release(
 
 
 def _choice(**given: bool) -> Choice:
-    """The one that was given. Raises `Misuse`, with what each does, for none or several."""
+    """Return the one choice that was given. Raises `Misuse`, with what each does, for none or several."""
     from nightbatch.batches.decisions import MEANINGS
 
     chosen: list[Choice] = [choice for choice in ("adopt", "resend", "drop") if given[choice]]
@@ -183,7 +183,7 @@ def load(
 
 
 def _agreed(offer: Retry, yes: bool) -> bool:
-    """Whether a person takes the price. Raises `Misuse` where nobody is there to ask."""
+    """Return whether a person takes the price. Raises `Misuse` where nobody is there to ask."""
     if yes:
         return True
     if not sys.stdin.isatty():
@@ -200,7 +200,7 @@ def alerts(
     by: By = "",
     as_json: AsJson = False,
 ) -> None:
-    """What a person should know of, and who has seen it.
+    """Show what a person should know of, and who has seen it.
 
     Open alerts, the newest first; with --acknowledge ID it is kept that you have seen that one.
     """

@@ -44,7 +44,7 @@ def _look() -> tuple[datetime, Night]:
 
 
 def _is_over(night: Night) -> bool:
-    """What others left open is shown, and not waited for."""
+    """Return whether all batches of the run are closed. What others left open is shown, and not waited for."""
     assert night.run is not None
     return all(batch.closed_at is not None for batch in night.batches if batch.run_id == night.run.run_id)
 
@@ -63,7 +63,7 @@ def _show_live(every: float) -> None:
 
 
 def _tell_changes(every: float, *, as_json: bool) -> None:
-    """A line for each change; at first one for each batch as it stands."""
+    """Print a line for each change; at first one for each batch as it stands."""
     known: dict[int, str] = {}
     while True:
         now, night = _look()
@@ -93,7 +93,7 @@ def _line(batch: Progress, now: datetime) -> str:
 
 
 def _elapsed(batch: Progress, now: datetime) -> str:
-    """Since it was sent, or planned."""
+    """Return the time since a batch was sent, or planned, until its end, or until now."""
     from nightbatch.core.amounts import duration
 
     since = batch.submitted_at or batch.planned_at

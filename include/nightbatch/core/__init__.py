@@ -1,1 +1,1 @@
-"""Values and pure decisions: no input, no output."""
+"""Values and pure decisions, without any input or output."""

@@ -36,12 +36,12 @@ _INSIDE = [
 
 
 def hosts(setting: str) -> frozenset[str]:
-    """``NIGHTBATCH_ALLOWED_HOSTS``, names or addresses with commas between them."""
+    """Return the hosts in ``NIGHTBATCH_ALLOWED_HOSTS``: names or addresses with commas between them."""
     return frozenset(_plain(host) for host in setting.split(",") if host.strip())
 
 
 def is_public(address: Address) -> bool:
-    """Whether anybody could be asked at this address, not only who stands in the same network."""
+    """Return whether an address can be reached from everywhere, not only from the same network."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
@@ -55,7 +55,7 @@ def is_public(address: Address) -> bool:
 
 
 def check_base_url(url: str, allowed: Collection[str], *, proxied: bool = False) -> None:
-    """Raise `ConfigurationError` for a provider's URL that leads to an address which is not public, and is not ``allowed``.
+    """Raise `ConfigurationError` for a provider's URL whose address is not public and whose host is not ``allowed``.
 
     Over http:// only allowed hosts at private addresses are called: key and prompts could be read on the way. The provider's
     own hosts and allowed ones are not looked up, nor is any name where a proxy does that (``proxied``). Raises `Transient`
@@ -74,7 +74,7 @@ def check_base_url(url: str, allowed: Collection[str], *, proxied: bool = False)
 
 
 def check_name(host: str, allowed: Collection[str]) -> None:
-    """Raise `ConfigurationError` for a host that is private by its name or number, and not ``allowed``: a proxy looks it up."""
+    """Raise `ConfigurationError` for a host whose name or number is private and not ``allowed``; a proxy looks the name up."""
     host = _plain(host)
     number = _number(host)
     if host not in allowed and (_is_local(host) if number is None else not is_public(number)):
@@ -82,7 +82,7 @@ def check_name(host: str, allowed: Collection[str]) -> None:
 
 
 def to_call(url: str, allowed: Collection[str]) -> str | None:
-    """Return the address at which the host of a base URL may be called in this moment; None: by its name.
+    """Return the address at which the host of a base URL may be called in this moment; None if it may be called by name.
 
     Raises `ConfigurationError` as `check_base_url` does, and `Transient`.
     """
@@ -96,7 +96,7 @@ def to_call(url: str, allowed: Collection[str]) -> str | None:
 
 
 def is_own_host(url: str) -> bool:
-    """Whether a URL leads to the provider itself: nobody on the way can answer in its place, as a gateway would."""
+    """Return whether a URL leads to the provider itself: nobody on the way can answer in its place, as a gateway would."""
     try:
         scheme, host, _ = _parts(url)
     except ConfigurationError:
@@ -115,7 +115,7 @@ def is_at(host: str, own: str) -> bool:
 
 
 def connectable(host: str, port: int, allowed: Collection[str]) -> str:
-    """The address to connect to for this host: connect to it and to no other, or a second look-up may say otherwise.
+    """Return the address to connect to for a host. Connect to no other: a second look-up may give another one.
 
     Raises `ConfigurationError` unless every address of the host is public or the host is ``allowed``, and `Transient` if it
     has none.
@@ -145,12 +145,12 @@ def _is_trusted(host: str, allowed: Collection[str]) -> bool:
 
 
 def _is_local(name: str) -> bool:
-    """Whether a name means something in one's own network only."""
+    """Return whether a name has a meaning only inside one's own network."""
     return "." not in name or name.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
 
 
 def _number(host: str) -> Address | None:
-    """The address that a host already is, also written as 127.1 or 0x7f000001; None for a name."""
+    """Return the address that a host already is, also if written as 127.1 or 0x7f000001; None for a name."""
     try:
         return ip_address(host) if ":" in host else ip_address(socket.inet_aton(host))
     except (OSError, ValueError):
@@ -158,9 +158,9 @@ def _number(host: str) -> Address | None:
 
 
 def _parts(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of a URL. Raises `ConfigurationError`, without the URL: a secret may stand in it.
+    """Return scheme, host and port of a URL. Raises `ConfigurationError`, without the URL: a secret may stand in it.
 
-    Only what every parser takes for the same host: the client that calls is another than the one that looked.
+    Only what every parser takes for the same host is accepted: the client that calls uses another parser.
     """
     shape = _SHAPE.fullmatch(url.strip())
     if shape is None or int(shape["port"] or 1) not in range(1, 65536):

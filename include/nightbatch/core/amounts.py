@@ -8,27 +8,27 @@ NOTHING = "–"
 
 
 def decimal(value: Decimal) -> str:
-    """For programs: all digits, no exponent."""
+    """Write a number for programs: all digits, no exponent."""
     return format(value.normalize(), "f") if value else "0"
 
 
 def usd(value: Decimal) -> str:
-    """For people: two digits, or four while the amount is below a dollar."""
+    """Write an amount in USD for people: two decimals, or four for an amount below a dollar."""
     return f"${value:,.2f}" if abs(value) >= 1 or not value else f"${value:.4f}"
 
 
 def share(value: Decimal, of: Decimal) -> str:
-    """A percentage, or a dash where there is nothing to compare with."""
+    """Write a value as a percentage of another, or as a dash where there is nothing to compare with."""
     return f"{value / of:.0%}" if of else NOTHING
 
 
 def percent(value: Decimal | None) -> str:
-    """A part of 1 with one digit behind the point, or a dash."""
+    """Write a part of 1 as a percentage with one decimal, or as a dash for None."""
     return NOTHING if value is None else f"{value:.1%}"
 
 
 def duration(seconds: float) -> str:
-    """The two largest units: ``45 s``, ``12 min 5 s``, ``3 h 7 min``."""
+    """Write seconds in their two largest units: ``45 s``, ``12 min 5 s``, ``3 h 7 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""The one place that decides what is certain of a call: not sent, refused, or in doubt."""
+"""The one place that decides what is certain about a call: not sent, refused, or in doubt."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from nightbatch.core.errors import (
 Certainty = Literal["not_sent", "refused", "in_doubt"]
 
 Call = Literal["create", "ask", "upload", "media", "list", "item"]
-"""A batch's create, a realtime call, an upload of a batch's input or of one file that requests show (both free), a list, or
-anything about one thing that was named by its id."""
+"""The kind of a call: a batch's create, a realtime call, the upload of a batch's input or of one media file (both are free),
+a list, or anything about one thing that is named by its id."""
 
 _DOCUMENTED = frozenset({400, 401, 402, 403, 404, 410, 413, 422, 429})
-"""What the providers say with these was not done and is not billed: platform.openai.com/docs/guides/error-codes,
-docs.claude.com/en/api/errors, ai.google.dev/gemini-api/docs/troubleshooting. 408, 409, 425 and 499 say nothing about that."""
+"""With these statuses the providers say that nothing was done or billed: platform.openai.com/docs/guides/error-codes,
+docs.claude.com/en/api/errors, ai.google.dev/gemini-api/docs/troubleshooting. 408, 409, 425 and 499 do not say that."""
 
 _ONE_REQUEST = ("ask", "media")
-"""Here a refusal names its request without a word."""
+"""Calls about one request or file only: a refusal is always about that one."""
 
 _OVERLOADED = frozenset({503, 529})
 _NOBODY_HOME = frozenset({401, 403, 404, 405, 407, 511})
@@ -36,10 +36,10 @@ _NOBODY_HOME = frozenset({401, 403, 404, 405, 407, 511})
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a provider says in its own error envelope, as it stands whole in the bytes of an answer.
+    """A provider's own error envelope, read from the bytes of a whole answer.
 
-    ``fault`` is whose it is, as far as the provider's codes or documented words tell. ``requests`` are the places of the
-    requests that it names.
+    ``fault`` says where the fault lies, as far as the provider's codes or documented words tell. ``requests`` are the places of
+    the requests that the provider names.
     """
 
     text: str
@@ -50,9 +50,9 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer that is no success. ``said`` is None where the body is not the provider's own envelope.
+    """An HTTP answer that is not a success. ``said`` is None where the body is not the provider's own envelope.
 
-    ``own_host``: it came from the provider's own host, and not from a gateway that may have forwarded the call before.
+    ``own_host``: the answer came from the provider's own host, not from a gateway that may already have forwarded the call.
     """
 
     call: Call
@@ -77,12 +77,12 @@ _TOO_LARGE = "HTTP 413"
 
 
 def is_too_large(reason: str | None) -> bool:
-    """Return whether a create is in doubt for a 413 in the words of somebody else than the provider."""
+    """Return whether a create is in doubt because of a 413 that did not come from the provider itself."""
     return (reason or "").startswith(_TOO_LARGE)
 
 
 def error_of(answer: Refusal) -> ProviderError:
-    """Return an answer as an error of ours, whose class says what is certain (see `of`)."""
+    """Return the error to raise for an answer; its class says what is certain (see `of`)."""
     if answer.said is None:
         return _by_a_stranger(answer)
     if answer.status in _DOCUMENTED:
@@ -94,7 +94,7 @@ def error_of(answer: Refusal) -> ProviderError:
 
 
 def _by_a_stranger(answer: Refusal) -> ProviderError:
-    """Some proxy's on the way: it says nothing about what the provider did before."""
+    """Return the error for an answer of a proxy on the way, which does not tell what the provider did before."""
     text = f"HTTP {answer.status}, without the provider's own explanation"
     if answer.call == "upload" and answer.status == 413:
         return Refused(text, status=413)  # an upload is free, so nobody has to know whether it arrived

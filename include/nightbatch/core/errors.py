@@ -1,10 +1,10 @@
-"""What can go wrong, as one tree. A message says what happened and what to do."""
+"""All errors of nightbatch, as one tree. A message says what happened and what to do."""
 
 from __future__ import annotations
 
 
 class NightbatchError(Exception):
-    """Anything that nightbatch itself reports."""
+    """The base class of every error that nightbatch itself reports."""
 
 
 class ConfigurationError(NightbatchError):
@@ -35,9 +35,9 @@ class ProviderError(NightbatchError):
 
 
 class Transient(ProviderError):
-    """Worth another try: 408, 409, 429, 5xx, a timeout, a connection that broke.
+    """An error that is worth another try: HTTP 408, 409, 429, 5xx, a timeout, a connection that broke.
 
-    For a create this says nothing about whether the batch exists. ``retry_after`` is in seconds, as the provider told.
+    After a create it does not say whether the batch exists. ``retry_after`` is in seconds, as the provider gave it.
     """
 
     def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
@@ -46,37 +46,37 @@ class Transient(ProviderError):
 
 
 class Unreachable(Transient):
-    """Not sent: it failed before the first byte of the request, so nothing was done and nothing was billed.
+    """The request failed before its first byte was sent, so nothing was done and nothing was billed.
 
-    No connection came about, TLS failed, or the request could not even be built.
+    No connection could be made, TLS failed, or the request could not even be built.
     """
 
 
 class Throttled(Transient):
-    """In the provider's own words nothing was done, and it may be asked again after ``retry_after`` seconds."""
+    """The provider says that it did nothing, and that it may be asked again after ``retry_after`` seconds."""
 
 
 class Refused(ProviderError):
-    """The provider says in its own error envelope that it did not do this, and not for what fault.
+    """The provider says in its own error envelope that it did not do this, without saying whose fault that is.
 
-    Nothing was done and nothing billed. It says nothing against the jobs: they stay, a person is told, and tries are
-    bounded. ``status`` 413: the whole body is too large for whoever stands in front, so less of it may go.
+    Nothing was done and nothing was billed. It is no evidence against the jobs: they stay, a person is told, and the number of
+    tries is bounded. ``status`` 413: the whole body is too large for a server on the way, so a smaller one may pass.
     """
 
 
 class Absent(Refused):
-    """404 or 410 for something that was asked for by its id: a batch, a file, results, the input of a create."""
+    """The provider answered 404 or 410 for something named by its id: a batch, a file, results, the input of a create."""
 
 
 class NotNamed(Absent):
-    """An ended batch whose provider does not name its results: not yet, or not any more."""
+    """The provider does not name the results of an ended batch: not yet, or not any more."""
 
 
 class Rejected(Refused):
-    """A fault of a request's content: the same request would be refused again, by whatever account and address.
+    """The content of a request is at fault: every account and address would refuse the same request again.
 
     ``requests`` are the places (0 is the first) of the requests that a create was refused for, where the provider names
-    them. None are named where all of the batch share the fault, like a model that does not exist.
+    them. It is empty where the whole batch shares the fault, such as a model that does not exist.
     """
 
     def __init__(self, message: str, *, status: int | None = None, requests: tuple[int, ...] = ()) -> None:
@@ -85,15 +85,15 @@ class Rejected(Refused):
 
 
 class AccountRefused(ProviderError):
-    """Trouble of the account or of the way to it: nothing more can be sent through it until a person acts.
+    """The account, or the way to it, is refused: nothing more can be sent through it until a person acts.
 
-    401, 402, 403, an exhausted quota, a spend limit, a region that is not served, or a base URL behind which there is no
-    such API. Nothing was done and nothing billed; the jobs stay.
+    The cause is 401, 402, 403, an exhausted quota, a spend limit, a region that is not served, or a base URL behind which there
+    is no such API. Nothing was done and nothing was billed; the jobs stay.
     """
 
 
 class SubmissionInDoubt(NightbatchError):
-    """A create was sent and its outcome is not known. It is never sent again by itself.
+    """A create was sent and its outcome is not known. It is never sent again automatically.
 
     ``look_again_in`` is in seconds; None when only a person can decide.
     """
@@ -104,4 +104,4 @@ class SubmissionInDoubt(NightbatchError):
 
 
 class ReconciliationError(NightbatchError):
-    """What came back from a provider does not add up with what was sent."""
+    """What a provider gave back does not match what was sent."""

@@ -39,23 +39,23 @@ class Batch:
     cancel_wanted_at: datetime | None
     mode: Literal["batch", "realtime"] = "batch"
     sent_as: int | None = None
-    """The number that its requests carry, where it was adopted from before a restore and could not keep it."""
+    """The batch number that its requests carry, if it was adopted after a restore and could not keep that number."""
     nonce: str | None = None
-    """What the custom_ids of its rendered requests end with; None before that, and for those of an earlier release."""
+    """The end of the custom_ids of its rendered requests; None before rendering, and for batches of an earlier release."""
 
     @property
     def fresh_nonce(self) -> str:
-        """Return what requests rendered now end with: 16 digits of the tag, those of the installation first."""
+        """Return the nonce for requests rendered now: 16 digits of the tag, those of the installation first."""
         return self.tag.removeprefix("nb-").replace("-", "")[:16]
 
     @property
     def unsent(self) -> bool:
-        """Whether the provider has nothing of it, as far as the ledger knows: no create was meant, or all were refused."""
+        """Return whether, as far as the ledger knows, no create of the batch was meant, or all were refused."""
         return self.intent_at is None or self.state in ("planned", "uploaded")
 
     @property
     def submission(self) -> Submission:
-        """What a provider needs to send this attempt, or to find it again."""
+        """Return what a provider needs to send this attempt, or to find it again."""
         return Submission(
             batch_id=self.id,
             tag=self.tag,
@@ -69,7 +69,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class RunParams:
-    """What a run is asked to take; empty means everything."""
+    """Which jobs a run takes; an empty member means all of them."""
 
     providers: tuple[ProviderName, ...] = ()
     job_types: tuple[str, ...] = ()
@@ -119,7 +119,7 @@ class JobRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a load found, in requests. ``requeued`` were not billed and go again."""
+    """What a load found, in requests. ``requeued`` ones had no usable answer and go again."""
 
     batch_id: int
     jobs: int

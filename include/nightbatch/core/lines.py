@@ -32,19 +32,19 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
 
 
 Numbered = tuple[int, Line | str]
-"""Where a job stands, with the job, or with the reason why it is none."""
+"""The place of a job, with the job, or with the reason why it is none."""
 
 Numbering = Iterator[Numbered]
 
 JsonMembers = Callable[[str], Collection[str]]
-"""Of a job type, the members of its input that are no text: where a table gives one as text, it is JSON."""
+"""Gives the members of a job type's input that are not text: where a table has one as text, that text is JSON."""
 
 _NO_NAME = re.compile("[\\s\"'`\x00-\x1f\x7f-\xa0\xad\u2000-\u206f\u3000\ufeff]")
-"""What no model's name holds; `nightbatch.job` has the same as its CHECK ``model_is_a_name``."""
+"""Matches a character that no model's name holds; `nightbatch.job` has the same as its CHECK ``model_is_a_name``."""
 
 
 def why_no_model(name: str) -> str | None:
-    """Return why a trimmed text is no name of a model, or None."""
+    """Return why a trimmed text is not the name of a model, or None if it may be one."""
     found = _NO_NAME.search(name)
     if found is None:
         return None if name else "model: it is empty"
@@ -53,7 +53,7 @@ def why_no_model(name: str) -> str | None:
 
 
 def check_columns(what: str, names: Iterable[Any]) -> None:
-    """Raise `ConfigurationError` for names of columns that are not those of a job, each once."""
+    """Raise `ConfigurationError` unless there are names, and each is a column of a job and given once."""
     found = list(names)
     unknown = [name for name in found if not is_column(str(name))]
     twice = [name for name in dict.fromkeys(found) if found.count(name) > 1]
@@ -78,7 +78,7 @@ def _with_hint(name: Any) -> str:
 
 
 def with_input(given: dict[str, Any], members: JsonMembers, write: Callable[[Any], bytes]) -> dict[str, Any]:
-    """Put a table's row together: what stands under ``input.<member>`` becomes the input, and JSON text is read.
+    """Return a table's row put together: what stands under ``input.<member>`` becomes the input, and JSON text is read.
 
     Raises `ValueError` with a reason.
     """
@@ -99,7 +99,7 @@ def with_input(given: dict[str, Any], members: JsonMembers, write: Callable[[Any
 
 
 def _take_parts(given: dict[str, Any]) -> dict[str, Any]:
-    """Take ``input.headline`` and ``input.values.text`` out, as the members that they name."""
+    """Take columns such as ``input.headline`` and ``input.values.text`` out of a row, and return the members that they name."""
     parts: dict[str, Any] = {}
     for name in [name for name in given if name.startswith("input.")]:
         *above, last = name.split(".")[1:]
@@ -115,7 +115,7 @@ def _take_parts(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_json(value: Any) -> Any:
-    """Return JSON text as what it says; what is no text, or no JSON, is for the job type to judge."""
+    """Return JSON text as raw JSON; anything else is returned unchanged, for the job type to judge."""
     if not isinstance(value, str):
         return value
     try:

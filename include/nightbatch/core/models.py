@@ -1,6 +1,6 @@
 """The words of the field as frozen values; nothing here does any I/O.
 
-What there is one of for every job is a Struct: it is made ten times as quickly as a dataclass.
+Types that exist once per job are msgspec Structs: ten times cheaper to create than dataclasses.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ ProviderName = str
 """One of `nightbatch.core.profiles.profiles`; checked where it comes in."""
 
 Endpoint = Literal["chat", "responses", "embeddings", "completions", "moderations", "images", "image_edits", "videos"]
-"""What a batch is made of: every provider has ``chat``; ``responses`` is OpenAI's newer form of it.
+"""The endpoint that all requests of a batch go to: every provider has ``chat``; ``responses`` is OpenAI's newer form of it.
 
-Anthropic has no other, Gemini ``embeddings`` beside it; what comes after ``embeddings`` is OpenAI's, for ready bodies.
+Anthropic has no other, and Gemini has ``embeddings`` too; those after ``embeddings`` are OpenAI's, for ready bodies.
 """
 
 JobState = Literal["queued", "batched", "succeeded", "failed", "rejected", "cancelled", "held"]
@@ -55,7 +55,7 @@ def custom_id(job_id: int, batch_id: int, nonce: str | None) -> str:
 
 
 def parse_custom_id(text: str) -> RequestId | None:
-    """Return the parts of an id, or None for one that no installation gave."""
+    """Return the parts of an id, or None for one that nightbatch never gives."""
     match = _CUSTOM_ID.fullmatch(text)
     return RequestId(int(match[1]), int(match[2]), match[3]) if match else None
 
@@ -94,7 +94,7 @@ CacheMark = Literal["auto", "off", "5m", "1h"]
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """What was said before: by the ``user``, or by the ``assistant``, which is the model."""
+    """An earlier message of a conversation: by the ``user``, or by the ``assistant``, which is the model."""
 
     role: Literal["user", "assistant"]
     text: str
@@ -115,7 +115,8 @@ class Prompt(msgspec.Struct, frozen=True):
     the text, in their order, and ``turns`` before both.
 
     ``max_tokens`` is the longest answer. Thoughts have room of their own beside it: ``thinking_tokens``, else as much as the
-    ``effort`` is likely to need; no effort is the model's own. ``temperature`` is refused where a provider takes none.
+    ``effort`` is likely to need; without an ``effort`` the model's own applies. ``temperature`` is refused where a provider takes
+    none.
 
     ``tools`` are functions that may be called; ``tool`` names the one that has to be, or is ``required`` for any of them.
     Where an answer is nothing but one call, its arguments are read as the output.
@@ -214,9 +215,9 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 class ResultLine(msgspec.Struct, frozen=True, gc=False):
     """One line of a batch's results that could be read.
 
-    ``outcome`` is the provider's part of the story: whether the answer fits the job type is decided at the load.
+    ``outcome`` is what the provider says: whether the answer fits the job type is decided at the load.
     ``billed`` says whether the provider charges for the line; ``retryable`` whether an unbilled one is worth another try.
-    ``counted``: the provider has it among its successes all the same. ``raw`` is the line as it came, kept when it has to go
+    ``counted``: the provider counts it among its successes all the same. ``raw`` is the line as it came, kept when it has to go
     to quarantine.
     """
 
@@ -242,7 +243,7 @@ class UnreadableLine(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a provider says of a batch's requests; ``succeeded`` are the billed ones. All are requests."""
+    """A provider's counts of a batch's requests; ``succeeded`` are the billed ones."""
 
     total: int
     succeeded: int
@@ -270,11 +271,11 @@ class ProviderState:
     rejected_requests: dict[int, str] = field(default_factory=dict)
     """For a ``failed`` batch: reasons by line (1 is the first), where the provider names lines."""
     listed: bool = False
-    """Read off a list, together with others."""
+    """Whether the state was read off a list, together with others."""
     fault: Literal["requests", "account", "provider"] = "provider"
     """Whose fault a ``failed`` batch is: all of its requests' content, the account's, or the provider's own."""
     tokens: tuple[int, int] | None = None
-    """What the provider adds up of input and output for the whole batch, where it does (OpenAI's ``usage``)."""
+    """Input and output tokens of the whole batch as the provider adds them up, where it does (OpenAI's ``usage``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Pace:
 
     @property
     def company(self) -> float:
-        """For how many seconds a look may wait for others that could be made by the same call."""
+        """Return for how many seconds a look may wait for others that could be made by the same call."""
         return self.first / 12
 
 
@@ -60,9 +60,9 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class KeepWaiting:
-    """Look again in ``seconds``, remembering ``watch``; ``warning`` is to be logged, if there is one.
+    """The decision to look again in ``seconds``, remembering ``watch``; ``warning`` is to be logged, if there is one.
 
-    ``alone``: at the batch itself, whatever a list may show.
+    ``alone``: the next look asks for the batch itself, whatever a list may show.
     """
 
     seconds: float
@@ -91,7 +91,7 @@ Decision = KeepWaiting | Done | GiveUp
 def next_step(
     seen: ProviderState | NightbatchError, watch: Watch, now: datetime, pace: Pace, chance: float = 0.5
 ) -> Decision:
-    """Decide from one look at a batch: its state, or why it could not be seen.
+    """Decide what to do after one look at a batch, from its state or from the error that the look ended with.
 
     ``now`` is aware; ``chance`` is a random number from 0 to 1, for the jitter.
     """
@@ -133,23 +133,23 @@ def _after_a_miss(miss: Transient, watch: Watch, now: datetime, pace: Pace, chan
 
 
 def _wait(pause: float, watch: Watch, now: datetime, warning: str | None) -> KeepWaiting:
-    """Pause, but never past the deadline: the last look is made on it."""
+    """Return the decision to pause, but never past the deadline: the last look is made on it."""
     left = max((watch.deadline - now).total_seconds(), 0.0)
     return KeepWaiting(min(pause, left), replace(watch, looks=watch.looks + 1), warning)
 
 
 def backoff(step: int, *, first: float, longest: float, chance: float = 0.5) -> float:
-    """Seconds before try ``step`` (0 is the first) is repeated: growing, bounded, jittered."""
+    """Return the seconds before try ``step`` (0 is the first) is repeated: growing, bounded, jittered."""
     # The exponent is bounded because a float overflows long before a patient wait has made its last look.
     pause = min(first * GROWTH ** min(step, 50), longest)
     return pause * (1 - JITTER + 2 * JITTER * chance)
 
 
 def list_pages(due: int, waiting: int) -> int:
-    """How many pages of the provider's list to read, instead of a look at each batch that is ``due``; 0 for none.
+    """Return how many pages of the provider's list to read instead of a look at each batch that is ``due``; 0 for none.
 
     The list is for all that are ``waiting``, so it has to be about as long as they take; and it never costs more than the
-    looks that it is to save, however many batches of other people stand in it.
+    looks that it saves, however many batches of other people stand in it.
     """
     affordable = due // LOOKS_A_PAGE
     return affordable if affordable > waiting // LIST_PAGE else 0

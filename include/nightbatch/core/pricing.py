@@ -69,7 +69,7 @@ class PriceOverride:
 
 @dataclass(frozen=True, slots=True)
 class PriceFactor:
-    """A row of ``nightbatch.price_factor``: what all tokens cost more under a term that genai-prices does not know."""
+    """A row of ``nightbatch.price_factor``: a factor on the price of all tokens under a term that genai-prices does not know."""
 
     provider: ProviderName
     term: str
@@ -79,7 +79,7 @@ class PriceFactor:
 
 
 class Cost(msgspec.Struct, frozen=True, gc=False):
-    """USD, exact: what a realtime call would have cost, and what the batch did cost."""
+    """The exact costs of a request in USD: what a realtime call would have cost, and what the batch did cost."""
 
     realtime_usd: Decimal
     batch_usd: Decimal
@@ -87,7 +87,7 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """USD per million tokens, or for as much as the unit's name says.
+    """A price in USD per million tokens, or for as much as the unit's name says.
 
     A tier's price holds for all of a request with more input tokens than its start.
     """
@@ -96,7 +96,7 @@ class Rate:
     tiers: tuple[tuple[int, Decimal], ...] = ()
 
     def at(self, input_tokens: int) -> Decimal:
-        """The price for a request with that many input tokens."""
+        """Return the price for a request with that many input tokens."""
         price = self.base
         for start, tier_price in self.tiers:
             if input_tokens > start:
@@ -116,21 +116,21 @@ class Tariff:
 
     @property
     def input(self) -> Rate:
-        """The price of input tokens, the one that every model has."""
+        """Return the price of input tokens, the one that every model has."""
         return self.prices["input_tokens"]
 
     @property
     def cached_input(self) -> Rate:
-        """The price of tokens from a cache; without one of their own they are billed like others."""
+        """Return the price of tokens from a cache; without one of their own they are billed like others."""
         return self.prices.get("cache_read_tokens", self.input)
 
     @property
     def output(self) -> Rate:
-        """The price of output tokens; a model that gives vectors has none."""
+        """Return the price of output tokens; it is 0 for a model that gives vectors, which has none."""
         return self.prices.get("output_tokens", Rate(_ZERO))
 
     def cost(self, usage: Usage, factor: Decimal | None = None) -> Decimal | None:
-        """USD for one request; None where the price of something in it is not known. ``factor`` is for its tokens."""
+        """Return the USD for one request; None where the price of something in it is not known. ``factor`` is for its tokens."""
         if factor is not None or (usage.units and not all(name in self._usual for name, _ in usage.units)):
             return self._sum(usage, factor or Decimal(1))
         if usage.output_tokens and "output_tokens" not in self.prices:
@@ -144,7 +144,7 @@ class Tariff:
         return (self.input.base * input_tokens + self.output.base * output_tokens) / _MILLION
 
     def _at(self, input_tokens: int) -> tuple[Decimal, Decimal, Decimal]:
-        """USD per token in a request with that many input tokens."""
+        """Return the USD per fresh, cached and output token in a request with that many input tokens."""
         fresh, cached, output = self._plain
         return fresh.at(input_tokens) / _MILLION, cached.at(input_tokens) / _MILLION, output.at(input_tokens) / _MILLION
 
@@ -154,19 +154,19 @@ class Tariff:
 
     @cached_property
     def _flat(self) -> tuple[Decimal, Decimal, Decimal] | None:
-        """The same for every request; None where prices have tiers."""
+        """Return the prices per token that hold for every request; None where prices have tiers."""
         return None if any(rate.tiers for rate in self._plain) else self._at(0)
 
     @cached_property
     def _usual(self) -> frozenset[str]:
-        """Units that cost what the tokens do of which they are a part: what the three plain units say is all there is."""
+        """Return the units that cost as much as the tokens that they are a part of: the three plain units say all there is."""
         special = (self.prices.keys() | self.unknown) - PLAIN
         return frozenset(
             name for name in UNITS if wholes(name) & PLAIN & self.prices.keys() and not wholes(name) & special
         )
 
     def _sum(self, usage: Usage, factor: Decimal) -> Decimal | None:
-        """Price each unit but for those parts of it that have a price of their own."""
+        """Return the cost of all units, each without its parts that have a price of their own; None where it is not known."""
         counts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens, **dict(usage.units)}
         if usage.cached_tokens or "cache_read_tokens" in self.prices:
             counts["cache_read_tokens"] = usage.cached_tokens
@@ -188,12 +188,12 @@ class Tariff:
         return cost
 
     def _covers(self, name: str) -> bool:
-        """Whether it has a price, or is a part of something that has, and is not known to be dearer."""
+        """Return whether a unit has a price, or is a part of something that has, and is not known to be dearer."""
         around = wholes(name)
         return name in self.prices or (bool(around & self.prices.keys()) and not around & self.unknown)
 
     def describe(self) -> str:
-        """Unit prices for a person, per million tokens or as their names say."""
+        """Return the unit prices for a person, per million tokens or as their names say."""
         texts = [f"in {self.input}", f"cached {self.cached_input}", f"out {self.output}"]
         others = (UNITS[name] for name in UNITS if name in self.prices and name not in PLAIN)
         return ", ".join([*texts, *(f"{unit.price_key} {self.prices[unit.name]}" for unit in others)])
@@ -201,7 +201,7 @@ class Tariff:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a model costs at one moment. ``source`` names where the prices come from, and stays with every result.
+    """The prices of a model at one moment. ``source`` names where they come from, and stays with every result.
 
     ``factors`` are what tokens cost more under a term, ``ways`` the prices of a realtime answer under one, as in a service tier.
     """
@@ -213,7 +213,7 @@ class Rates:
     ways: Mapping[str, Tariff] = field(default_factory=dict)
 
     def cost(self, usage: Usage) -> Cost | None:
-        """Both prices of one request, not rounded; None where the price of something in it is not known."""
+        """Return both prices of one request, not rounded; None where the price of something in it is not known."""
         factor, way = None, None
         for term in usage.terms:
             if term in self.factors:
@@ -233,7 +233,7 @@ class Rates:
         return f"tokens times {self.factors[term]}" if term in self.factors else self.ways[term].describe()
 
     def describe(self) -> str:
-        """The source and the unit prices, so that a figure can be explained later."""
+        """Return the source and the unit prices, so that a figure can be explained later."""
         return (
             f"{self.source}; USD per million tokens: batch {self.batch.describe()}; realtime {self.realtime.describe()}"
         )
@@ -248,10 +248,10 @@ def rates_for(
     factors: Sequence[PriceFactor] = (),
     mode: Literal["batch", "realtime"] = "batch",
 ) -> Rates | None:
-    """The prices in force at a moment; None when the realtime or the batch price is not known.
+    """Return the prices in force at a moment; None when the realtime or the batch price is not known.
 
-    With the ``mode`` realtime also those of the model's service tiers and speeds, unless an override speaks for the model: it
-    says nothing of them.
+    With the ``mode`` realtime they include those of the model's service tiers and speeds, unless an override speaks for the
+    model: it says nothing of them.
 
     genai-prices gives the standard price for a model without a batch variant, and for every model before 2026-10-14, when
     its batch variants begin: both count as unknown here, unless an override names the batch price.
@@ -295,7 +295,7 @@ def _listed(provider: ProviderName, model: str, at: datetime) -> tuple[ModelPric
 
 
 def _ways(provider: ProviderName, model: str, at: datetime) -> dict[str, Tariff]:
-    """The prices of a realtime answer by the term that it names, such as ``service_tier=priority``."""
+    """Return the prices of a realtime answer by the term that it names, such as ``service_tier=priority``."""
     info = _info(provider, model)
     if info is None:
         return {}
@@ -329,7 +329,7 @@ def _has_batch_price(info: ModelInfo, at: datetime) -> bool:
 
 
 def _tariff(price: ModelPrice | None, own: Mapping[str, Rate], standard: ModelPrice | None) -> Tariff | None:
-    """An override's unit prices before the library's; None without an input price, the one that every model has.
+    """Return an override's unit prices, then the library's; None without an input price, the one that every model has.
 
     Where the library has no prices for this way to call the model, what the standard list prices by itself, and what may be
     dearer if there is no list at all, is not known unless the override says. What is no token costs the same in a batch.
@@ -345,7 +345,7 @@ def _tariff(price: ModelPrice | None, own: Mapping[str, Rate], standard: ModelPr
 
 
 def _rates(price: ModelPrice) -> dict[str, Rate]:
-    """The prices of a list, by unit."""
+    """Return the prices of a list, by unit."""
     listed = {key: value for key, value in vars(price).items() if key in BY_PRICE_KEY and value is not None}
     return {BY_PRICE_KEY[key].name: _rate(value) for key, value in listed.items()}
 

@@ -51,7 +51,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """The settings in force. Raises `ConfigurationError` naming the variable that is wrong."""
+        """Return the settings in force. Raises `ConfigurationError` naming the variable that is wrong."""
         values: dict[str, str | int | float] = {}
         for field in fields(cls):
             variable = f"NIGHTBATCH_{field.name.upper()}"
@@ -64,7 +64,7 @@ class Settings:
 
 
 def database(environ: Mapping[str, str] = os.environ) -> str:
-    """The database of commands and of Python; the Dags have a connection. Raises `ConfigurationError` without one."""
+    """Return the database of commands and of Python; the Dags have a connection. Raises `ConfigurationError` without one."""
     if dsn := environ.get("NIGHTBATCH_DSN"):
         return dsn
     raise ConfigurationError("No database: set NIGHTBATCH_DSN, like postgresql://user:password@host:5432/nightbatch.")

@@ -1,6 +1,6 @@
-"""What providers bill, by the names and in the order of genai-prices: tokens of every kind, searches, seconds.
+"""The units that providers bill, by the names and in the order of genai-prices: tokens of every kind, searches, seconds.
 
-Nothing is listed here by hand: a unit that is new in the library is one here (tests say which ones the schema knows).
+Nothing is listed here by hand: a new unit of the library is one here too (tests say which ones the schema knows).
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from types import MappingProxyType
 from genai_prices.data_units import unit_data
 
 PLAIN = frozenset({"input_tokens", "cache_read_tokens", "output_tokens"})
-"""The units that stand in columns of their own."""
+"""The units that have database columns of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """``price_key`` is the name of its price, which is for ``per`` of it. More ``dimensions`` make a part of a whole."""
+    """One unit of billing. ``price_key`` names its price, which is for ``per`` of the unit.
+
+    A unit whose ``dimensions`` include all of another's is a part of that other unit.
+    """
 
     name: str
     price_key: str
@@ -28,7 +31,7 @@ class Unit:
 
     @property
     def is_tokens(self) -> bool:
-        """Whether it is a kind of token."""
+        """Return whether the unit is a kind of token."""
         return ("family", "tokens") in self.dimensions
 
 
@@ -43,7 +46,7 @@ BY_PRICE_KEY: Mapping[str, Unit] = MappingProxyType({unit.price_key: unit for un
 
 @lru_cache(maxsize=1024)
 def wholes(name: str) -> frozenset[str]:
-    """Return the units that hold this one, itself among them; empty for a name that nobody knows."""
+    """Return the units that contain this one, itself among them; empty for an unknown name."""
     found = UNITS.get(name)
     if found is None:
         return frozenset()
@@ -52,9 +55,9 @@ def wholes(name: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def is_untold(name: str, told: frozenset[str]) -> bool:
-    """Return whether a usage has some of this unit, by what else it names, without saying how much.
+    """Return whether a usage must have some of this unit, by the other units that it names, without saying how much.
 
-    A part of it is named, or two units of which it is what they have in common: audio, and tokens read from a cache.
+    That is so when it names a part of the unit, or two units whose overlap the unit is: audio, and tokens read from a cache.
     """
     unit = UNITS[name]
     others = [UNITS[other] for other in told if other in UNITS and other != name]
@@ -70,7 +73,7 @@ def _meet_in(unit: Unit, one: Unit, other: Unit) -> bool:
 
 @lru_cache(maxsize=256)
 def finest_first(names: frozenset[str]) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
-    """Return units with those of them that are their parts, so that every part comes before its whole."""
+    """Return the units, each with the names of its parts among them, in such an order that every part comes before its whole."""
     units = sorted((UNITS[name] for name in names), key=lambda unit: (-len(unit.dimensions), unit.name))
     return tuple((unit, tuple(_parts(unit, units))) for unit in units)
 

@@ -18,12 +18,12 @@ from nightbatch.job_types.base import JobType
 
 
 def job_types() -> Mapping[str, JobType]:
-    """Every job type by name. A team's own files stand in the folder that ``NIGHTBATCH_JOB_TYPES`` names."""
+    """Return every job type by name. A team's own files stand in the folder that ``NIGHTBATCH_JOB_TYPES`` names."""
     return _found(os.environ.get("NIGHTBATCH_JOB_TYPES", ""))[0]
 
 
 def broken_job_types() -> Mapping[str, str]:
-    """Files of the team's folder that could not be read, with the reason; the others work all the same."""
+    """Return the files of the team's folder that could not be read, with the reason; the others work all the same."""
     return _found(os.environ.get("NIGHTBATCH_JOB_TYPES", ""))[1]
 
 

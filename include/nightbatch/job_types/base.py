@@ -34,12 +34,12 @@ _FLOAT4 = 3.4e38  # what a vector's column can hold
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
-    """Return where a fault lies; a name that the data brings along may be of any length."""
+    """Return where a fault lies, cut short: a name that the data brings along may be of any length."""
     return ".".join(str(part)[:100] for part in loc)[:300]
 
 
 def _why_invalid(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return the first fault of an input; a member that there is not comes first, since it is what others are missing."""
+    """Return the first fault of an input; an unknown member comes first, since a misspelt one is what others are missing."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
     if not unknown:
@@ -64,20 +64,20 @@ def _named(model: str) -> str:
 
 
 class JobInput(BaseModel):
-    """An input whose unknown members are refused, so that a misspelt one is not lost. For a team's types too."""
+    """The base class of inputs that refuse unknown members, so that a misspelt one is not lost. For a team's types too."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class MediaFolderMissing(ConfigurationError):
-    """This worker has no media folder where the setting says: its fault, not the job's."""
+    """The worker has no media folder where the setting says: the fault is the worker's, not the job's."""
 
 
 @contextmanager
 def costs_the_job(whose: str) -> Iterator[None]:
-    """Raise `Rejected` for whatever fails inside, so that it costs one job and not the night; ``whose`` code it is.
+    """Raise `Rejected` for whatever fails inside, so that it costs one job and not the night; ``whose`` names the code at fault.
 
-    The reason names the error and its place, never its text, which may hold a payload. What says nothing of the job passes:
+    The reason names the error and its place, never its text, which may hold a payload. Errors that say nothing of the job pass:
     `MemoryError`, and a folder that is not there.
     """
     try:
@@ -95,7 +95,7 @@ class Misfit(NightbatchError):
 
 
 class Read(msgspec.Struct, frozen=True, gc=False):
-    """What a job came to: JSON for ``result.output``, and vectors for ``nightbatch.embedding``.
+    """The result of a job: JSON for ``result.output``, and vectors for ``nightbatch.embedding``.
 
     ``whole``: the JSON holds all of the answer, so that nothing of it has to be kept beside.
     """
@@ -135,7 +135,7 @@ class JobType(ABC):
 
     @abstractmethod
     def request(self, job: Any) -> Request:
-        """What to ask for one job; ``job`` is an instance of ``Input``."""
+        """Return what to ask for one job; ``job`` is an instance of ``Input``."""
 
     @cached_property
     def models(self) -> Mapping[ProviderName, str]:
@@ -143,16 +143,16 @@ class JobType(ABC):
         return {name: facts.chat_model for name, facts in profiles().items()}
 
     def context(self, job: Any) -> bytes:
-        """What `read_answer` has to know of the input; asked for where ``keeps_context`` is set. Keep it short."""
+        """Return what `read_answer` has to know of the input; asked for where ``keeps_context`` is set. Keep it short."""
         return b""
 
     def endpoint(self, provider: ProviderName) -> Endpoint:
-        """Where the requests of this type go."""
+        """Return where the requests of this type go."""
         return self.openai_endpoint if profile(provider).has_openai_endpoints else "chat"
 
     @property
     def ready(self) -> bool:
-        """Whether its jobs bring ready bodies, which say themselves where they go and which model they ask."""
+        """Return whether its jobs bring ready bodies, which say themselves where they go and which model they ask."""
         return False
 
     @cached_property
@@ -161,22 +161,22 @@ class JobType(ABC):
         return "{model}" if issubclass(self.Input, Tuned) else None
 
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]:
-        """Return all that its requests may go to; more than one only for ready bodies, which say themselves to which."""
+        """Return all endpoints that its requests may go to; more than one only for ready bodies, which say which themselves."""
         return (self.endpoint(provider),)
 
     @property
     def prompt_version(self) -> str | None:
-        """The version of the system prompt in use; None for a type that does not number them."""
+        """Return the version of the system prompt in use; None for a type that does not number them."""
         return self._version or (list(self.prompts)[-1] if self.prompts else None)
 
     @property
     def system(self) -> str | None:
-        """The system prompt of the version in use."""
+        """Return the system prompt of the version in use; None for a type that does not number them."""
         version = self.prompt_version
         return self.prompts[version] if version else None
 
     def at_version(self, version: str | None) -> JobType:
-        """This type with another version of its prompt. Raises `Rejected` for one that it does not have."""
+        """Return this type with another version of its prompt. Raises `Rejected` for one that it does not have."""
         if version is None or version == self.prompt_version:
             return self
         if version not in self.prompts:
@@ -187,7 +187,7 @@ class JobType(ABC):
         return other
 
     def read_input(self, raw: bytes) -> Any:
-        """A job's JSON input as ``Input``. Raises `Rejected` with a reason that names the field, never its value."""
+        """Return a job's JSON input as ``Input``. Raises `Rejected` with a reason that names the field, never its value."""
         if raw == ERASED:
             raise Rejected("its input is empty, or was erased when the retention of its type was over")
         try:
@@ -196,7 +196,10 @@ class JobType(ABC):
             raise Rejected(_why_invalid(error, self.Input)) from None
 
     def render_request(self, raw: bytes) -> Request:
-        """The request for a job's JSON input. Raises `Rejected` as `read_input` does, and for whatever fails in a team's type."""
+        """Return the request for a job's JSON input.
+
+        Raises `Rejected` as `read_input` does, and for whatever fails in a team's type.
+        """
         with costs_the_job(f"the job type {self.name}"):
             return self.request(self.read_input(raw))
 
@@ -213,7 +216,7 @@ class JobType(ABC):
             return self.render_request(raw)
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        """The validated output. Raises `Misfit` with a reason that names the field, never its value."""
+        """Return the validated output. Raises `Misfit` with a reason that names the field, never its value."""
         text = answer.text or _called(answer)
         try:
             if self._canonical:
@@ -237,7 +240,7 @@ class JobType(ABC):
 
     @cached_property
     def json_members(self) -> frozenset[str]:
-        """Return the members of the input that are no text: where a table gives one as text, it is JSON."""
+        """Return the members of the input that are not text: where a table has one as text, that text is JSON."""
         try:
             schema = self.Input.model_json_schema()
         except PydanticUserError:  # a type that no schema can say takes what it takes
@@ -247,13 +250,13 @@ class JobType(ABC):
 
     @cached_property
     def schema(self) -> dict[str, Any]:
-        """The output as the strict JSON schema that all three providers take."""
+        """Return the output as the strict JSON schema that all three providers take."""
         made: dict[str, Any] = strict(self.Output.model_json_schema())
         return made
 
     @cached_property
     def overhead_bytes(self) -> int:
-        """About what the prompt, schema and envelope of a request add to the bytes of its input."""
+        """Return about what the prompt, schema and envelope of a request add to the bytes of its input."""
         raw = orjson.dumps(self.example)
         request = self.render_request(raw)
         size = len(msgspec.json.encode(request))  # with its texts and its schema
@@ -261,7 +264,7 @@ class JobType(ABC):
 
 
 class Tuned(JobInput):
-    """What a job may say about how it is answered, for the ``Input`` of a type to begin with.
+    """The options by which a job may say how it is answered: a base class for the ``Input`` of a type.
 
     ``effort``: how much the model thinks; ``max_tokens``: the longest answer, thoughts not counted. Both are the type's own
     where they are not given. ``model``: which one is asked where the job's column is empty; a job that names two is rejected.
@@ -291,19 +294,19 @@ class EmbeddingType(JobType):
 
     @abstractmethod
     def request(self, job: Any) -> EmbeddingInput:
-        """The texts of one job."""
+        """Return the texts of one job."""
 
     def endpoint(self, provider: ProviderName) -> Endpoint:
-        """Embeddings have an endpoint of their own everywhere."""
+        """Return ``embeddings``: they have an endpoint of their own everywhere."""
         return "embeddings"
 
     def context(self, job: Any) -> bytes:
-        """How many vectors were asked for, and of which size."""
+        """Return how many vectors were asked for, and of which size."""
         asked = self.request(job)
         return orjson.dumps((len(asked.texts), asked.dimensions))
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        """As many vectors as there were texts, of the size that was asked for, of finite numbers. Raises `Misfit` otherwise."""
+        """Return the vectors: one per text, of the size that was asked for, of finite numbers. Raises `Misfit` otherwise."""
         if answer.embeddings is None:
             raise Misfit("the answer does not fit: its vectors do not say which text each belongs to")
         vectors = answer.embeddings
@@ -317,7 +320,10 @@ class EmbeddingType(JobType):
 
 
 def require_vectors(vectors: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
-    """Return the same. Raise `Misfit` where they could not be stored: none, of different sizes, or of what is no number."""
+    """Return the vectors unchanged. Raises `Misfit` where they could not be stored.
+
+    That is so for none, for different sizes, and for what is no number or one too large.
+    """
     sizes = set(map(len, vectors))
     if len(sizes) != 1 or 0 in sizes:
         raise Misfit("the answer does not fit: it holds no vectors, or vectors of different sizes")
@@ -327,13 +333,13 @@ def require_vectors(vectors: tuple[tuple[float, ...], ...]) -> tuple[tuple[float
 
 
 def _called(answer: Answer) -> str:
-    """The arguments of the one function that an answer calls and says nothing beside."""
+    """Return the arguments of the one function that an answer calls; an empty text if there is not exactly one."""
     calls = tool_calls(answer)
     return calls[0].arguments if len(calls) == 1 else ""
 
 
 def _takes_text(node: Any, defs: Mapping[str, Any], depth: int = 0) -> bool:
-    """Return whether a text may fit a part of an input's schema; one that says nothing takes everything."""
+    """Return whether a text may fit a part of an input's schema; a part that says nothing takes everything."""
     if not isinstance(node, Mapping) or depth > 8:
         return True
     if "$ref" in node:
@@ -346,7 +352,7 @@ def _takes_text(node: Any, defs: Mapping[str, Any], depth: int = 0) -> bool:
 
 
 def writable(value: dict[str, Any]) -> dict[str, Any]:
-    """The same. Raises `ValueError` for what JSON can hold and no request can: numbers too large for one."""
+    """Return the value unchanged. Raises `ValueError` for what no request can hold: too large a number, or too deep a nesting."""
     try:
         written = orjson.dumps(value)
         if b"null" in written:  # also what stands for a number that Python has as infinite, such as 1e400

@@ -60,14 +60,17 @@ class BulkPredictions(JobType):
         """Whatever the job's own schema says."""
 
     def read_input(self, raw: bytes) -> Input:
-        """As ever; the values as texts, every digit of their numbers as it was given: 19.90 is no 19.9."""
+        """Return the input with its values as texts, every digit of their numbers as it was given: 19.90 is no 19.9."""
         job: BulkPredictions.Input = super().read_input(raw)
         if not all(type(value) is str for value in job.values.values()):
             job.values = _as_given(raw)
         return job
 
     def request(self, job: Input) -> Prompt:
-        """The template with its values. Raises `Rejected` for a name without a value, and for a value without a name."""
+        """Return the template with its values as a prompt.
+
+        Raises `Rejected` for a name without a value, a value without a name, and a dollar sign that stands alone.
+        """
         template = Template(job.template)
         try:
             user = template.substitute(job.values)
@@ -90,11 +93,14 @@ class BulkPredictions(JobType):
         )
 
     def context(self, job: Input) -> bytes:
-        """The schema, which the answer is checked against."""
+        """Return the schema, which the answer is checked against."""
         return orjson.dumps(job.answer)
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        """The answer as the schema wants it. Raises `Misfit` with the place that does not fit, never its value."""
+        """Return the answer, checked against the schema, with every digit of its numbers.
+
+        Raises `Misfit` with the place that does not fit, never its value.
+        """
         try:
             text = answer.text or ""
             found = orjson.loads(text)
@@ -136,7 +142,7 @@ def _as_text(value: bytes) -> str:
 
 
 def _why_unused(template: str, name: str) -> str:
-    """Return why a value that no place takes is refused, and how the template has to name it."""
+    """Return why a value without a place in the template is refused, and how the template has to name it."""
     shown = name[:100]
     if Template.pattern.fullmatch(f"${name}") is None:
         return f"values: no $name can be written for {shown!r}: a name holds a to z, digits and _ only"

@@ -56,7 +56,7 @@ class CreativeScoring(JobType):
         verdict: Literal["run", "revise", "drop"]
 
     def request(self, job: Input) -> Prompt:
-        """The creative, field by field."""
+        """Return a prompt that shows the creative, field by field."""
         shown = [f"{name}: {value}" for name, value in vars(job).items() if name in _SHOWN and value is not None]
         return Prompt(
             user="\n".join(shown),

@@ -42,6 +42,6 @@ class EmbeddingGeneration(EmbeddingType):
             return self
 
     def request(self, job: Input) -> EmbeddingInput:
-        """The texts in the job's order: a vector's ``position`` counts them from 0."""
+        """Return the texts in the job's order: a vector's ``position`` counts them from 0."""
         texts = (job.text,) if job.text is not None else tuple(job.texts or ())
         return EmbeddingInput(texts=texts, dimensions=job.dimensions, task_type=job.task_type, title=job.title)

@@ -14,7 +14,7 @@ _BOUNDS = ("ge", "gt", "le", "lt", "min_length", "max_length")
 
 
 class _Special(Exception):
-    """The model asks for something that is not repeated here."""
+    """The model asks for something that this module does not repeat."""
 
 
 _verbatim = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
@@ -23,13 +23,13 @@ _verbatim = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
 def with_digits(text: str) -> bytes:
     """Return JSON written anew, with every digit of its numbers. Raises `ValueError` for what is no JSON.
 
-    A float has 17 digits, and JSON's usual reader none of more than 64 bits: both would be other numbers.
+    A float has only 17 digits, and JSON's usual reader takes no number of more than 64 bits: both would change numbers.
     """
     return msgspec.json.encode(_verbatim(text))
 
 
 def canonical_json(model: type[BaseModel]) -> Callable[[str], bytes] | None:
-    """What turns a text into the bytes of ``model.model_validate_json(text).model_dump_json()``, four times as quickly.
+    """Return what turns a text into the bytes of ``model.model_validate_json(text).model_dump_json()``, four times as quickly.
 
     It takes less than the model does, and says nothing of why: where it raises `ValueError`, only the model knows whether
     the text fits after all (``"7"`` for 7, say), and what is wrong with it. None for a model with aliases, validators,
@@ -47,7 +47,7 @@ def canonical_json(model: type[BaseModel]) -> Callable[[str], bytes] | None:
 
 
 def _type(node: Any, known: dict[str, Any]) -> Any:
-    """A node of a pydantic core schema as a type for msgspec; ``known`` holds what others refer to.
+    """Return a node of a pydantic core schema as a type for msgspec; ``known`` holds what others refer to.
 
     https://docs.pydantic.dev/latest/api/pydantic_core_schema/
     """
@@ -106,6 +106,6 @@ def _field(name: str, field: dict[str, Any], known: dict[str, Any]) -> Any:
 
 
 def _only(node: dict[str, Any], *names: str) -> None:
-    """Raise `_Special` for an option that is not among these; pydantic also writes down those that are off."""
+    """Raise `_Special` for an option that is on and not among ``names``; pydantic also writes down those that are off."""
     if {name for name, value in node.items() if value not in (None, False, [])} - set(names):
         raise _Special

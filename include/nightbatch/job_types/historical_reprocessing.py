@@ -1,4 +1,4 @@
-"""A past job again: with another model, prompt version or provider."""
+"""A job type that asks a past job again: with another model, prompt version or provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from nightbatch.job_types.base import JobInput, JobType
 
 
 class HistoricalReprocessing(JobType):
-    """Rendered and read as the job that ``job_id`` names; the view ``nightbatch.reprocessed`` shows old beside new."""
+    """A past job again, rendered and read as the job that ``job_id`` names.
+
+    The view ``nightbatch.reprocessed`` shows old beside new.
+    """
 
     name = "historical_reprocessing"
     example: ClassVar[dict[str, Any]] = {"job_id": 1}
@@ -24,17 +27,17 @@ class HistoricalReprocessing(JobType):
         prompt_version: str | None = None
 
     class Output(BaseModel):
-        """That of the past job's type."""
+        """The output of the past job's type."""
 
     def request(self, job: Input) -> Request:
-        """Comes to this only where the database knows no such job: its row replaces the reference."""
+        """Raise `Rejected`: the database knows no such job, else that job's row would stand in place of the reference."""
         raise Rejected(f"job_id: there is no job {job.job_id}")
 
     def check_input(self, raw: bytes) -> None:
-        """Look only at the reference: the database says at the plan whether it knows the job."""
+        """Check only the reference, by `read_input`: the database says at the plan whether it knows the job."""
         self.read_input(raw)
 
     @property
     def overhead_bytes(self) -> int:
-        """The past input and its prompt are not known when batches are cut: room for a long text each."""
+        """Return room for a long input and a long prompt: those of the past job are not known when batches are cut."""
         return 16_384

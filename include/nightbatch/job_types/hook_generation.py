@@ -47,7 +47,7 @@ class HookGeneration(JobType):
         hooks: list[Hook]
 
     def request(self, job: Input) -> Prompt:
-        """Half as many again as are wanted: some may turn out alike."""
+        """Return a prompt for half as many hooks again as are wanted: some may turn out alike."""
         asked = job.count + (job.count + 1) // 2
         brief = job.model_dump(exclude_none=True, exclude={"count", "effort", "max_tokens"})
         user = "\n".join([f"Write {asked} hooks.", *(f"{name}: {value}" for name, value in brief.items())])
@@ -63,11 +63,11 @@ class HookGeneration(JobType):
         )
 
     def context(self, job: Input) -> bytes:
-        """How many are wanted."""
+        """Return how many hooks are wanted."""
         return b"%d" % job.count
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        """The first distinct ones, as many as were wanted; fewer are worth having, none is a `Misfit`."""
+        """Return the first distinct hooks, as many as were wanted or fewer. Raises `Misfit` where there is none."""
         given = self.Output.model_validate_json(super().read_answer(answer).json).hooks
         kept: list[HookGeneration.Output.Hook] = []
         for hook in given:
@@ -79,7 +79,7 @@ class HookGeneration(JobType):
 
 
 def _alike(one: str, other: str) -> bool:
-    """Whether two hooks say the same, capitals and punctuation aside."""
+    """Return whether two hooks say the same, capitals and punctuation aside."""
     return SequenceMatcher(None, _words(one), _words(other), autojunk=False).ratio() >= _ALIKE
 
 

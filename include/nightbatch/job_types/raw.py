@@ -1,4 +1,4 @@
-"""A ready request body, passed through as it is."""
+"""A job type for a ready request body, passed through as it is."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class Raw(JobType):
 
     @property
     def ready(self) -> bool:
-        """A team's own type made from this one may look otherwise."""
+        """Return whether this is the type itself: a team's own type made from it may look otherwise."""
         return type(self) is Raw
 
     @cached_property
     def model_in(self) -> str | None:
-        """Return the place of the model in the body."""
+        """Return where the body may name the model, as a path for Postgres; a team's own type made from this one may differ."""
         return "{body,model}" if self.ready else super().model_in
 
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]:
@@ -73,7 +73,10 @@ class Raw(JobType):
         return profile(provider).endpoints if self.ready else super().endpoints(provider)
 
     def render_request(self, raw: bytes) -> Request:
-        """As ever; the quick way, which builds no model, takes nothing that the other would not."""
+        """Return the request for a job's JSON input.
+
+        The quick way, which builds no pydantic model, takes nothing that the other would not.
+        """
         if self.ready:  # not a team's own type made from it, which may ask for more
             try:
                 given = _ready.decode(raw)
@@ -83,11 +86,14 @@ class Raw(JobType):
         return super().render_request(raw)
 
     def request(self, job: Input) -> ReadyBody:
-        """The body."""
+        """Return the job's body, with its URL."""
         return ReadyBody(job.body, job.url)
 
     def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        """The text, whatever it says; and the message where it calls a function, shows an image, or has more than one choice."""
+        """Return the answer's text, whatever it says, or its vectors.
+
+        The message stands beside the text where it calls a function, shows an image, or has more than one choice.
+        """
         if answer.embeddings is not None:
             vectors = require_vectors(answer.embeddings)
             return Read(b'{"text":"","count":%d}' % len(vectors), vectors)

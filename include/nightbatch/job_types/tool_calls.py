@@ -26,7 +26,9 @@ _decode = msgspec.json.Decoder(float_hook=msgspec.Raw).decode  # numbers keep th
 
 
 def _calls(message: Any) -> Iterator[ToolCall]:
-    """https://platform.openai.com/docs/guides/function-calling, https://platform.claude.com/docs/en/build-with-claude/tool-use,
+    """Yield the calls of functions in a message, whichever provider's words it is in.
+
+    https://platform.openai.com/docs/guides/function-calling, https://platform.claude.com/docs/en/build-with-claude/tool-use,
     https://ai.google.dev/gemini-api/docs/function-calling
     """
     for item in message.get("output") or ():  # Responses

@@ -102,7 +102,7 @@ class VideoAnalysis(JobType):
         verdict_reason: str
 
     def request(self, job: Input) -> Prompt:
-        """The media, what they are, and what is asked about them."""
+        """Return a prompt with the media, what they are, and what is asked about them."""
         return Prompt(
             user="\n".join(_words(job)),
             system=self.system,

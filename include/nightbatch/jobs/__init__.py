@@ -1,1 +1,1 @@
-"""Into the queue and out of it: rows, files, cancelling, councils and media."""
+"""The way into the queue and out of it: rows, files, cancelling, councils and media."""

@@ -15,7 +15,10 @@ LABEL = "custom_id"
 
 
 class _OpenAI(msgspec.Struct, forbid_unknown_fields=True):
-    """https://platform.openai.com/docs/guides/batch"""
+    """A line of OpenAI's batch files.
+
+    https://platform.openai.com/docs/guides/batch
+    """
 
     custom_id: str
     body: msgspec.Raw
@@ -24,14 +27,20 @@ class _OpenAI(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Anthropic(msgspec.Struct, forbid_unknown_fields=True):
-    """https://platform.claude.com/docs/en/build-with-claude/batch-processing"""
+    """A request of Anthropic's batches.
+
+    https://platform.claude.com/docs/en/build-with-claude/batch-processing
+    """
 
     custom_id: str
     params: msgspec.Raw
 
 
 class _Gemini(msgspec.Struct, forbid_unknown_fields=True):
-    """https://ai.google.dev/gemini-api/docs/batch-api"""
+    """A line of Gemini's batch files.
+
+    https://ai.google.dev/gemini-api/docs/batch-api
+    """
 
     key: str
     request: msgspec.Raw
@@ -47,7 +56,7 @@ class _Body(msgspec.Struct):
 
 
 class BatchLines:
-    """Reads such lines of one file. ``model`` is asked by those that name none, as all of Gemini's do."""
+    """Reads the lines of a provider's batch file. ``model`` is asked by those that name none, as all of Gemini's do."""
 
     def __init__(self, model: str | None = None) -> None:
         self._model = model

@@ -23,7 +23,7 @@ class CancelledJobs:
     unknown: tuple[int, ...]
 
     def sentences(self) -> list[str]:
-        """For a person; what needs one to act comes last."""
+        """Return a sentence for each job, for a person; those that need one to act come last."""
         told = [f"Job {job} is cancelled." for job in self.cancelled]
         told += [f"Job {job} was {state} before and stays so." for job, state in self.ended.items()]
         told += [

@@ -1,4 +1,4 @@
-"""One creative before several models, as one group: the view ``nightbatch.council`` tells the verdict once all are in."""
+"""Shows one creative to several models, as one group: the view ``nightbatch.council`` tells the verdict once all are in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def convene(
     priority: int = 5,
     labels: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Insert a scoring job for each member, a provider with a model or None for its default; the council's name.
+    """Insert a scoring job for each member, a provider with a model or None for its default; return the council's name.
 
     Raises `Rejected` for a creative that cannot be scored, and `NightbatchError` for fewer than two different members.
     """

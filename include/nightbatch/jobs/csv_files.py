@@ -24,10 +24,10 @@ _AS_IT_IS = ("input", "labels", "dedup_key")
 
 
 def read_csv(text: TextIO, name: str, members: JsonMembers) -> Numbering:
-    """The first line names the columns; ``input`` holds JSON, or columns such as ``input.headline`` its members.
+    """Yield the jobs of a CSV file, whose first line names the columns; ``input`` holds JSON, or ``input.headline`` a member.
 
-    Columns are separated by whatever separates their names. By the line on which each row ends, or on which a quote opens
-    that is not closed. Raises `ConfigurationError` for a first line that does not name the columns.
+    Columns are separated by whatever separates their names. Each job comes with the line on which its row ends, or on which a
+    quote opens that is not closed. Raises `ConfigurationError` for a first line that does not name the columns.
     """
     csv.field_size_limit(sys.maxsize)
     decoder = msgspec.json.Decoder(Line, strict=False)
@@ -95,7 +95,7 @@ def _rows(lines: Iterator[str], mark: str, header: int, provider: int | None) ->
 
 
 class _Lines:
-    """Lines, with those of the row that is being read: all but its first can be given back."""
+    """Lines, and those of the row that is being read: all but its first can be given back."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
@@ -189,7 +189,7 @@ def _moment(name: str, text: str) -> str:
 
 
 def _why_no_text(text: str) -> str:
-    """Return why a text that was read byte for byte is none."""
+    """Return why what was read byte for byte is no text."""
     try:
         text.encode(errors="surrogateescape").decode()
     except UnicodeDecodeError as error:

@@ -48,10 +48,10 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Return the file's name."""
 
     def open(self, mode: str) -> Any:
-        """Open it."""
+        """Open the file."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class _Stream:
 
     @cached_property
     def text(self) -> TextIOWrapper:
-        """The file as text with its line ends as they are; a byte that is no UTF-8 becomes a lone surrogate.
+        """Return the file as text with its line ends as they are; a byte that is no UTF-8 becomes a lone surrogate.
 
-        Kept, since it would close the file when nobody has it any more.
+        It is kept, since it would close the file when nobody has it any more.
         """
         errors = "surrogateescape" if self.encoding == "utf-8" else "strict"
         return TextIOWrapper(self.file, self.encoding, errors=errors, newline="")
@@ -111,7 +111,7 @@ def _kind(name: str) -> str:
 
 
 def _opened(name: str, file: IO[bytes]) -> _Stream:
-    """Look at the first bytes, which say more than the name does."""
+    """Return a file's bytes as its first ones say that they are to be read: those say more than the name does."""
     head = file.read(_HEAD)
     file.seek(0)
     if head.startswith(_GZIP):

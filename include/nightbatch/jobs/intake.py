@@ -1,4 +1,4 @@
-"""Jobs into the staging table, from a file or from Python: each one checked, a bad one named, and no other lost for it."""
+"""Brings jobs into the staging table, from a file or from Python: each one checked, a bad one named, and no other lost for it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Enqueued:
 class JobsRefused(NightbatchError):
     """Some rows are no jobs, so none was inserted; ``bad`` names every one of them by its position, from 0.
 
-    Or lines of a file, by their numbers; ``what`` says which.
+    For a file it names lines, by their numbers; ``what`` says which of the two.
     """
 
     def __init__(self, bad: list[BadLine], what: Literal["row", "line"] = "row") -> None:
@@ -119,7 +119,7 @@ def _members_of(types: Mapping[str, JobType]) -> Callable[[str], Collection[str]
 def enqueue_rows(
     store: Store, types: Mapping[str, JobType], jobs: DataFrame | Iterable[Mapping[str, Any]]
 ) -> list[int]:
-    """Insert the jobs of a pandas DataFrame, or of mappings; their ids in the same order. All of them, or none.
+    """Insert the jobs of a pandas DataFrame, or of mappings, all of them or none; return their ids in the same order.
 
     Raises `JobsRefused`, which names every row that is no job, and `ConfigurationError` for a frame whose columns are
     named otherwise than those of a CSV file.
@@ -138,11 +138,11 @@ def enqueue_rows(
 
 
 _Placed = list[tuple[int, Row]]
-"""Rows with where they stand."""
+"""Rows, each with its place."""
 
 
 def _read_ahead(rows: Iterator[tuple[int, Row]]) -> Iterator[_Placed]:
-    """Chunks of rows; the next one is read and checked while Postgres takes this one."""
+    """Yield chunks of rows; the next one is read and checked while Postgres takes this one."""
     with ThreadPoolExecutor(max_workers=1) as reader:
         coming = reader.submit(lambda: list(islice(rows, _CHUNK)))
         while chunk := coming.result():
@@ -189,7 +189,7 @@ _in_order = msgspec.json.Encoder(order="sorted").encode
 
 
 def _same_if_equal(text: bytes) -> bytes:
-    """Return an input in such a way that white space and the order of its members make no other of it."""
+    """Return an input in one form, whatever its white space and the order of its members."""
     try:
         return _in_order(_as_written(text))
     except (ValueError, RecursionError):
@@ -197,7 +197,7 @@ def _same_if_equal(text: bytes) -> bytes:
 
 
 def _why_not(line: Line, types: Mapping[str, JobType]) -> str | None:
-    """Return what a line's types do not say: what there is, what Postgres cannot keep, and what the night would reject."""
+    """Return why a line is no job: for what there is not, what Postgres cannot keep, or what the night would reject."""
     kind = types.get(line.job_type)
     if kind is None:
         return f"there is no such job type; there are {', '.join(sorted(types))}"
@@ -220,7 +220,7 @@ def _why_not(line: Line, types: Mapping[str, JobType]) -> str | None:
 
 
 def _why_rejected(kind: JobType, line: Line) -> str | None:
-    """Return why the night would reject a line. What only this machine lacks, such as a file or a package, says nothing."""
+    """Return why the night would reject a line. What only this machine lacks, such as a file or a package, is no reason."""
     try:
         request = kind.check_input(bytes(line.input))
         if request is not None and not (isinstance(request, Prompt) and request.media):  # those are looked for at night
@@ -240,7 +240,7 @@ _named = msgspec.json.Decoder(_Named).decode
 
 
 def _check(kind: JobType, line: Line, request: Request) -> None:
-    """See whether the line can be written. Raises `Rejected` for what its provider or its model does not take."""
+    """Raise `Rejected` where the line cannot be written, or its provider or its model does not take it."""
     if isinstance(request, ReadyBody):
         named = str(request.body.get("model") or "").strip()
     else:
@@ -282,7 +282,7 @@ _Result = TypeVar("_Result")
 def _insert(
     store: Store, insert: Callable[[Store, list[Row]], _Result], rows: _Placed, bad: list[BadLine]
 ) -> Iterator[tuple[_Placed, _Result]]:
-    """Insert what Postgres takes; what it refuses all the same is found by halving."""
+    """Insert what Postgres takes, yielding it with what came of it; rows that it refuses all the same are found by halving."""
     try:
         yield rows, insert(store, [row for _, row in rows])
     except RowsRefused as refused:

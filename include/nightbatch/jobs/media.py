@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from nightbatch.core.errors import ConfigurationError, Rejected, Transient
 from nightbatch.core.ledger import Batch, Lane
 from nightbatch.core.models import Media, Prompt, ProviderName, Request
+from nightbatch.core.profiles import profile
 from nightbatch.core.provider import BatchProvider, MediaUploads
 from nightbatch.core.settings import Settings
 from nightbatch.job_types.base import JobType, MediaFolderMissing, costs_the_job
 from nightbatch.jobs.media_types import HEAD_BYTES, LocalFile, goes_inside, in_base64, kind_of
-from nightbatch.planning import routes
 from nightbatch.postgres import media as rows
 from nightbatch.postgres.store import Store
 
@@ -31,7 +31,7 @@ _UPLOADS_PER_BYTE = 5
 def find(folder: str, name: str) -> LocalFile:
     """Return a file of the media folder, looked at but not read.
 
-    Raises `Rejected` with a reason that does not repeat the name, and `ConfigurationError` when the folder is not there.
+    Raises `Rejected` with a reason that does not repeat the name, and `MediaFolderMissing` when the folder is not there.
     """
     if not folder:
         raise Rejected("files can be named only where NIGHTBATCH_MEDIA_DIR names their folder")
@@ -57,7 +57,7 @@ def find(folder: str, name: str) -> LocalFile:
 
 
 def _find_all(folder: str, media: Sequence[Media]) -> list[LocalFile | None]:
-    """One for each; None for what is not in the folder but at the provider."""
+    """Return a file for each of the media; None for what is not in the folder but at the provider."""
     found: list[LocalFile | None] = []
     for place, one in enumerate(media, start=1):
         try:
@@ -76,10 +76,10 @@ class Shelf:
         self._ready: dict[str, Media] = {}
         self._refused: dict[str, str] = {}
         self.wanted: dict[str, LocalFile] = {}
-        """What has to be uploaded before the requests that refer to it can be rendered."""
+        """The files that have to be uploaded before the requests that refer to them can be rendered."""
 
     def fill(self, request: Request) -> Request | None:
-        """The request with its media as the adapter takes them; None while some are ``wanted``. Raises `Rejected`."""
+        """Return the request with its media as the adapter takes them; None while some are ``wanted``. Raises `Rejected`."""
         if not isinstance(request, Prompt) or not request.media:
             return request
         with costs_the_job("the look for its media"):
@@ -119,7 +119,7 @@ class Shelf:
 
 
 def looked_up(store: Store, provider: BatchProvider, batch: Batch, request: Request, settings: Settings) -> Request:
-    """One request with its media, uploaded where that is needed. Raises as `Shelf.fill` and `Shelf.stock` do."""
+    """Return one request with its media, uploaded where that is needed. Raises as `Shelf.fill` and `Shelf.stock` do."""
     shelf = Shelf(provider, settings.media_dir)
     while (filled := shelf.fill(request)) is None:
         shelf.stock(store, batch)
@@ -156,7 +156,7 @@ def delete_unused(store: Store, provider: BatchProvider) -> None:
 
 
 def weigh(store: Store, types: Types, lanes: Sequence[Lane], settings: Settings) -> None:
-    """Add what its media weigh to each job that a plan has gathered, so that it cuts batches that can be sent.
+    """Add the bytes of its media to each job that a plan has gathered, so that it cuts batches that can be sent.
 
     Within the plan's transaction. A job whose media cannot be found weighs nothing: it is rejected when it is rendered.
     """
@@ -168,13 +168,13 @@ def weigh(store: Store, types: Types, lanes: Sequence[Lane], settings: Settings)
         with suppress(Rejected, ConfigurationError), costs_the_job(f"the job type {job.job_type}"):
             request = types[job.job_type].render_request(job.input)
             if size := _weight(settings.media_dir, provider, request, seen):
-                sizes[job_id] = min(size, routes.limits(provider).max_request_bytes)
+                sizes[job_id] = min(size, profile(provider).limits.max_request_bytes)
     if sizes:
         rows.weigh(store, sizes)
 
 
 def _shows_media(kind: JobType) -> bool:
-    """Whether a type's own example asks about media."""
+    """Return whether a type's own example asks about media."""
     with suppress(Rejected), costs_the_job(f"the job type {kind.name}"):
         request = kind.render_request(orjson.dumps(kind.example))
         return isinstance(request, Prompt) and bool(request.media)
@@ -182,7 +182,7 @@ def _shows_media(kind: JobType) -> bool:
 
 
 def _weight(folder: str, provider: ProviderName, request: Request, seen: set[str]) -> int:
-    """The bytes inside the request, or those of the uploads that it is the first to need."""
+    """Return the bytes inside the request, or a fifth of those of the uploads that it is the first to need."""
     if not isinstance(request, Prompt) or not request.media:
         return 0
     files = [file for file in _find_all(folder, request.media) if file is not None]

@@ -10,7 +10,7 @@ from nightbatch.core.models import ProviderName
 from nightbatch.core.profiles import profile
 
 HEAD_BYTES = 64
-"""How much of a file tells its kind."""
+"""How many bytes at the beginning of a file tell its kind."""
 
 _STARTS = {
     b"\x89PNG\r\n\x1a\n": "image/png",
@@ -47,7 +47,7 @@ class LocalFile:
 
 
 def kind_of(head: bytes) -> str | None:
-    """The MIME type by a file's first `HEAD_BYTES`, in the words of Gemini's documentation; None if no provider takes it."""
+    """Return the MIME type by a file's first `HEAD_BYTES`, in the words of Gemini's documentation; None for other kinds."""
     for start, kind in _STARTS.items():
         if head.startswith(start):
             return kind
@@ -63,12 +63,12 @@ def kind_of(head: bytes) -> str | None:
 
 
 def in_base64(size: int) -> int:
-    """How long so many bytes are as base64."""
+    """Return how long so many bytes are as base64."""
     return (size + 2) // 3 * 4
 
 
 def goes_inside(provider: ProviderName, files: Sequence[LocalFile]) -> bool:
-    """Whether a request carries these files itself; else they are uploaded. Raises `Rejected` for what it cannot take."""
+    """Return whether a request carries these files itself; else they are uploaded. Raises `Rejected` for what it cannot take."""
     title, rules = profile(provider).title, profile(provider).media
     for file in files:
         if file.mime_type.startswith("video/") and not rules.videos:

@@ -1,4 +1,4 @@
-"""Every job type's example, written for each of its providers: what cannot be written is known before the night."""
+"""Writes every job type's example for each of its providers: what cannot be written is known before the night."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def _write(kind: JobType, provider: ProviderName) -> None:
 
 
 def _without_media(request: Request) -> Request:
-    """The example's files are in nobody's media folder."""
+    """Return the request without media: the example's files are in nobody's media folder."""
     return replace(request, media=()) if isinstance(request, Prompt) and request.media else request

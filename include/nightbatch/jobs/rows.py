@@ -23,14 +23,15 @@ _EXACT = 2**53  # the last whole number that a float tells from its neighbours
 
 
 def no_json_members(job_type: str) -> tuple[str, ...]:
-    """Return no members: every text is a text."""
+    """Return no members, so that every text stays a text."""
     return ()
 
 
 def read_rows(jobs: DataFrame | Iterable[Mapping[str, Any]], members: JsonMembers = no_json_members) -> Numbering:
-    """By position, from 0. A frame's columns are named as those of a CSV file; NaN, NaT, NA and None are not given.
+    """Yield each job by its position, from 0, or the reason why it is none.
 
-    Raises `ConfigurationError` for a frame whose columns are named otherwise, or for what is neither.
+    A frame's columns are named as those of a CSV file; NaN, NaT, NA and None count as not given. Raises `ConfigurationError`
+    for a frame whose columns are named otherwise, or for what is neither.
     """
     for position, row in enumerate(_mappings(jobs)):
         try:
@@ -71,7 +72,7 @@ def _line(row: Any, members: JsonMembers) -> Line:
 
 
 def _mapping(row: Any) -> Mapping[str, Any]:
-    """Return a row of SQLAlchemy, sqlite3 or asyncpg, or a named tuple, as the mapping that it nearly is."""
+    """Return a row as a mapping: one of SQLAlchemy, sqlite3 or asyncpg, or a named tuple, nearly is one."""
     if isinstance(row, Mapping):
         return row
     if isinstance(getattr(row, "_mapping", None), Mapping):
@@ -90,7 +91,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _whole(value: Any) -> Any:
-    """Return a whole number that is written as another: a column with gaps holds its numbers as floats."""
+    """Return a whole number that is written as another kind: a column with gaps holds its numbers as floats."""
     return int(value) if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value) else value
 
 
@@ -104,7 +105,7 @@ def _key(value: Any) -> Any:
 
 
 def _label(value: Any) -> Any:
-    """Return whole numbers, dates, decimals and UUIDs as text; the rest is judged as it is."""
+    """Return whole numbers, dates, decimals and UUIDs as text; the rest as it is, to be judged later."""
     if isinstance(value, bool):
         return value
     if isinstance(value, int | UUID | Decimal) or _is_of_numpy(value, "iu"):
@@ -145,7 +146,7 @@ def _number(value: float | Decimal) -> Any:
 
 
 def _of_others(value: Any) -> Any:
-    """Return what has no word of its own in JSON in the words that people expect."""
+    """Return what has no word of its own in JSON in the form that people expect."""
     if isinstance(value, Enum):
         return _plain(value.value)
     if isinstance(value, str):

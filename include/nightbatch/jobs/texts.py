@@ -1,4 +1,4 @@
-"""Bytes that were meant as text."""
+"""Checks of bytes that were meant as text."""
 
 from __future__ import annotations
 

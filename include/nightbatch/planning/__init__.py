@@ -1,1 +1,1 @@
-"""Which jobs go tonight, in which batches, and at what price."""
+"""Decide which jobs go tonight, in which batches, and at what price."""

@@ -1,20 +1,20 @@
-"""What a night may cost: what does not fit waits, the lowest priority first."""
+"""Keep a night within its budgets: what does not fit waits, the lowest priority first."""
 
 from __future__ import annotations
 
+from nightbatch.core.days import night_of
 from nightbatch.core.settings import Settings
-from nightbatch.planning import routes
 from nightbatch.postgres import plans
 from nightbatch.postgres.plans import Budget
 from nightbatch.postgres.store import Store
 
 
 def hold_back(store: Store, settings: Settings) -> bool:
-    """Leave out of a plan what tonight's budgets have no room for; whether there is any budget at all.
+    """Leave out of a plan what tonight's budgets have no room for; return whether there is any budget at all.
 
-    Within the transaction that plans: what is claimed is set aside in the same one, so two plans cannot spend it twice.
+    Call it in the transaction that plans: what is claimed is set aside in the same one, so two plans cannot spend it twice.
     """
-    found = plans.budgets(store, routes.night_of(store.now(), settings))
+    found = plans.budgets(store, night_of(store.now(), settings))
     for budget in found:
         waiting, unpriced = plans.hold_back(store, budget)
         _tell(store, budget, waiting, unpriced)

@@ -1,4 +1,4 @@
-"""Equal jobs answered once: a job that asks for it gets the result of an earlier one, at no cost."""
+"""Answer equal jobs once: a job that asks for it gets the result of an earlier one, at no cost."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nightbatch.postgres.store import Store
 
 
 def answer(store: Store, types: Mapping[str, JobType], lanes: Sequence[Lane], *, run_id: str | None) -> int:
-    """Answer gathered jobs from earlier results, and say how many: same input, type, provider, model, prompt version.
+    """Answer gathered jobs from earlier results, and return how many: same input, type, provider, model, prompt version.
 
-    Within the plan's transaction, after the run's limit and before its budgets. Without ``run_id`` the jobs are only left
+    Call it in the plan's transaction, after the run's limit and before its budgets. Without ``run_id`` the jobs are only left
     out of what was gathered, for an estimate.
     """
     if not lifecycle.asks_the_cache(store):
@@ -32,7 +32,10 @@ def answer(store: Store, types: Mapping[str, JobType], lanes: Sequence[Lane], *,
 
 
 def _tells_all(kind: JobType) -> bool:
-    """Whether equal inputs ask the same. A media file may change under its name, and a reprocessing wants a new answer."""
+    """Say whether equal inputs of a type ask the same.
+
+    A media file may change under its name, and a reprocessing wants a new answer.
+    """
     with suppress(Rejected), costs_the_job(f"the job type {kind.name}"):
         request = kind.render_request(orjson.dumps(kind.example))
         return not (isinstance(request, Prompt) and request.media)

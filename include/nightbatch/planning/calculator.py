@@ -1,4 +1,4 @@
-"""What a year of calls would cost in realtime and in batches, before a single one is sent."""
+"""Calculate what a year of calls would cost in realtime and in batches, before a single one is sent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ _LEAST_OF_ANSWER = 10
 
 @dataclass(frozen=True, slots=True)
 class Calculation:
-    """A year of 365 days. Tokens are per call; ``tokens_from`` says where they come from. USD, None without a price."""
+    """The cost of a year of 365 days, in USD; None without a price.
+
+    Tokens are per call; ``tokens_from`` says where they come from.
+    """
 
     calls_a_day: int
     job_type: str
@@ -41,7 +44,7 @@ class Calculation:
 
     @property
     def savings_usd(self) -> Decimal | None:
-        """What batches save in the year."""
+        """Return what batches save in the year; None without a price."""
         if self.realtime_usd is None or self.batch_usd is None:
             return None
         return self.realtime_usd - self.batch_usd
@@ -49,7 +52,7 @@ class Calculation:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Of one call, and where the figures come from."""
+    """The tokens of one call, and where the figures come from."""
 
     usage: Usage
     source: str
@@ -67,7 +70,7 @@ def yearly(
     at: datetime | None = None,
     store: Store | None = None,
 ) -> Calculation:
-    """A year of so many calls of one type a day, at the prices of one moment (now, if not given).
+    """Calculate a year of so many calls of one type a day, at the prices of one moment (now, if not given).
 
     Without a model the provider's default is taken; without a provider the one whose model it is. Tokens that are not given
     are those of the last 30 days, where the database of ``store`` knows any, else those of the type's example. Prices are
@@ -100,7 +103,7 @@ def yearly(
 
 
 def _provider(kind: JobType, model: str | None, at: datetime, overrides: Sequence[PriceOverride]) -> ProviderName:
-    """Whose default the model is, else the one provider that has a price for it."""
+    """Return the provider whose default the model is, else the one that has a price for it; without a model the type's first."""
     if model is None:
         return next(name for name in profiles() if name in kind.models)
     found = [name for name, default in kind.models.items() if default == model]
@@ -121,7 +124,10 @@ def _default_model(kind: JobType, provider: ProviderName) -> str:
 def _tokens(
     kind: JobType, provider: ProviderName, model: str, store: Store | None, given_in: int | None, given_out: int | None
 ) -> Tokens:
-    """What the person says goes before what is known; of an input that was given, nothing is taken to be cached."""
+    """Return the tokens of a call: what the person says goes before what is known.
+
+    Of an input that was given, nothing is taken to be cached.
+    """
     if given_in is not None and given_out is not None:
         return Tokens(Usage(given_in, given_out), "as given")
     found = _known(kind, provider, model, store)
@@ -134,7 +140,7 @@ def _tokens(
 
 
 def _known(kind: JobType, provider: ProviderName, model: str, store: Store | None) -> Tokens:
-    """As the last 30 days showed, else as the type's example has it."""
+    """Return the tokens of a call as the last 30 days showed, else as the type's example has it."""
     seen = plans.usual(store, kind.name, provider, model) if store else None
     if seen:
         counts = Usage(round(seen.input_tokens), round(seen.output_tokens), round(seen.cached_tokens))

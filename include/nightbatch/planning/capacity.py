@@ -1,4 +1,4 @@
-"""How much of an account's queue is taken: a big night goes in waves instead of being refused.
+"""Keep a big night within an account's queue: it goes in waves instead of being refused.
 
 https://platform.openai.com/docs/guides/rate-limits: batches are limited by the input tokens that are enqueued per model.
 Gemini has the same, Anthropic a limit for all models of a workspace together.
@@ -18,7 +18,7 @@ _NAMED = re.compile(r"limit\D{0,40}?(\d[\d,._]*\d)\s*(?:enqueued|tokens)", re.IG
 
 
 def is_full(message: str) -> bool:
-    """Whether a provider's refusal speaks of its queue, not of the rate of calls."""
+    """Say whether a provider's refusal speaks of its queue, not of the rate of calls."""
     return _FULL.search(message) is not None
 
 
@@ -38,7 +38,7 @@ def require_room(store: Store, batch: Batch) -> None:
 
 
 def learn(store: Store, batch: Batch, message: str) -> bool:
-    """Draw the lesson from a refusal: what was in the queue, with this attempt, was too much. False for other refusals."""
+    """Learn a limit from a refusal: what was in the queue, with this attempt, was too much. Return False for other refusals."""
     if not is_full(message):
         return False
     _, held, needed = plans.room(store, batch)

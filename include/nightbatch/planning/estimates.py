@@ -1,4 +1,4 @@
-"""What the queue will take, before anything is sent: tokens and money, the least and the most."""
+"""Estimate what the queue will take, before anything is sent: tokens and money, the least and the most."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LONGEST_OF_ALL = 1_000_000  # no model answers with more, whatever a ready body
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the jobs of one type, provider and model will take; USD are None without a price."""
+    """What the jobs of one type, provider and model will take, from the least to the most; USD are None without a price."""
 
     job_type: str
     provider: ProviderName
@@ -52,7 +52,7 @@ class Estimate:
     price_source: str | None
 
     def __str__(self) -> str:
-        """For a log."""
+        """Describe the estimate in a line for a log."""
         cost = "at an unknown price"
         if self.batch_usd and self.realtime_usd:
             cost = f"for {self.batch_usd[0]:.4f} to {self.batch_usd[1]:.4f} USD, up to {self.realtime_usd[1]:.4f} in realtime"
@@ -71,7 +71,7 @@ class Measure:
     rates: Rates | None
 
     def estimate(self, group: Group) -> Estimate:
-        """For as many jobs and bytes as the group has by now."""
+        """Estimate the group with as many jobs and bytes as it has by now."""
         low, high = (round(group.size * part) for part in self.input_per_byte)
         short, long = (round(group.jobs * part) for part in self.output_per_job)
         return Estimate(
@@ -93,7 +93,10 @@ class Measure:
         return tariff.cost_together(*low), tariff.cost_together(*high)
 
     def yardstick(self, limits: Mapping[tuple[str, str], int], *, mode: str) -> Yardstick:
-        """At the high end: what is set aside of a budget, and counted against a queue, should not turn out too little."""
+        """Return the yardstick at the high end of the estimate.
+
+        What is set aside of a budget, and counted against a queue, should not turn out too little.
+        """
         provider, model, high = self.lane.provider, self.group.model, self.input_per_byte[1]
         tariff = (self.rates.batch if mode == "batch" else self.rates.realtime) if self.rates else None
         found = [limits[key] for key in ((provider, model), (provider, "")) if key in limits]
@@ -136,7 +139,7 @@ def measure(store: Store, types: Types, lanes: Sequence[Lane], *, at: datetime, 
 
 
 def estimates(store: Store, measured: Iterable[Measure]) -> list[Estimate]:
-    """For what is still to be sent, after limits and budgets have had their say."""
+    """Return estimates of what is still to be sent, after limits and budgets have been applied."""
     by_group = {(one.group.number, one.group.model): one for one in measured}
     return [by_group[group.number, group.model].estimate(group) for group in plans.groups(store)]
 
@@ -152,7 +155,7 @@ def _output(longest: int, lesson: Lesson | None) -> tuple[float, float]:
 
 
 def _measured(store: Store, types: Types, lanes: set[int]) -> dict[int, tuple[float, int]]:
-    """By lane: tokens per byte of a few candidates, and the longest answer that they ask for."""
+    """Return, by lane, the tokens per byte of a few candidates, and the longest answer that they ask for, in tokens."""
     tokens: dict[int, int] = defaultdict(int)
     sizes: dict[int, int] = defaultdict(int)
     longest: dict[int, int] = defaultdict(int)
@@ -166,7 +169,7 @@ def _measured(store: Store, types: Types, lanes: set[int]) -> dict[int, tuple[fl
 
 
 def of_one(request: Request) -> tuple[int, int]:
-    """Tokens: a request's input, by OpenAI's tokenizer, and the longest answer that it allows. Raises `Rejected`."""
+    """Count a request's input tokens, by OpenAI's tokenizer, and those of the longest answer it allows. Raises `Rejected`."""
     try:
         text, answer = _words(request)
     except orjson.JSONEncodeError:
@@ -182,7 +185,7 @@ def _request(types: Types, job: JobRow) -> Request:
 
 
 def _words(request: Request) -> tuple[str, int]:
-    """What a request says, and the longest answer that it allows, in tokens."""
+    """Return what a request says, and the longest answer that it allows, in tokens."""
     match request:
         case EmbeddingInput():
             return "\n".join(request.texts), 0
@@ -194,7 +197,10 @@ def _words(request: Request) -> tuple[str, int]:
 
 
 def _media_tokens(request: Request) -> int:
-    """Each video counts as a minute: how long it is, only the first night tells."""
+    """Return about how many tokens a request's media take.
+
+    Each video counts as a minute: only the first night tells how long it is.
+    """
     media = request.media if isinstance(request, Prompt) else ()
     return sum(
         _IMAGE_TOKENS if (one.mime_type or guess_type(one.path or "")[0] or "").startswith("image/") else _VIDEO_TOKENS
@@ -211,7 +217,7 @@ def _bound(body: Mapping[str, Any]) -> int:
 
 
 def count_tokens(text: str) -> int:
-    """By OpenAI's tokenizer, whose vocabulary comes with its package: nothing is downloaded."""
+    """Count tokens with OpenAI's tokenizer, whose vocabulary comes with its package: nothing is downloaded."""
     return len(_encoder()(text.encode("utf-8", "replace").decode()))
 
 

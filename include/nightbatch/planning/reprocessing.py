@@ -1,4 +1,4 @@
-"""A past interval's jobs again: with another model, prompt version or provider. Twice the same wish makes no job twice."""
+"""Send a past interval's jobs again with another model, prompt version or provider; the same wish twice makes no job twice."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """What was found: ``new`` jobs are queued, ``known`` ones were asked for before; ``estimates`` price all of them."""
+    """What a reprocessing found: ``new`` jobs are queued, ``known`` ones were asked for before; ``estimates`` price both."""
 
     new: int
     known: int
@@ -89,7 +89,10 @@ def _check(types: Types, wish: Wish) -> None:
 
 
 def _can(kind: JobType, provider: ProviderName) -> bool:
-    """A reprocessing goes where its own type goes, so vectors cannot be asked for again: insert those as new jobs."""
+    """Say whether a type can be reprocessed at a provider.
+
+    A reprocessing goes where its own type goes, so vectors cannot be asked for again: insert those as new jobs.
+    """
     return provider in kind.models and kind.endpoint(provider) == HistoricalReprocessing().endpoint(provider)
 
 
@@ -118,7 +121,7 @@ def _values(types: Types, wish: Wish) -> dict[str, object]:
 
 
 def _estimate(one: Expected, overrides: list[PriceOverride], at: datetime) -> Estimate:
-    """The past usage at the new prices; jobs whose usage is not known count like the others on average."""
+    """Price the past usage at the new prices; jobs whose usage is not known count like the others on average."""
     known = one.jobs - one.unknown
     scale = Decimal(one.jobs) / known if known else Decimal(0)
     usage_in, usage_out = (int(tokens * scale) for tokens in (one.input_tokens, one.output_tokens))

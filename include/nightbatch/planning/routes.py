@@ -1,16 +1,14 @@
-"""What one batch may hold, and which job types go where: pure decisions, made before anything is sent."""
+"""Decide what one batch may hold, and which job types go where: pure decisions, made before anything is sent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, time, timedelta, tzinfo
 from types import MappingProxyType
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
 from nightbatch.core.ledger import Lane
-from nightbatch.core.models import Endpoint, Limits, ProviderName
-from nightbatch.core.profiles import profile, profiles
+from nightbatch.core.models import Endpoint, ProviderName
+from nightbatch.core.profiles import profiles
 from nightbatch.core.settings import Settings
 
 # Text grows when it is escaped into a request; what does not fit after all is left for the next run.
@@ -35,11 +33,6 @@ class PlannedType(Protocol):
     def endpoints(self, provider: ProviderName) -> tuple[Endpoint, ...]: ...
 
 
-def limits(provider: ProviderName) -> Limits:
-    """What one batch may hold, from the provider's documentation; the same for every endpoint."""
-    return profile(provider).limits
-
-
 Turnarounds = Mapping[tuple[str, str], float]
 """By provider and model: how long a batch takes, in seconds."""
 
@@ -57,9 +50,9 @@ def lanes(
             default_model=kind.models[provider],
             endpoint=endpoint,
             overhead=kind.overhead_bytes,
-            capacity=int(limits(provider).max_bytes * _ROOM),
-            max_requests=min(limits(provider).max_requests, settings.max_batch_jobs),
-            max_request_bytes=limits(provider).max_request_bytes,
+            capacity=int(facts.limits.max_bytes * _ROOM),
+            max_requests=min(facts.limits.max_requests, settings.max_batch_jobs),
+            max_request_bytes=facts.limits.max_request_bytes,
             fallback=kind.fallback,
             turnaround=turnarounds.get((provider, kind.models[provider]), _PROMISED),
             ready=kind.ready,
@@ -72,15 +65,3 @@ def lanes(
         if provider in kind.models
         for endpoint in kind.endpoints(provider)
     ]
-
-
-def span(first: date, last: date, zone: tzinfo) -> tuple[datetime, datetime]:
-    """Return when these days begin in a time zone, and when they have ended; ``last`` is one of them."""
-    return datetime.combine(first, time(), zone), datetime.combine(last + timedelta(days=1), time(), zone)
-
-
-def night_of(moment: datetime, settings: Settings) -> datetime:
-    """When the night began that a moment belongs to: at noon, in the schedule's time zone."""
-    local = moment.astimezone(ZoneInfo(settings.timezone))
-    day = local.date() if local.time() >= time(12) else local.date() - timedelta(days=1)
-    return datetime.combine(day, time(12), local.tzinfo)

@@ -1,4 +1,4 @@
-"""What a run is asked for: what cannot be meant is refused in words, before anything is claimed.
+"""Check what a run is asked for: what cannot be meant is refused in words, before anything is claimed.
 
 A name that is not known must not be left out: a misspelt ``dry_run`` would send the whole night.
 """
@@ -26,7 +26,7 @@ def check_names(asked: Iterable[str], known: Collection[str]) -> None:
 
 
 def check(store: Store, types: Collection[str], params: RunParams) -> None:
-    """Raise `ConfigurationError` for job types and jobs that there are not."""
+    """Raise `ConfigurationError` for job types and jobs that do not exist."""
     if wrong := [name for name in params.job_types if name not in types]:
         broken = f" Files that cannot be read: {', '.join(broken_job_types())}." if broken_job_types() else ""
         raise ConfigurationError(

@@ -1,1 +1,1 @@
-"""The store: migrations, named queries, and a Postgres server to run them on. The only room that knows psycopg."""
+"""The store: sessions, migrations and named queries on Postgres. The only room that knows psycopg."""

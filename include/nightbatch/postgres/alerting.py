@@ -38,12 +38,12 @@ class Unpriced(NamedTuple):
 
 
 def lock_checks(store: Store) -> None:
-    """One check at a time, until the transaction ends."""
+    """Let no other check run until the transaction ends."""
     store.run("lock_checks", file="alerting")
 
 
 def raise_milestone(store: Store, amount: Decimal, message: str) -> bool:
-    """False when this milestone, or a higher one, was told of before."""
+    """Raise the alert of a milestone. Return False when this one, or a higher one, was told of before."""
     values = {"subject": f"{amount:f}", "message": message}
     if store.run("raise_milestone", values, file="alerting").fetchone() is None:
         return False
@@ -52,39 +52,42 @@ def raise_milestone(store: Store, amount: Decimal, message: str) -> bool:
 
 
 def last_rate(store: Store, at_least: int) -> Rate | None:
-    """Of the last complete run in which so many jobs ended."""
+    """Return how the jobs ended in the last complete run, of the last 30 days, in which so many of them ended."""
     row = store.run("last_rate", {"at_least": at_least}, file="alerting").fetchone()
     return Rate(*row) if row else None
 
 
 def backlog(store: Store, hours: float) -> list[Backlog]:
-    """What has been due for more than so many hours, by provider."""
+    """Return what has been due for more than so many hours, by provider."""
     return [Backlog(*row) for row in store.run("backlog", {"seconds": hours * 3600}, file="alerting")]
 
 
 def unpriced(store: Store) -> list[Unpriced]:
-    """Models that were used in the last 30 days."""
+    """Return the models of the last 30 days whose last batch has no known price."""
     return [Unpriced(*row) for row in store.run("unpriced", file="alerting")]
 
 
 def resolve_priced(store: Store, unpriced: Sequence[str]) -> None:
-    """Of all models but these, as ``provider/model``."""
+    """Resolve the alerts of missing prices of all models but these, as ``provider/model``."""
     store.run("resolve_priced", {"unpriced": list(unpriced)}, file="alerting")
 
 
 def resolve_settled(store: Store) -> None:
-    """What was told of a run, a budget or an account that is no trouble any more."""
+    """Resolve what was told of a run, a budget or an account that is no trouble any more."""
     store.run("resolve_settled", file="alerting")
 
 
 def night(store: Store, run_id: str) -> tuple[bool, int, int]:
-    """Whether a run was planned, its open attempts, and the jobs in them."""
+    """Return whether a run was planned, its open attempts, and the jobs in them."""
     planned, batches, jobs = store.run("night", {"run_id": run_id}, file="alerting").fetchone()  # type: ignore[misc]
     return planned, batches, jobs
 
 
 def acknowledge(store: Store, alert_id: int, by: str, *, over: Collection[str]) -> bool:
-    """False when it is not there, resolved, or acknowledged already. Kinds that are ``over`` with it are resolved too."""
+    """Acknowledge an alert; one of a kind that is ``over`` with it is resolved too.
+
+    Return False when it is not there, resolved, or acknowledged already.
+    """
     values = {"alert_id": alert_id, "by": by, "over": list(over)}
     return store.run("acknowledge", values, file="alerting").fetchone() is not None
 
@@ -96,11 +99,14 @@ def alert(store: Store, alert_id: int) -> Alert | None:
 
 
 def to_send(store: Store, notifier: str) -> list[Alert]:
-    """Open alerts that nobody acknowledged and that this notifier has not sent, the oldest first."""
+    """Return the open alerts that nobody acknowledged and that this notifier has not sent, the oldest first."""
     return [Alert(*row) for row in store.run("to_send", {"notifier": notifier}, file="alerting")]
 
 
 def claim(store: Store, alert_id: int, notifier: str) -> bool:
-    """Mark it as sent, in the transaction that sends it; False when it was sent, resolved or acknowledged meanwhile."""
+    """Mark an alert as sent, in the transaction that sends it.
+
+    Return False when it was sent, resolved or acknowledged meanwhile.
+    """
     values = {"alert_id": alert_id, "notifier": notifier}
     return store.run("claim", values, file="alerting").fetchone() is not None

@@ -13,13 +13,13 @@ def record_tags(store: Store, provider: BatchProvider) -> None:
 
 
 def shows_tags(store: Store, provider: BatchProvider) -> bool:
-    """Return whether a batch that the connection's lists leave out is not there."""
+    """Return whether the connection has shown tags: then a batch that its lists leave out is not there."""
     row = store.run("shows_tags", _key(provider), file="connections").fetchone()
     return bool(row and row[0])
 
 
 def count_silent(store: Store, provider: BatchProvider) -> int:
-    """Return how many tries in a row were without a sign from the provider, with this one."""
+    """Count a try without a sign from the provider; return how many there were in a row, with this one."""
     row = store.run("count_silent", _key(provider), file="connections").fetchone()
     assert row is not None  # an upsert without a condition
     return int(row[0])
@@ -31,7 +31,7 @@ def heard(store: Store, provider: BatchProvider) -> bool:
 
 
 def account_of(store: Store, provider: ProviderName, account: str) -> str:
-    """Return the account that a key is of, as far as it was found out."""
+    """Return the account that a key belongs to, as far as that was found out."""
     row = store.run("account_of", {"provider": provider, "account": account}, file="connections").fetchone()
     assert row is not None  # one expression
     return str(row[0])

@@ -1,4 +1,4 @@
-"""What Postgres refuses, in words for a person, and without the values that it refused."""
+"""Says what Postgres refuses in words for a person, without the values that it refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg.pq import DiagnosticField as Field
 from nightbatch.core.errors import ConfigurationError
 
 DatabaseError = psycopg.Error
-"""Whatever Postgres, or the way to it, refuses; for the rooms that do not import psycopg."""
+"""The base of all errors of Postgres, or of the way to it, for the rooms that do not import psycopg."""
 
 _BEHIND = (errors.InvalidSchemaName, errors.UndefinedColumn, errors.UndefinedFunction, errors.UndefinedTable)
 
@@ -45,7 +45,10 @@ def without_payload() -> Iterator[None]:
 
 
 def _forget_values(error: psycopg.Error) -> None:
-    """In place: a new error would have this one as its context. Once: each transaction around it comes by here."""
+    """Take the values out of an error in place, since a new error would have this one as its context.
+
+    It is done once, although each transaction around the error comes by here.
+    """
     if error.diag.source_function == _DONE:
         return
     words = _words(error) or type(error).__name__
@@ -58,7 +61,7 @@ def _forget_values(error: psycopg.Error) -> None:
 
 
 def _words(error: psycopg.Error) -> str:
-    """The first line, as far as no value stands in it."""
+    """Return the first line of an error, as far as no value stands in it."""
     told, line = error.diag, _first_line(error)
     if told.source_function == "exec_stmt_raise":  # RAISE: the words of a trigger or function, ours or a team's
         ours = _OURS.search((told.context or "").partition("\n")[0])
@@ -72,7 +75,7 @@ def _words(error: psycopg.Error) -> str:
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """Raises `ConfigurationError` for what the person at the command line can mend; other errors pass as they are."""
+    """Raise `ConfigurationError` for what the person at the command line can mend; other errors pass as they are."""
     try:
         yield
     except _BEHIND as error:

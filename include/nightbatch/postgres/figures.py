@@ -79,17 +79,17 @@ def totals(store: Store, *run_ids: str) -> Run | None:
 
 
 def parts(store: Store, *run_ids: str) -> list[Part]:
-    """By provider and job type."""
+    """Return the figures of these runs by provider and job type."""
     return [Part(*row) for row in store.run("run_breakdown", {"run_ids": list(run_ids)}, file="reporting")]
 
 
 def reasons(store: Store, *run_ids: str) -> list[Reason]:
-    """The most frequent first, 30 at most."""
+    """Return why jobs of these runs did not succeed, the most frequent reason first, 30 at most."""
     return [Reason(*row) for row in store.run("run_reasons", {"run_ids": list(run_ids)}, file="reporting")]
 
 
 def prices(store: Store, *run_ids: str) -> list[Price]:
-    """Of every model that was loaded."""
+    """Return what every model of these runs was priced with that was loaded."""
     return [Price(*row) for row in store.run("run_prices", {"run_ids": list(run_ids)}, file="reporting")]
 
 
@@ -105,5 +105,5 @@ class Waiting:
 
 
 def queue(store: Store) -> list[Waiting]:
-    """What waits, the largest piles first."""
+    """Return what waits, the largest piles first."""
     return [Waiting(*row) for row in store.run("queue", file="reporting")]

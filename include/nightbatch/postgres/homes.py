@@ -16,7 +16,10 @@ _FILE = "homes"
 
 
 class Waiting(NamedTuple):
-    """A queued job, as far as planning it asks; ``certain``: it is the one that was sent, and not another of its number."""
+    """A queued job, as far as an attempt that takes it in has to know it.
+
+    ``certain``: it is the one that was sent, and not another of its number.
+    """
 
     id: int
     job_type: str
@@ -41,17 +44,17 @@ def say(store: Store, what: Said) -> None:
 
 
 def record(store: Store, what: Said, by: str, reason: str) -> None:
-    """Write down who said so, and why."""
+    """Write down what a person says happened, who said so, and why."""
     store.run("record", {"said": what, "by": by, "reason": reason}, file=_FILE)
 
 
 def doubt(store: Store, because: str) -> None:
-    """Send nothing from this database until a person says what happened."""
+    """Have nothing sent from this database until a person says what happened; the first reason stays."""
     store.run("doubt", {"because": because}, file=_FILE)
 
 
 def settle(store: Store) -> None:
-    """Be at home here from now on."""
+    """Make this database the ledger's home from now on."""
     store.run("settle", file=_FILE)
 
 
@@ -61,7 +64,7 @@ def accounts(store: Store) -> list[tuple[ProviderName, str, datetime]]:
 
 
 def become_a_copy(store: Store) -> tuple[int, int]:
-    """Leave to the original what it sends, within a transaction: how many attempts and jobs."""
+    """Leave to the original what it sends, within a transaction, and return how many attempts and jobs that were."""
     store.run("rename", file=_FILE)
     attempts = store.run("leave", file=_FILE).rowcount
     jobs = store.run("leave_jobs", file=_FILE).rowcount
@@ -96,13 +99,13 @@ def make_attempt(
 
 
 def fix(store: Store, batch_id: int, sha256: str, nonce: str | None, account: str) -> None:
-    """Fix what a planned attempt consists of."""
+    """Fix the hash, the nonce and the account of a planned attempt's requests."""
     values = {"batch_id": batch_id, "sha256": sha256, "nonce": nonce, "account": account}
     store.run("fix", values, file=_FILE)
 
 
 def adopt(store: Store, batch_id: int, created_at: datetime) -> Batch | None:
-    """Write down the intent of an uploaded attempt that was sent then."""
+    """Write down the intent of an uploaded attempt that was sent then; None when it is not uploaded."""
     found = store.batches_of("adopt", file=_FILE, batch_id=batch_id, created_at=created_at)
     return found[0] if found else None
 
@@ -110,7 +113,7 @@ def adopt(store: Store, batch_id: int, created_at: datetime) -> Batch | None:
 def hold_back(
     store: Store, provider: ProviderName, created_at: datetime, reason: str, job_ids: Sequence[int] | None = None
 ) -> int:
-    """End the queued jobs, of these or all of a provider, that a batch created then may have answered; how many."""
+    """End the queued jobs, of these or all of a provider, that a batch created then may have answered; return how many."""
     ids = None if job_ids is None else list(job_ids)
     values = {"provider": provider, "created_at": created_at, "reason": reason, "job_ids": ids}
     return store.run("hold_back", values, file=_FILE).rowcount

@@ -1,4 +1,4 @@
-"""What becomes of jobs besides being sent: answered from earlier results, cancelled, and erased in time."""
+"""What becomes of jobs besides being sent: answered from earlier results, cancelled, erased in time, and asked again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILE = "lifecycle"
 
 @contextmanager
 def between_plans(store: Store) -> Iterator[None]:
-    """A transaction during which nothing is planned."""
+    """Open a transaction during which nothing is planned."""
     with store.transaction():
         store.run("lock_planning", file=_FILE)
         yield
@@ -26,13 +26,13 @@ def between_plans(store: Store) -> Iterator[None]:
 
 
 def asks_the_cache(store: Store) -> bool:
-    """Whether a job that was gathered may want an earlier answer."""
+    """Return whether a job that was gathered may want an earlier answer."""
     row = store.run("asks_the_cache", file=_FILE).fetchone()
     return bool(row and row[0])
 
 
 def find_answers(store: Store, lanes: Sequence[Lane], versions: Sequence[str | None], job_types: Sequence[str]) -> int:
-    """Take the jobs that earlier results answer out of what was gathered; how many they are.
+    """Take the jobs that earlier results answer out of what was gathered, and return how many they are.
 
     ``versions`` are the prompt versions in force, by lane; ``job_types`` those that can be answered so.
     """
@@ -49,7 +49,7 @@ def find_answers(store: Store, lanes: Sequence[Lane], versions: Sequence[str | N
 
 
 def copy_answers(store: Store, run_id: str) -> None:
-    """Give those jobs their results, and the run its savings."""
+    """Give the jobs that `find_answers` took out their results, and the run its savings."""
     store.run("copy_answers", {"run_id": run_id}, file=_FILE)
 
 
@@ -65,12 +65,12 @@ class JobState(NamedTuple):
 
 
 def cancel(store: Store, job_ids: Sequence[int], reason: str) -> set[int]:
-    """End the jobs that no attempt holds; which they were."""
+    """End the jobs that no attempt holds, and return which they were."""
     return {row[0] for row in store.run("cancel_jobs", {"job_ids": list(job_ids), "reason": reason}, file=_FILE)}
 
 
 def states(store: Store, job_ids: Sequence[int]) -> list[JobState]:
-    """Of the jobs that there are, by id."""
+    """Return the states of those of the jobs that there are, by id."""
     return [JobState(*row) for row in store.run("states_of", {"job_ids": list(job_ids)}, file=_FILE)]
 
 
@@ -86,7 +86,7 @@ class Retention:
 
     @property
     def params(self) -> dict[str, object]:
-        """For the queries."""
+        """Return the retention as parameters for the queries."""
         return {
             "job_types": list(self.by_type),
             "days": list(self.by_type.values()),
@@ -103,25 +103,25 @@ class Due(NamedTuple):
 
 
 def due_batches(store: Store, retention: Retention) -> list[Due]:
-    """What is to be erased, oldest first."""
+    """Return what is to be erased, oldest first."""
     return [Due(*row) for row in store.run("due_batches", retention.params, file=_FILE)]
 
 
 def erase_members(store: Store, due: Due, after: int, size: int) -> tuple[int, int] | None:
-    """Erase a page of an attempt's jobs: its last job id, and how many were erased. None after the last page."""
+    """Erase a page of an attempt's jobs; return its last job id, and how many were erased. None after the last page."""
     values = {**due._asdict(), "after": after, "size": size}
     row = store.run("erase_members", values, file=_FILE).fetchone()
     return (int(row[0]), int(row[1])) if row else None
 
 
 def finish_batch(store: Store, due: Due) -> None:
-    """Nothing of this type is left in the attempt; its raw lines go with the last of its types."""
+    """Note that nothing of this type is left in the attempt; its raw lines go with the last of its types."""
     store.run("finish_batch", due._asdict(), file=_FILE)
     store.run("erase_rejects", {"batch_id": due.batch_id}, file=_FILE)
 
 
 def erase_others(store: Store, retention: Retention, size: int) -> int:
-    """Erase a page of the jobs that ended without an attempt of their own; how many."""
+    """Erase a page of the jobs that ended without an attempt of their own, and return how many."""
     row = store.run("erase_others", {**retention.params, "size": size}, file=_FILE).fetchone()
     return int(row[0]) if row else 0
 
@@ -138,12 +138,12 @@ class Unanswered(NamedTuple):
 
 
 def unanswered(store: Store, batch_id: int) -> list[Unanswered]:
-    """The jobs of a loaded attempt that ended with it, without a usable answer, and that could be asked again."""
+    """Return the jobs of a loaded attempt that ended with it, without a usable answer, and that could be asked again."""
     return [Unanswered(*row) for row in store.run("unanswered", {"batch_id": batch_id}, file=_FILE)]
 
 
 def reopen(store: Store, batch_id: int, job_ids: Sequence[int]) -> None:
-    """Put them back into the queue, and note that a person wanted it."""
+    """Put jobs of a loaded attempt back into the queue, and note that a person wanted it."""
     store.run("reopen", {"batch_id": batch_id, "job_ids": list(job_ids)}, file=_FILE)
 
 
@@ -158,13 +158,13 @@ class Ended(NamedTuple):
 
 
 def ended(store: Store, job_ids: Sequence[int], run_id: str | None, words: str | None) -> list[Ended]:
-    """Find those that could be asked again, by id, run and words of the reason; what is not given chooses nothing."""
+    """Return the ended jobs that could be asked again, by id, run and words of the reason, as far as these are given."""
     values = {"job_ids": list(job_ids), "run_id": run_id, "words": words}
     return [Ended(*row) for row in store.run("ended", values, file=_FILE)]
 
 
 def reopen_ended(store: Store, found: Sequence[Ended], *, by: str, reason: str, asked: str) -> None:
-    """Put them back into the queue, and note who wanted it. Within a transaction in which nothing is planned."""
+    """Put ended jobs back into the queue, and note who wanted it. Within a transaction in which nothing is planned."""
     values = {"by": by, "reason": reason, "asked": asked}
     (decision,) = store.run("decide_about_jobs", values, file=_FILE).fetchone()  # type: ignore[misc]
     columns = {

@@ -64,13 +64,13 @@ class ResultRow:
 
 
 def job(store: Store, job_id: int) -> Job | None:
-    """None when there is no such job."""
+    """Return a job with its state, None when there is no such job."""
     row = store.run("job", {"job_id": job_id}, file="browsing").fetchone()
     return Job(*row) if row else None
 
 
 def job_results(store: Store, job_id: int) -> list[ResultRow]:
-    """Every answer that it ever had, the newest first."""
+    """Return every answer that a job ever had, the newest first."""
     return [ResultRow(*row) for row in store.run("job_results", {"job_id": job_id}, file="browsing")]
 
 
@@ -88,25 +88,28 @@ class SentRequest:
 
 
 def sent_request(store: Store, job_id: int, batch_id: int | None) -> SentRequest | None:
-    """Without a ``batch_id`` that of the last attempt; None when the job was in none, or not in this one."""
+    """Return what a job's request was rendered from, without a ``batch_id`` in its last attempt.
+
+    None when the job was in no attempt, or not in this one.
+    """
     row = store.run("sent_request", {"job_id": job_id, "batch_id": batch_id}, file="browsing").fetchone()
     return SentRequest(row[0], row[1], JobRow(*row[2:6]), row[6]) if row else None
 
 
 def results(store: Store, *, run_id: str | None, job_type: str | None, limit: int) -> list[ResultRow]:
-    """The newest first."""
+    """Return results, the newest first."""
     values = {"run_id": run_id, "job_type": job_type, "limit": limit}
     return [ResultRow(*row) for row in store.run("results", values, file="browsing")]
 
 
 def batch_results(store: Store, batch_id: int, *, after: int = FIRST, limit: int = _PAGE) -> list[ResultRow]:
-    """The results of the jobs behind ``after``, in the order of the jobs."""
+    """Return the results of the jobs behind ``after``, in the order of the jobs."""
     values = {"batch_id": batch_id, "after": after, "limit": limit}
     return [ResultRow(*row) for row in store.run("batch_results", values, file="browsing")]
 
 
 def all_batch_results(store: Store, batch_id: int) -> Iterator[ResultRow]:
-    """All of them, holding a page of a thousand at a time."""
+    """Yield all results of an attempt, holding a page of a thousand at a time."""
     after = FIRST
     while page := batch_results(store, batch_id, after=after):
         yield from page
@@ -114,16 +117,16 @@ def all_batch_results(store: Store, batch_id: int) -> Iterator[ResultRow]:
 
 
 def job_types_of(store: Store, batch_id: int) -> dict[str, int]:
-    """How many jobs of each type an attempt has."""
+    """Return how many jobs of each type an attempt has."""
     return dict(store.run("job_types_of", {"batch_id": batch_id}, file="browsing").fetchall())
 
 
 def alerts(store: Store, *, before: int = LAST, limit: int = 100, resolved: bool = True) -> list[Alert]:
-    """Newest first, those raised before the alert of that id; without ``resolved`` only those that are open."""
+    """Return the alerts before the one of that id, the newest first; without ``resolved`` only those that are open."""
     values = {"before": before, "limit": limit, "resolved": resolved}
     return [Alert(*row) for row in store.run("alerts", values, file="browsing")]
 
 
 def models(store: Store) -> list[tuple[ProviderName, str]]:
-    """Those that were asked in the last 30 days."""
+    """Return the models that were asked in the last 30 days, with their providers."""
     return store.run("models", file="browsing").fetchall()

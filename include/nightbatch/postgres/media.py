@@ -1,4 +1,4 @@
-"""What was uploaded for requests to refer to, and which attempts do."""
+"""The uploads that requests refer to, and the attempts that use them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nightbatch.postgres.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One content at one account."""
+    """The content of a file, at one account."""
 
     provider: ProviderName
     account: str
@@ -21,13 +21,16 @@ class Content:
 
     @property
     def values(self) -> dict[str, str]:
-        """For a query."""
+        """Return the content as parameters for a query."""
         return {"provider": self.provider, "account": self.account, "sha256": self.sha256}
 
 
 @contextmanager
 def alone(store: Store, content: Content) -> Iterator[None]:
-    """Nobody else uploads the same content meanwhile: a transaction, which ends with the process or its connection."""
+    """Keep everybody else from uploading the same content meanwhile.
+
+    This is a transaction, which ends with the process or its connection.
+    """
     key = {"content": f"{content.provider} {content.account} {content.sha256}"}
     with store.transaction():
         store.run("lock_content", key, file="media")
@@ -36,7 +39,7 @@ def alone(store: Store, content: Content) -> Iterator[None]:
 
 
 def use(store: Store, content: Content, batch_id: int) -> tuple[str, str, str] | None:
-    """Mark an upload of this content as the attempt's: its file name, uri and MIME type; None if there is none to use."""
+    """Mark an upload of this content as the attempt's; return its file name, uri and MIME type, None if there is none to use."""
     return store.run("use", {**content.values, "batch_id": batch_id}, file="media").fetchone()
 
 
@@ -48,12 +51,12 @@ def keep(store: Store, content: Content, batch_id: int, made: UploadedMedia, *, 
 
 
 def forget(store: Store, content: Content, file_name: str) -> None:
-    """It is gone at the provider."""
+    """Write down that an upload is gone at the provider."""
     store.run("forget", {**content.values, "file_name": file_name}, file="media")
 
 
 def retire(store: Store, provider: ProviderName, account: str) -> list[str]:
-    """Take out of use what no open attempt refers to; the names of the files that may still be there."""
+    """Take out of use what no open attempt refers to, and return the names of the files that may still be there."""
     values = {"provider": provider, "account": account}
     with store.transaction():
         ids = [row[0] for row in store.run("lock_unused", values, file="media")]
@@ -65,12 +68,12 @@ def retire(store: Store, provider: ProviderName, account: str) -> list[str]:
 def candidates(
     store: Store, lanes: Sequence[int], job_types: Sequence[str]
 ) -> Iterator[tuple[int, ProviderName, JobRow]]:
-    """The candidates of a plan on these lanes that are of these types, within its transaction."""
+    """Yield id, provider and row of a plan's candidates on these lanes that are of these types, within its transaction."""
     values = {"lanes": list(lanes), "job_types": list(job_types)}
     for job_id, provider, job_type, text in store.run("candidates", values, file="media"):
         yield job_id, provider, JobRow(job_id, job_type, text.encode())
 
 
 def weigh(store: Store, sizes: Mapping[int, int]) -> None:
-    """Add these bytes to the candidates of a plan, by job id."""
+    """Add these bytes to the candidates of a plan, by job id, without making them dearer: media are not billed by their bytes."""
     store.run("weigh", {"job_ids": list(sizes), "bytes": list(sizes.values())}, file="media")

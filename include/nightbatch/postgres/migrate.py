@@ -1,4 +1,4 @@
-"""Numbered plain-SQL migrations, applied in order, each once."""
+"""Migrations in numbered files of plain SQL, applied in order, each once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def migrate(dsn: str) -> list[str]:
 
 
 def make_table(connection: Connection[Any]) -> None:
-    """Make the list of what was applied; not in schema nightbatch, which the first migration makes."""
+    """Make the table of what was applied; not in schema nightbatch, which the first migration makes."""
     # Another process makes it in this moment: which of the three Postgres says, depends on how far that one is.
     with suppress(errors.DuplicateTable, errors.DuplicateObject, errors.UniqueViolation):
         connection.execute(

@@ -27,7 +27,7 @@ class Group(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What came of earlier estimates: how far the input was off, and how long answers are; the least and the most."""
+    """What came of earlier estimates, each at its least and most: how far the input was off, and how long answers are."""
 
     input_low: float
     input_high: float
@@ -77,19 +77,19 @@ def absent_jobs(store: Store, ids: Sequence[int]) -> list[int]:
 
 
 def samples(store: Store, lanes: Sequence[int]) -> Iterator[tuple[int, int, JobRow]]:
-    """A few candidates of each of these lanes: the lane's place, the bytes reckoned with, and the job."""
+    """Yield a few candidates of each of these lanes: the lane's place, the bytes reckoned with, and the job."""
     values = {"lanes": list(lanes), "each": _SAMPLES, "most_bytes": _MOST_BYTES}
     for number, size, job_type, text, version in store.run("samples", values, file="plans"):
         yield number, size, JobRow(0, job_type, text.encode(), version)
 
 
 def groups(store: Store) -> list[Group]:
-    """What a plan would send, by lane and model."""
+    """Return what a plan would send, by lane and model."""
     return [Group(*row) for row in store.run("groups", file="plans")]
 
 
 def lessons(store: Store) -> dict[tuple[str, str, str], Lesson]:
-    """By job type, provider and model."""
+    """Return what came of the estimates of the last 30 days, by job type, provider and model."""
     return {(row[0], row[1], row[2]): Lesson(*row[3:]) for row in store.run("lessons", file="plans")}
 
 
@@ -101,17 +101,17 @@ def usual(store: Store, job_type: str, provider: str, model: str) -> Usual | Non
 
 
 def turnarounds(store: Store) -> dict[tuple[str, str], float]:
-    """How long batches take, in seconds, by provider and model."""
+    """Return within how many seconds 95 % of the last 30 days' batches were back, by provider and model; from 5 batches on."""
     return {(row[0], row[1]): row[2] for row in store.run("turnarounds", file="plans")}
 
 
 def token_limits(store: Store) -> dict[tuple[str, str], int]:
-    """Input tokens by provider and model; an empty model stands for all of them together."""
+    """Return the most input tokens by provider and model; an empty model stands for all of them together."""
     return {(row[0], row[1]): row[2] for row in store.run("token_limits", file="plans")}
 
 
 def keep_yardsticks(store: Store, yardsticks: Sequence[Yardstick]) -> None:
-    """For the rest of the transaction."""
+    """Keep the yardsticks for the rest of the transaction."""
     store.run("make_yardsticks", file="plans")
     columns = {
         "lanes": [one.number for one in yardsticks],
@@ -126,12 +126,12 @@ def keep_yardsticks(store: Store, yardsticks: Sequence[Yardstick]) -> None:
 
 
 def budgets(store: Store, night: datetime) -> list[Budget]:
-    """All of them, with what is left in the night that began then."""
+    """Return all budgets, with what is left of each in the night that began then, the narrow ones first."""
     return [Budget(*row) for row in store.run("budgets", {"night": night}, file="plans")]
 
 
 def hold_back(store: Store, budget: Budget) -> tuple[int, int]:
-    """Leave out what the budget has no room for: how many jobs, and how many of them for want of a price."""
+    """Leave out what the budget has no room for; return how many jobs, and how many of them for want of a price."""
     unpriced = [row[0] for row in store.run("hold_back", {"budget_id": budget.id, "usd": budget.usd}, file="plans")]
     return len(unpriced), sum(unpriced)
 
@@ -156,24 +156,24 @@ def room(store: Store, batch: Batch) -> tuple[int | None, int, int]:
 
 
 def learn_limit(store: Store, batch: Batch, tokens: int, note: str) -> None:
-    """A refusal says how much is too much."""
+    """Write down the limit that a refusal has shown: how many tokens are too many."""
     shared = profile(batch.provider).shared_queue
     values = {"batch_id": batch.id, "tokens": tokens, "note": note, "shared": shared}
     store.run("learn_limit", values, file="plans")
 
 
 def lack_room(store: Store, batch_id: int) -> None:
-    """The attempt was turned away for want of room."""
+    """Mark an attempt as turned away for want of room."""
     store.run("lack_room", {"batch_id": batch_id}, file="plans")
 
 
 def leave_to_next_wave(store: Store, batch_ids: Sequence[int]) -> None:
-    """Mark attempts that this run cannot send for their number: their jobs go back, and another run follows."""
+    """Mark attempts that are too many for this run to send: their jobs go back, and another run follows."""
     for batch_id in batch_ids:
         lack_room(store, batch_id)
 
 
 def wants_another_wave(store: Store, run_id: str) -> bool:
-    """Whether jobs of a run went back for want of room, and another run would get further."""
+    """Return whether jobs of a run went back for want of room, and another run would get further."""
     row = store.run("wants_another_wave", {"run_id": run_id}, file="plans").fetchone()
     return bool(row and row[0])

@@ -23,7 +23,10 @@ class Expected(NamedTuple):
 
 
 def gather(store: Store, wish: Mapping[str, Any], *, max_jobs: int | None) -> list[Expected]:
-    """Look at what was answered then, within a transaction; see the queries for the names in ``wish``."""
+    """Gather the past jobs to ask again, within a transaction, and return what they add up to.
+
+    See the queries for the names in ``wish``.
+    """
     store.run("make_past", wish, file="reprocessing")
     store.run("drop_unchanged", file="reprocessing")
     store.run("drop_erased", file="reprocessing")
@@ -33,5 +36,5 @@ def gather(store: Store, wish: Mapping[str, Any], *, max_jobs: int | None) -> li
 
 
 def insert(store: Store, prompt_version: str | None) -> int:
-    """Queue what was gathered; how many are new."""
+    """Queue the jobs that were gathered, and return how many are new."""
     return store.run("insert_again", {"prompt_version": prompt_version}, file="reprocessing").rowcount

@@ -57,7 +57,10 @@ def _settings(version: int) -> dict[str, str]:
 
 @cache
 def _begin(version: int) -> bytes:
-    """One message, so that the settings cost no way to the server and back. SET takes no snapshot, and a SELECT would."""
+    """Return one message that begins a transaction, so that the settings cost no way to the server and back.
+
+    SET takes no snapshot, and a SELECT would.
+    """
     settings = _settings(version)
     begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE"
     return "; ".join(
@@ -66,13 +69,13 @@ def _begin(version: int) -> bytes:
 
 
 def _value(name: str, value: str) -> str:
-    """A list of names is no string."""
+    """Return a setting's value as SQL: a list of names is no string."""
     return value if name in ("search_path", "DateStyle") else f"'{value}'"
 
 
 @contextmanager
 def transaction(connection: Connection[Any]) -> Iterator[None]:
-    """All or nothing, with the ledger's settings; within another one a savepoint."""
+    """Open a transaction, all or nothing, with the ledger's settings; within another one a savepoint."""
     if connection.info.transaction_status != TransactionStatus.IDLE:
         with without_payload(), connection.transaction():
             yield
@@ -89,26 +92,26 @@ def transaction(connection: Connection[Any]) -> Iterator[None]:
 
 
 class SessionCursor(Cursor[_Row]):
-    """Whatever is asked is asked within a transaction, and no error repeats the values that were sent or read."""
+    """A cursor that asks all within a transaction, and whose errors do not repeat the values that were sent or read."""
 
     def execute(self, *args: Any, **kwargs: Any) -> Self:
-        """As psycopg's."""
+        """Run a statement as psycopg does, within a transaction."""
         with transaction(self.connection) if self._alone else without_payload():
             return super().execute(*args, **kwargs)
 
     def executemany(self, *args: Any, **kwargs: Any) -> None:
-        """As psycopg's."""
+        """Run a statement with many values as psycopg does, within a transaction."""
         with transaction(self.connection) if self._alone else without_payload():
             super().executemany(*args, **kwargs)
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[_Row]:
-        """As psycopg's; the transaction lasts until the last row was taken."""
+        """Yield rows as psycopg does; the transaction lasts until the last row was taken."""
         with transaction(self.connection) if self._alone else without_payload():
             yield from super().stream(*args, **kwargs)
 
     @contextmanager
     def copy(self, *args: Any, **kwargs: Any) -> Iterator[Copy]:
-        """As psycopg's."""
+        """Open a COPY as psycopg does, within a transaction."""
         with transaction(self.connection) if self._alone else without_payload():
             try:
                 with super().copy(*args, **kwargs) as copy:
@@ -126,7 +129,7 @@ class SessionCursor(Cursor[_Row]):
 
 @contextmanager
 def connect(dsn: str) -> Iterator[Connection[Any]]:
-    """A connection to a server that gives the ledger what it needs.
+    """Open a connection to a server that gives the ledger what it needs.
 
     Raises `DatabaseUnreachable`, and `ConfigurationError` for a server, or a pooler, that cannot be used.
     """

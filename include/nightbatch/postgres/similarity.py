@@ -22,7 +22,7 @@ class Neighbour:
 
 
 def nearest(store: Store, job_id: int, at_most: int) -> list[Neighbour]:
-    """For each vector of the job its ``at_most`` nearest ones of the same model, the nearest first.
+    """Return for each vector of the job its ``at_most`` nearest ones of the same model, the nearest first.
 
     Raises `ConfigurationError` on a server without pgvector, and `NightbatchError` for a job without vectors.
     """

@@ -15,14 +15,15 @@ from nightbatch.postgres.store import Store
 Row = tuple[
     str, str, str | None, int, bytes, str | None, bytes, datetime | None, datetime | None, int | None, bool | None
 ]
-"""job_type, provider, model, priority, input, dedup_key, labels, not_before, deadline, cache_days, fallback; JSON as bytes."""
+"""The columns of a row, JSON as bytes: job_type, provider, model, priority, input, dedup_key, labels, not_before, deadline,
+cache_days, fallback."""
 
 _TYPES: Final = ("text", "text", "text", "int2", "json", "text", "jsonb", "timestamptz", "timestamptz", "int2", "bool")
 _KEY: Final = 5
 
 
 def insert_rows(store: Store, rows: Sequence[Row]) -> int:
-    """Insert rows, all or none of them; how many are new jobs. Raises `RowsRefused`."""
+    """Insert rows, all or none of them, and return how many are new jobs. Raises `RowsRefused`."""
     fresh = _without_known(store, rows)
     try:
         with _all_or_none(store):
@@ -36,7 +37,7 @@ def insert_rows(store: Store, rows: Sequence[Row]) -> int:
 
 
 def _without_known(store: Store, rows: Sequence[Row]) -> Sequence[Row]:
-    """The first row of each key that no job has: a COPY cannot pass over the others."""
+    """Return the first row of each key that no job has, and all without a key: a COPY cannot pass over the others."""
     keys = {row[_KEY] for row in rows if row[_KEY] is not None}
     if not keys:
         return rows
@@ -52,7 +53,7 @@ def _without_known(store: Store, rows: Sequence[Row]) -> Sequence[Row]:
 
 
 def insert_for_ids(store: Store, rows: Sequence[Row]) -> list[int]:
-    """Insert rows, all or none of them; their ids in the same order. Raises `RowsRefused`.
+    """Insert rows, all or none of them, and return their ids in the same order. Raises `RowsRefused`.
 
     A row whose dedup key is known, or stands in an earlier one of these rows, has that job's id. Slower than `insert_rows`.
     """

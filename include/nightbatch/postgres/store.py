@@ -56,7 +56,7 @@ class _JsonbDumper(JsonbBinaryDumper):
 
 @contextmanager
 def open_store(dsn: str) -> Iterator[Store]:
-    """A store on one connection. Raises `ConfigurationError` when the server cannot be reached, or not be used."""
+    """Open a store on one connection. Raises `ConfigurationError` when the server cannot be reached, or not be used."""
     with session.connect(dsn) as connection:
         yield Store(connection)
 
@@ -88,13 +88,13 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing."""
+        """Open a transaction: all or nothing is written."""
         with session.transaction(self.connection):
             yield
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All that is read inside is of one moment; nothing can be written."""
+        """Open a read-only transaction that sees one moment only; inside another transaction it is that one."""
         if self.connection.info.transaction_status != TransactionStatus.IDLE:  # of the moment of the one around it
             yield
             return
@@ -103,13 +103,13 @@ class Store:
             yield
 
     def run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str) -> Cursor[Any]:
-        """A named query of one of the files in ``queries``, for the other modules of this room."""
+        """Run a named query of one of the files in ``queries``, for the other modules of this room."""
         cursor = self.connection.cursor(row_factory=tuple_row)
         return cursor.execute(queries(file)[name], params)
 
     @contextmanager
     def copy(self, name: str, types: Sequence[str], *, file: str) -> Iterator[Callable[[Sequence[Any]], None]]:
-        """A named COPY FROM STDIN in the binary format: call what it gives with each row, whose columns have these types.
+        """Open a named COPY FROM STDIN in the binary format: call what it gives with each row, whose columns have these types.
 
         JSON is given as bytes. The server takes a third less time for it than for text, which it has to search for line ends.
         """
@@ -136,14 +136,14 @@ class Store:
         return found[0] if found else None
 
     def insert_job(self, job_type: str, provider: str, text: str) -> int:
-        """One job, as a producer's plain SQL would insert it; its id. ``text`` is the input's JSON."""
+        """Insert one job, as a producer's plain SQL would, and return its id. ``text`` is the input's JSON."""
         values = {"job_type": job_type, "provider": provider, "input": text}
         return int(self._run("insert_job", values, file="intake").fetchone()[0])  # type: ignore[index]
 
     # -- planning
 
     def start_run(self, run_id: str, queued_before: datetime | None, params: RunParams) -> bool:
-        """True for a run that was not planned before. Waits for any other plan to end."""
+        """Write down a run; return True for one that was not planned before. Waits for any other plan to end."""
         self._run("lock_planning")
         names = ("providers", "job_types", "job_ids", "max_jobs")
         shown = {name: getattr(params, name) for name in names}
@@ -226,62 +226,62 @@ class Store:
     # -- attempts
 
     def batch(self, batch_id: int) -> Batch:
-        """The attempt as it stands. Raises LookupError for an id that the ledger does not have."""
+        """Return the attempt as it stands. Raises LookupError for an id that the ledger does not have."""
         found = self._one_batch("batch", batch_id=batch_id)
         if found is None:
             raise LookupError(f"There is no batch {batch_id} in the ledger.")
         return found
 
     def batches(self, ids: Iterable[int]) -> list[Batch]:
-        """Those of these attempts that the ledger has, in no order."""
+        """Return those of these attempts that the ledger has, in no order."""
         return self._batches("batches", ids=list(ids))
 
     def run_batches(self, run_id: str) -> list[Batch]:
-        """The attempts that a run planned, without their successors."""
+        """Return the attempts that a run planned, without their successors."""
         return self._batches("run_batches", run_id=run_id)
 
     def open_attempts(self) -> list[Batch]:
-        """Every batch that is neither loaded nor given up, oldest first."""
+        """Return every batch that is neither loaded nor given up, oldest first; no realtime attempts."""
         return self._batches("open_attempts")
 
     def open_realtime(self) -> list[Batch]:
-        """Realtime attempts that have begun and not ended, oldest first."""
+        """Return the realtime attempts that have not ended, oldest first."""
         return self._batches("open_realtime")
 
     def send_elsewhere(self, batch_id: int, provider: ProviderName, model: str, endpoint: Endpoint) -> Batch:
-        """A new realtime attempt, at another provider, with the job of a closed one."""
+        """Insert a new realtime attempt, at another provider, with the job of a closed one."""
         values: dict[str, Any] = {"batch_id": batch_id, "provider": provider, "model": model, "endpoint": endpoint}
         made = self._batches("send_elsewhere", **values)[0]
         self._run("move_members", {"batch_id": batch_id, "successor": made.id})
         return made
 
     def open_attempts_of(self, run_id: str) -> list[Batch]:
-        """What a run has left open, successors included."""
+        """Return what a run has left open, successors included."""
         return self._batches("open_attempts_of", run_id=run_id)
 
     def now(self) -> datetime:
-        """The database's clock."""
+        """Return the time by the database's clock."""
         return cast("datetime", self._run("now").fetchone()[0])  # type: ignore[index]
 
     def never_sent(self, run_id: str) -> list[Batch]:
-        """Attempts of a run that no create was sent for."""
+        """Return the attempts of a run that were not sent, and that no process is about to send."""
         return self._batches("never_sent", run_id=run_id)
 
     def successor(self, batch_id: int) -> Batch | None:
-        """The attempt that replaced this one."""
+        """Return the attempt that replaced this one, None without one."""
         return self._one_batch("successor", batch_id=batch_id)
 
     def known_provider_ids(self, provider: ProviderName, ids: Sequence[str]) -> set[str]:
-        """Of these provider batch ids, the ones in the ledger."""
+        """Return those of these provider batch ids that are in the ledger."""
         rows = self._run("known_provider_ids", {"provider": provider, "ids": list(ids)})
         return {row[0] for row in rows}
 
     def another_in_doubt(self, batch_id: int) -> bool:
-        """Whether another attempt of the same account is in doubt or held."""
+        """Return whether another attempt of the same account is in doubt or held."""
         return bool(self._run("another_in_doubt", {"batch_id": batch_id}).fetchone()[0])  # type: ignore[index]
 
     def batch_inputs(self, batch_id: int, job_types: Sequence[str] | None = None) -> Iterator[JobRow]:
-        """The members' inputs by job id, of these types or of all, streamed: ask this connection nothing else meanwhile.
+        """Yield the members' inputs by job id, of these types or of all, streamed: ask this connection nothing else meanwhile.
 
         The server reads ahead while the rows before are worked on. JSON comes as the bytes that the server keeps.
         """
@@ -291,16 +291,16 @@ class Store:
         return cursor.stream(queries("ledger")["batch_inputs"], values, binary=True, size=_ROWS)
 
     def record_prompts(self, batch_id: int, versions: Mapping[str, str]) -> None:
-        """Which version of its prompt each job type of an attempt is asked with."""
+        """Write down which version of its prompt each job type of an attempt is asked with."""
         values = {"batch_id": batch_id, "job_types": list(versions), "prompt_versions": list(versions.values())}
         self._run("record_prompts", values)
 
     def members(self, batch_id: int) -> dict[int, str]:
-        """Job ids of an attempt with their job types."""
+        """Return the job ids of an attempt with their job types."""
         return {job: kind for kind, jobs in self._run("members", {"batch_id": batch_id}) for job in jobs}
 
     def reject_members(self, batch: Batch, reasons: Mapping[int, str]) -> None:
-        """Jobs that can never be sent leave an unsent attempt for good."""
+        """Take jobs that can never be sent out of an unsent attempt, for good."""
         values = {
             "batch_id": batch.id,
             "run_id": batch.run_id,
@@ -310,7 +310,7 @@ class Store:
         self._run("reject_members", values)
 
     def postpone_members(self, batch_id: int, job_ids: Sequence[int]) -> None:
-        """Jobs that did not fit into an unsent attempt go with the next run."""
+        """Leave jobs that did not fit into an unsent attempt to the next run."""
         self._run("postpone_members", {"batch_id": batch_id, "job_ids": list(job_ids)})
 
     def count_members(self, batch_id: int) -> int:
@@ -319,11 +319,11 @@ class Store:
         return int(row[0]) if row else 0
 
     def bind_account(self, batch_id: int, account: str) -> bool:
-        """False when the attempt belongs to another account."""
+        """Bind an attempt to an account. Return False when it belongs to another one."""
         return self._run("bind_account", {"batch_id": batch_id, "account": account}).fetchone() is not None
 
     def record_hash(self, batch: Batch, sha256: str, hashes: bytes) -> bool:
-        """Fix what an attempt's requests are. False when an earlier rendering of it had other bytes.
+        """Fix what an attempt's requests are. Return False when an earlier rendering of it had other bytes.
 
         ``hashes`` are those of the single requests, in the order of their jobs, one after the other.
         """
@@ -331,7 +331,7 @@ class Store:
         return self._run("record_hash", values).fetchone() is not None
 
     def record_upload(self, batch: Batch, input_file: str | None) -> Batch | None:
-        """Write down where the input lies. None when another process moved the attempt on."""
+        """Write down where the input lies. Return None when another process moved the attempt on."""
         return self._one_batch(
             "record_upload", batch_id=batch.id, state=batch.state, epoch=batch.epoch, input_file=input_file
         )
@@ -355,7 +355,7 @@ class Store:
     ) -> Batch | None:
         """Write down the provider's id, and when it created the batch (None: now), as far as that is after the intent.
 
-        None when the attempt is closed or has an id already. Raises LookupError when another attempt has this id.
+        Return None when the attempt is closed or has an id already. Raises LookupError when another attempt has this id.
         """
         try:
             return self._one_batch(
@@ -365,11 +365,11 @@ class Store:
             raise LookupError(f"{provider_batch_id} belongs to another attempt.") from None
 
     def take_over(self, batch: Batch) -> Batch | None:
-        """Move the epoch on; None when somebody else did."""
+        """Move the epoch on. Return None when somebody else did."""
         return self._one_batch("take_over", batch_id=batch.id, state=batch.state, epoch=batch.epoch)
 
     def record_throttled(self, batch: Batch, error: str) -> Batch | None:
-        """The provider did nothing and wants to be asked later. None when another process moved the attempt on."""
+        """Note that the provider did nothing, so that it may be asked later. None when another process moved the attempt on."""
         return self._one_batch("record_throttled", batch_id=batch.id, epoch=batch.epoch, error=error)
 
     def record_doubt(self, batch: Batch, error: str) -> None:
@@ -377,20 +377,20 @@ class Store:
         self._run("record_doubt", {"batch_id": batch.id, "epoch": batch.epoch, "error": error})
 
     def record_fence(self, batch: Batch) -> Batch | None:
-        """The input is deleted; the first time counts."""
+        """Note that the input is deleted; the first time counts. Return None when another process moved the attempt on."""
         return self._one_batch("record_fence", batch_id=batch.id, epoch=batch.epoch)
 
     def record_held(self, batch: Batch, error: str) -> None:
-        """Only a later look or a person decides."""
+        """Hold an attempt: only a later look or a person decides."""
         self._run("record_held", {"batch_id": batch.id, "epoch": batch.epoch, "error": error})
 
     def seconds_since(self, event: LiteralString, batch_id: int) -> float:
-        """Seconds since the ``fence`` or the ``intent``, by the database's clock."""
+        """Return the seconds since the ``fence`` or the ``intent``, by the database's clock; 0 without one."""
         row = self._run(f"seconds_since_{event}", {"batch_id": batch_id}).fetchone()
         return float(row[0]) if row and row[0] is not None else 0.0
 
     def close_attempt(self, batch: Batch, state: Literal["refused", "abandoned"], error: str) -> bool:
-        """Close an attempt that the provider never accepted; False when it is not as ``batch`` says any more."""
+        """Close an attempt that the provider never accepted. Return False when it is not as ``batch`` says any more."""
         values = {
             "batch_id": batch.id, "state": batch.state, "epoch": batch.epoch, "closed_as": state, "error": error,
         }  # fmt: skip
@@ -401,7 +401,7 @@ class Store:
         self._run("close_failed", {"batch_id": batch_id, "status": status, "error": error})
 
     def insert_successor(self, batch_id: int) -> Batch:
-        """A new attempt with the members of a closed one."""
+        """Insert a new attempt with the members of a closed one."""
         made = self._batches("insert_successor", batch_id=batch_id)[0]
         self._run("move_members", {"batch_id": batch_id, "successor": made.id})
         return made
@@ -425,7 +425,7 @@ class Store:
         self._run("dismiss_members", {"batch_id": batch_id, "reason": reason, "job_ids": jobs, "state": state})
 
     def insert_duplicate(self, batch_id: int, provider_batch_id: str, created_at: datetime | None) -> None:
-        """A provider batch besides the one that an attempt uses; nothing happens when the ledger knows it already."""
+        """Insert a provider batch besides the one that an attempt uses; nothing happens when the ledger knows it already."""
         values = {"batch_id": batch_id, "provider_batch_id": provider_batch_id, "created_at": created_at}
         self._run("insert_duplicate", values)
 
@@ -434,29 +434,29 @@ class Store:
     def record_decision(
         self, batch_id: int, choice: str, by: str, reason: str, provider_batch_id: str | None = None
     ) -> None:
-        """Who decided what about an attempt, and why."""
+        """Write down who decided what about an attempt, and why."""
         values = {
             "batch_id": batch_id, "choice": choice, "by": by, "reason": reason, "provider_batch_id": provider_batch_id,
         }  # fmt: skip
         self._run("record_decision", values)
 
     def want_cancel(self, batch_id: int) -> bool:
-        """False when the attempt is not with its provider."""
+        """Note that an attempt is to be cancelled. Return False when it is not with its provider."""
         return self._run("want_cancel", {"batch_id": batch_id}).fetchone() is not None
 
     def released_attempts(self) -> list[Batch]:
-        """Attempts that were given up by a decision in the last three days."""
+        """Return the attempts that were given up by a decision in the last three days."""
         return self._batches("released_attempts")
 
     # -- loading
 
     def lock_batch(self, batch_id: int) -> Batch:
-        """The attempt, locked until the transaction ends."""
+        """Return the attempt, locked until the transaction ends."""
         return self._batches("lock_batch", batch_id=batch_id)[0]
 
     @contextmanager
     def copy_results(self) -> Iterator[Callable[[Sequence[Any]], None]]:
-        """COPY into ``result``: call what it gives with each row; see the query for the columns.
+        """Open a COPY into ``result``: call what it gives with each row; see the query for the columns.
 
         The rows are put together here, many to a message: psycopg's own `write_row` takes twice as long.
         """
@@ -473,18 +473,18 @@ class Store:
             copy.write(bytes(waiting))
 
     def vector_brackets(self) -> tuple[bytes, bytes]:
-        """How this database writes a vector: as pgvector does, or as an array."""
+        """Return the brackets of a vector in this database: pgvector's, or an array's."""
         row = self._run("embedding_is_vector", file="load").fetchone()
         return (b"[", b"]") if row and row[0] else (b"{", b"}")
 
     def copy_embeddings(self, batch_id: int, rows: Iterable[bytes], *, instead: bool = True) -> None:
-        """COPY prepared lines into ``embedding``, in place of the vectors of other attempts."""
+        """Copy prepared lines into ``embedding``, in place of the vectors of other attempts (``instead``)."""
         if instead:
             self.forget_embeddings(batch_id)
         self._copy_vectors(rows)
 
     def copy_answers(self, rows: Iterable[bytes]) -> None:
-        """COPY prepared lines into ``answer``."""
+        """Copy prepared lines into ``answer``."""
         with _refusals(), self.connection.cursor() as cursor, cursor.copy(queries("load")["copy_answers"]) as copy:
             for row in rows:
                 copy.write(row)
@@ -492,7 +492,7 @@ class Store:
     # -- loading once more
 
     def want_load(self, batch_id: int) -> bool:
-        """Return False when the batch is none whose results were loaded."""
+        """Note that a person wants a batch read once more. Return False when it is none whose results were loaded."""
         return self._run("want_load", {"batch_id": batch_id}, file="load").fetchone() is not None
 
     def wanted_loads(self) -> list[int]:
@@ -500,11 +500,11 @@ class Store:
         return [row[0] for row in self._run("wanted_loads", file="load")]
 
     def load_done(self, batch_id: int) -> None:
-        """Forget that a person wanted it read."""
+        """Forget that a person wanted a batch read once more."""
         self._run("load_done", {"batch_id": batch_id}, file="load")
 
     def forget_missing(self, batch_id: int) -> list[tuple[int, datetime, bool]]:
-        """Delete the results that say that a line is missing: job, moment, and whether a later attempt has answered since."""
+        """Delete the results that say that a line is missing; return job, moment, and whether a later attempt has answered."""
         return self._run("forget_missing", {"batch_id": batch_id}, file="load").fetchall()
 
     def keep_moments(self, batch_id: int, moments: Mapping[int, datetime]) -> None:
@@ -513,7 +513,7 @@ class Store:
         self._run("keep_moments", values, file="load")
 
     def billed_results(self, batch_id: int) -> int:
-        """Count what was read of an attempt and paid for."""
+        """Count the results of an attempt that were read and paid for."""
         return int(self._run("billed_results", {"batch_id": batch_id}, file="load").fetchone()[0])  # type: ignore[index]
 
     def insert_new_rejects(self, batch_id: int, lines: Sequence[tuple[str, bytes]]) -> None:
@@ -522,7 +522,7 @@ class Store:
         self._run("insert_new_rejects", values, file="load")
 
     def sum_again(self, batch_id: int, price_source: str | None) -> None:
-        """Make the sums of a loaded attempt anew."""
+        """Make the sums of a loaded attempt anew, with this source of prices if it has none."""
         self._run("price_again", {"batch_id": batch_id, "price_source": price_source}, file="load")
         self._run("forget_rolled_up", {"batch_id": batch_id}, file="load")
         self._run("roll_up", {"batch_id": batch_id}, file="load")
@@ -556,7 +556,7 @@ class Store:
         self._run("insert_rejects", values, file="load")
 
     def insert_missing(self, batch_id: int, job_ids: Sequence[int], *, billed: bool, error: str) -> None:
-        """A result for members without a line."""
+        """Insert a result for each of the members without a line."""
         values = {"batch_id": batch_id, "job_ids": list(job_ids), "billed": billed, "error": error}
         self._run("insert_missing", values, file="load")
 
@@ -602,36 +602,36 @@ class Store:
             self._run("hold_disowned", {"batch_id": batch.id}, file="load")
 
     def loaded_figures(self, batch_id: int) -> tuple[int, int, int, int, int]:
-        """``(jobs, succeeded, failed, requeued, quarantined)`` of a loaded attempt."""
+        """Return ``(jobs, succeeded, failed, requeued, quarantined)`` of a loaded attempt."""
         return cast(
             "tuple[int, int, int, int, int]",
             self._run("loaded_figures", {"batch_id": batch_id}, file="load").fetchone(),
         )
 
     def price_overrides(self) -> list[PriceOverride]:
-        """All of them, the newest last."""
+        """Return all price overrides, the newest last."""
         return [
             replace(PriceOverride(*row[:-2]), other_usd=_prices(row[-2]), batch_other_usd=_prices(row[-1]))
             for row in self._run("price_overrides", file="load")
         ]
 
     def price_factors(self) -> list[PriceFactor]:
-        """All of them, the newest last."""
+        """Return all price factors, the newest last."""
         return [PriceFactor(*row) for row in self._run("price_factors", file="load")]
 
     # -- alerts
 
     def raise_alert(self, kind: str, subject: str, message: str) -> bool:
-        """True the first time; an open alert only gets the newer message."""
+        """Raise an alert. Return True the first time; an open alert only gets the newer message."""
         row = self._run("raise_alert", {"kind": kind, "subject": subject, "message": message}, file="alerts").fetchone()
         return bool(row and row[0])
 
     def resolve_alert(self, kind: str, subject: str) -> None:
-        """Its cause is gone."""
+        """Mark the alert as resolved."""
         self._run("resolve_alert", {"kind": kind, "subject": subject}, file="alerts")
 
     def has_open_alert(self, kind: str, subject: str) -> bool:
-        """Whether it was raised and not resolved since."""
+        """Return whether an alert was raised and not resolved since."""
         row = self._run("has_open_alert", {"kind": kind, "subject": subject}, file="alerts").fetchone()
         return bool(row and row[0])
 
@@ -640,7 +640,7 @@ class Store:
         self._run("resolve_settled_alerts", file="alerts")
 
     def open_alerts(self) -> list[Alert]:
-        """Newest first."""
+        """Return the open alerts, newest first."""
         return [Alert(*row) for row in self._run("open_alerts", file="alerts")]
 
 
@@ -655,7 +655,10 @@ def _result_line(
     realtime_cost_usd: Decimal | None, batch_cost_usd: Decimal | None, price_source: str | None, units: bytes | None,
     error: str | None,
 ) -> bytes:  # fmt: skip
-    """A row in COPY's text format: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2"""
+    """Return a row in COPY's text format.
+
+    https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2
+    """
     tokens = f"{_number(input_tokens)}\t{_number(cached_tokens)}\t{_number(output_tokens)}"
     costs = f"{_number(realtime_cost_usd)}\t{_number(batch_cost_usd)}"
     rest = f"\t{_text(finish_reason)}\t{tokens}\t{costs}\t{_text(price_source)}\t{_json(units)}\t{_text(error)}\n"

@@ -1,4 +1,4 @@
-"""Figures over ranges of days, added up from the roll-ups; never from the results themselves."""
+"""Figures over ranges of days; the sums are added up from the roll-ups, never from the results themselves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from nightbatch.planning.routes import span
+from nightbatch.core.days import span
 from nightbatch.postgres.figures import Price, Reason, Run
 from nightbatch.postgres.store import Store
 
@@ -38,13 +38,13 @@ class Figures:
 
     @property
     def success_rate(self) -> Decimal | None:
-        """Of the jobs that ended, how many succeeded: 0 to 1. None when none ended."""
+        """Return the part of the ended jobs that succeeded: 0 to 1. None when none ended."""
         ended = self.succeeded + self.failed
         return Decimal(self.succeeded) / ended if ended else None
 
     @property
     def batched_share(self) -> Decimal | None:
-        """Of the jobs that were sent, how many went by batch: 0 to 1. None when none was sent."""
+        """Return the part of the sent jobs that went by batch: 0 to 1. None when none was sent."""
         sent = self.jobs - self.from_cache
         return Decimal(sent - self.realtime_jobs) / sent if sent else None
 
@@ -113,12 +113,12 @@ class Outcome:
 
 
 def total(store: Store, since: date, until: date) -> Figures:
-    """Of all that was sent on these days, both inclusive."""
+    """Return the figures of all that was sent on these days, both inclusive."""
     return Figures(*store.run("total", {"since": since, "until": until}, file="sums").fetchone())  # type: ignore[misc]
 
 
 def slices(store: Store, since: date, until: date) -> dict[str, list[Slice]]:
-    """By ``day``, ``provider``, ``model`` and ``job_type``, each in the order of its keys."""
+    """Return the figures by ``day``, ``provider``, ``model`` and ``job_type``, each in the order of its keys."""
     found: dict[str, list[Slice]] = {"day": [], "provider": [], "model": [], "job_type": []}
     for kind, key, *figures in store.run("slices", {"since": since, "until": until}, file="sums"):
         found[kind].append(Slice(key, Figures(*figures)))
@@ -126,54 +126,54 @@ def slices(store: Store, since: date, until: date) -> dict[str, list[Slice]]:
 
 
 def by_label(store: Store, since: date, until: date, *, limit: int = 100) -> list[Slice]:
-    """Those that saved the most first."""
+    """Return the figures by label, those that saved the most first, at most ``limit``."""
     values = {"since": since, "until": until, "limit": limit}
     return [Slice(key, Figures(*figures)) for key, *figures in store.run("by_label", values, file="sums")]
 
 
 def turnaround(store: Store, since: date, until: date) -> list[Turnaround]:
-    """By provider and model, of batches that were sent on these days and have ended."""
+    """Return how long batches took, by provider and model: those that were sent on these days and have ended."""
     return [Turnaround(*row) for row in store.run("turnaround", _moments(since, until), file="sums")]
 
 
 def rejected(store: Store, since: date, until: date) -> int:
-    """Jobs that were found unfit to be sent on these days."""
+    """Count the jobs that were found unfit to be sent on these days."""
     return int(store.run("rejected", _moments(since, until), file="sums").fetchone()[0])  # type: ignore[index]
 
 
 def reasons(store: Store, since: date, until: date) -> list[Reason]:
-    """The most frequent first, 30 at most."""
+    """Return why jobs did not succeed on these days, the most frequent reason first, 30 at most."""
     return [Reason(*row) for row in store.run("reasons", _moments(since, until), file="sums")]
 
 
 def prices(store: Store, since: date, until: date) -> list[Price]:
-    """Of every model that was loaded."""
+    """Return what every model was priced with that was sent on these days and loaded."""
     return [Price(*row) for row in store.run("prices", _moments(since, until), file="sums")]
 
 
 def first_day(store: Store) -> date | None:
-    """None while nothing was loaded."""
+    """Return the first day of the roll-ups; None while nothing was loaded."""
     found: date | None = store.run("first_day", file="sums").fetchone()[0]  # type: ignore[index]
     return found
 
 
 def runs(store: Store, limit: int) -> list[Run]:
-    """The latest first."""
+    """Return the last ``limit`` runs, the latest first."""
     return [Run(*row) for row in store.run("runs", {"limit": limit}, file="sums")]
 
 
 def progress(store: Store, run_id: str | None) -> list[Progress]:
-    """The run's own attempts and all that are open, the oldest first."""
+    """Return the run's own attempts and all that are open, the oldest first."""
     return [Progress(*row) for row in store.run("progress", {"run_id": run_id}, file="sums")]
 
 
 def outcomes(store: Store, limit: int) -> list[Outcome]:
-    """The latest results, of the batches that were loaded last."""
+    """Return the latest results, of the batches that were loaded last."""
     return [Outcome(*row) for row in store.run("outcomes", {"limit": limit}, file="sums")]
 
 
 def any_job(store: Store) -> bool:
-    """Whether a job was ever inserted."""
+    """Return whether a job was ever inserted."""
     return bool(store.run("any_job", file="sums").fetchone()[0])  # type: ignore[index]
 
 

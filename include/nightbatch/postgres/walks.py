@@ -23,13 +23,13 @@ def walked(store: Store, provider: ProviderName, account: str, at: datetime) -> 
 
 
 def of_tag(store: Store, tag: str) -> Batch | None:
-    """Return the attempt that a tag is of."""
+    """Return the attempt that a tag belongs to, None without one."""
     found = store.batches_of("of_tag", file=_FILE, tag=tag)
     return found[0] if found else None
 
 
 def is_ours(store: Store, tag: str) -> bool:
-    """Whether this installation made the tag, whatever became of its row."""
+    """Return whether this installation made the tag, whatever became of its row."""
     return bool(store.run("is_ours", {"tag": tag}, file=_FILE).fetchone()[0])  # type: ignore[index]
 
 
@@ -42,7 +42,7 @@ def of_size(store: Store, provider: ProviderName, account: str, batch: ListedBat
 
 
 def has_nonce(store: Store, nonce: str) -> bool:
-    """Whether the ledger knows an attempt that sent requests with this nonce."""
+    """Return whether the ledger knows an attempt that sent requests with this nonce."""
     return bool(store.run("has_nonce", {"nonce": nonce}, file=_FILE).fetchone()[0])  # type: ignore[index]
 
 

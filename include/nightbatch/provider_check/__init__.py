@@ -1,4 +1,4 @@
-"""`nightbatch doctor --live`: tiny batches with a person's own keys, for what no document of a provider settles.
+"""Run `nightbatch doctor --live`: tiny batches with a person's own keys, for what no document of a provider settles.
 
 It knows neither the ledger nor Airflow. Its batches carry tags and custom_ids that no attempt of nightbatch has, so recovery
 never takes an OpenAI or Gemini batch of this for its own. Anthropic's list shows neither: a batch of two requests that is

@@ -1,4 +1,4 @@
-"""One run of `nightbatch doctor --live`: its file, and a desk for each provider."""
+"""Keep one run of `nightbatch doctor --live`: its file, and a desk for each provider."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MOST_OUTPUT = 1024
 
 
 class Session:
-    """One file, and what to tell the person who waits.
+    """One run with its file, and with what to tell the person who waits.
 
-    ``settle_seconds`` is the setting whose worth is measured. Raises `ConfigurationError` for a file that is another's.
+    ``settle_seconds`` is the setting whose value is checked. Raises `ConfigurationError` for a file that is another's.
     """
 
     def __init__(self, path: Path, *, settle_seconds: float, tell: Callable[[str], None]) -> None:
@@ -42,7 +42,10 @@ class Session:
         write(self.path, self.record)
 
     def desk(self, provider: BatchProvider, *, model: str, address: str) -> Desk:
-        """A provider's part of the file. Raises `ConfigurationError` when its batches were sent by another account."""
+        """Return the desk of a provider, with its part of the file.
+
+        Raises `ConfigurationError` when its batches were sent by another account.
+        """
         name = provider.name
         part = self.record.providers.setdefault(name, ProviderRecord(provider.account, model, address))
         if part.account != provider.account:
@@ -70,16 +73,16 @@ class Desk:
     told: set[Words] = field(default_factory=set)
 
     def tell(self, sentence: str) -> None:
-        """A line for the person who waits."""
+        """Tell the person who waits a sentence about this provider."""
         self.session.tell(f"{self.name}: {sentence}")
 
     def line(self, model: str, custom_id: str) -> bytes:
-        """The one request that is ever sent."""
+        """Return the one request that is ever sent."""
         return self.provider.render(custom_id, model, "chat", PROMPT)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """A provider's trouble is written down and stops neither another provider nor another question."""
+        """Write a provider's trouble down, so that it stops neither another provider nor another question."""
         try:
             yield
         except ProviderError as error:
@@ -97,7 +100,7 @@ class Desk:
 
     @property
     def busy(self) -> bool:
-        """Whether looking again may bring something new."""
+        """Return whether looking again may bring something new."""
         return not self.stopped and any(
             sent.in_doubt or sent.running or sent.wants_looks for sent in self.record.batches
         )

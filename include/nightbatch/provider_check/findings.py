@@ -1,4 +1,4 @@
-"""The questions of `nightbatch doctor --live`, and what a record answers to them: pure."""
+"""Answer the questions of `nightbatch doctor --live` from a record: pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_YET = "Not asked yet."
 
 
 def findings(facts: ProviderProfile, record: ProviderRecord, settle_seconds: float) -> dict[str, Finding]:
-    """Every question with the answer so far. ``settle_seconds`` is how long recovery waits for a list to catch up."""
+    """Return every question with the answer so far. ``settle_seconds`` is how long recovery waits for a list to catch up."""
     first, cancelled = record.latest("first"), record.latest("cancel")
     found = {
         "listed": _listed(first, settle_seconds),
@@ -135,7 +135,7 @@ def _charged(bill: str, ended: Ended) -> str:
 
 
 def _nothing_lost(ended: Ended) -> bool | None:
-    """Whether every request that the provider counts as done, and so bills, came back with its tokens."""
+    """Return whether every request that the provider counts as done, and so bills, came back with its tokens; None if unknown."""
     if ended.failed or ended.counts is None:
         return None
     return ended.unread is None and ended.counts.succeeded <= ended.with_usage
@@ -146,7 +146,7 @@ def _bill(ended: Ended | None) -> dict[str, object]:
 
 
 def _unsent(sent: Sent | None) -> str:
-    """Why a batch has no answer to give yet."""
+    """Say why a batch has no answer to give yet."""
     if sent is None:
         return _NOT_YET
     if sent.refused:

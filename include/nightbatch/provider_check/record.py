@@ -1,4 +1,4 @@
-"""What `nightbatch doctor --live` has sent and seen, as a file that a team can share and a later run goes on from."""
+"""Keep what `nightbatch doctor --live` has sent and seen in a file that a team can share and a later run goes on from."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _PRIVATE = re.compile(
 
 
 def shareable(text: str) -> str:
-    """A provider's words without what names a key, an account or a person."""
+    """Remove from a provider's words what names a key, an account or a person."""
     return _PRIVATE.sub("[removed]", text)
 
 
@@ -56,7 +56,7 @@ class Words:
 
     @classmethod
     def of(cls, error: NightbatchError) -> Words:
-        """An error's."""
+        """Take the status and the words from an error, without what is private in them."""
         return cls(error.status if isinstance(error, ProviderError) else None, shareable(str(error)))
 
 
@@ -98,7 +98,7 @@ class Ended:
 
 @dataclass(slots=True)
 class Sent:
-    """One batch. Every fact is written down before the next thing is done.
+    """One batch of the check. Every fact is written down before the next thing is done.
 
     With an ``intent_at`` and neither an id nor a refusal the create is in doubt; ``given_up`` ends that.
     """
@@ -122,28 +122,31 @@ class Sent:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the create may have made a batch that nobody has the id of."""
+        """Return whether the create may have made a batch that nobody has the id of."""
         return bool(self.intent_at and not (self.provider_batch_id or self.refused or self.given_up))
 
     @property
     def running(self) -> bool:
-        """Whether the provider has it and is not known to be done with it."""
+        """Return whether the provider has it and is not known to be done with it."""
         return self.provider_batch_id is not None and self.ended is None
 
     @property
     def wants_looks(self) -> bool:
-        """Whether it is still open how soon, and whether for good, the batch is listed."""
+        """Return whether it is still open how soon, and whether for good, the batch is listed."""
         last = self.looks[-LOOKS:]
         settled = len(last) == LOOKS and all(look.listed for look in last)
         return self.step == "first" and self.provider_batch_id is not None and not settled
 
     @property
     def submission(self) -> Submission:
-        """For the provider's adapter. No attempt of the ledger has the id 0."""
+        """Return the batch as the provider's adapter takes it. No attempt of the ledger has the id 0."""
         return Submission(0, self.tag, self.model, "chat", REQUESTS, self.input_file, self.intent_at)
 
     def custom_id(self, number: int) -> str:
-        """Carries the tag, so that a load which meets it knows that the batch is none of its own."""
+        """Return a request's custom_id, with the tag in it.
+
+        A load which meets it knows from the tag that the batch is none of its own.
+        """
         return f"{self.tag}-{number}"
 
 
@@ -157,7 +160,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One question. ``as_assumed``: whether nightbatch's assumption holds; None while that is not known."""
+    """One question with its answer. ``as_assumed``: whether nightbatch's assumption holds; None while that is not known."""
 
     question: str
     answer: str
@@ -167,7 +170,10 @@ class Finding:
 
 @dataclass(slots=True)
 class ProviderRecord:
-    """One provider's part. ``checks`` is worked out from ``batches`` and ``names`` each time the file is written."""
+    """One provider's part of the file.
+
+    ``checks`` is worked out from ``batches`` and ``names`` each time the file is written.
+    """
 
     account: str
     model: str
@@ -180,13 +186,13 @@ class ProviderRecord:
     names: Names | None = None
 
     def latest(self, step: Step) -> Sent | None:
-        """The last batch of a step that was sent, or may have been."""
+        """Return the last batch of a step that was sent, or may have been."""
         return next((sent for sent in reversed(self.batches) if sent.step == step and sent.intent_at), None)
 
 
 @dataclass(slots=True)
 class Record:
-    """The whole file."""
+    """All that the file holds."""
 
     prompt: str
     max_tokens: int
@@ -201,7 +207,7 @@ class Record:
 
 
 def read(path: Path) -> Record | None:
-    """The file of an earlier run; None if there is none. Raises `ConfigurationError` for any other file."""
+    """Read the file of an earlier run; None if there is none. Raises `ConfigurationError` for any other file."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What Gemini answers to an upload under a file name that is taken, or whose file was deleted. Uploads cost nothing."""
+"""Ask Gemini for its answer to an upload under a file name that is taken, or whose file was deleted. Uploads cost nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ask_gemini(provider: BatchProvider, model: str, first: bytes, second: bytes)
 
 
 def _upload_once(provider: BatchProvider, tag: str, path: Path) -> Words:
-    """The adapter's own upload without what it does about a name in use: the answer to that is the question."""
+    """Upload as the adapter does, but without what it does about a name in use: the answer to that is the question."""
     from nightbatch.providers.gemini import GeminiBatches
 
     assert isinstance(provider, GeminiBatches)

@@ -1,4 +1,4 @@
-"""What is offered for a price and, once agreed to, sent."""
+"""Offer batches for a price and, once a person has agreed, send them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Offer:
 
 
 def offer(desk: Desk) -> Offer | None:
-    """The questions that the file does not answer yet; None when nothing is left to send.
+    """Return an offer for the questions that the file does not answer yet; None when nothing is left to send.
 
     The price is an upper bound: a token is at least a byte of the line that is sent, and no answer is longer than asked for.
     Raises `ConfigurationError` for a model without a known price.
@@ -109,7 +109,7 @@ def _send(desk: Desk, step: Step) -> None:
 
 
 def _create(desk: Desk, sent: Sent, path: Path) -> None:
-    """One create. What is neither an id nor a refusal stays in doubt, and is looked for."""
+    """Make one create. What is neither an id nor a refusal stays in doubt, and is looked for."""
     try:
         sent.provider_batch_id = desk.provider.submit(sent.submission, path)
         sent.answered_at = datetime.now(UTC)

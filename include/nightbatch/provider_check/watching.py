@@ -1,4 +1,4 @@
-"""Looking at what was sent until it has ended, or the time is up. Nothing here sends anything."""
+"""Look at what was sent until it has ended, or the time is up. Nothing here sends anything."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def watch(desks: Sequence[Desk], *, seconds: float) -> None:
 
 
 def visit(desk: Desk, sent: Sent) -> None:
-    """Whatever is next for one batch."""
+    """Do whatever is next for one batch."""
     if sent.in_doubt:
         _search(desk, sent)
     elif sent.wants_looks:
@@ -79,7 +79,7 @@ def _search(desk: Desk, sent: Sent) -> None:
 
 
 def _cancel(desk: Desk, sent: Sent) -> None:
-    """Repeating it is safe, so it is written down afterwards."""
+    """Cancel a batch. Repeating it is safe, so it is written down afterwards."""
     if sent.step == "fence":
         desk.tell("ACCEPTED a create whose input file was deleted: the fence does not hold. Cancelling it.")
     assert sent.provider_batch_id
@@ -107,7 +107,7 @@ def _follow(desk: Desk, sent: Sent) -> None:
 
 
 def _ended(desk: Desk, sent: Sent, state: ProviderState) -> Ended:
-    """The results, counted and priced; their text is not kept."""
+    """Count and price the results; their text is not kept."""
     lines: Counter[str] = Counter()
     used: list[Usage] = []
     unread = None

@@ -26,7 +26,7 @@ def build(
     allowed: Collection[str] | None = None,
     wire: Wire = PLAIN,
 ) -> BatchProvider:
-    """The adapter of a provider for one key. ``account`` names who pays, so that keys of one account can be rotated.
+    """Build the adapter of a provider for one key. ``account`` names who pays, so that keys of one account can be rotated.
 
     ``allowed`` are the hosts at private addresses that may be called, and None if the caller answers for the base URL.
     ``wire`` is what the connection adds to its requests. Raises `ConfigurationError` for a key, a base URL, a proxy or a CA that
@@ -44,7 +44,7 @@ def build(
 
 @cache
 def writer(name: ProviderName) -> LineWriter:
-    """Return what writes the lines of a provider's input files: no key, no connection and no SDK."""
+    """Return the writer of a provider's input lines, which needs no key, no connection and no SDK."""
     from nightbatch.providers.wire import LineWriter
 
     return LineWriter(_at(name, profile(name).lines))

@@ -1,4 +1,7 @@
-"""Anthropic's Message Batches API: https://docs.anthropic.com/en/docs/build-with-claude/batch-processing"""
+"""Anthropic's Message Batches API.
+
+https://docs.anthropic.com/en/docs/build-with-claude/batch-processing
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,7 @@ class AnthropicBatches:
         return _LINES.write(custom_id, model, endpoint, request)
 
     def upload(self, submission: Submission, path: Path) -> None:
-        """There are no files: the create carries the requests."""
+        """Do nothing: there are no files, and the create carries the requests."""
 
     def submit(self, submission: Submission, path: Path) -> str:
         once = self._client.with_options(max_retries=0)
@@ -105,7 +108,7 @@ class AnthropicBatches:
             return named(batch.id)
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
-        """Candidates by time and count."""
+        """Return the batches that may be this submission, by time and count."""
         since = (submission.intent_at or datetime(1970, 1, 2, tzinfo=UTC)) - _SKEW
         with fresh(submission.asked_at) as seen:
             listed = list(self.list_batches(since))
@@ -117,7 +120,7 @@ class AnthropicBatches:
         return seen.proven("Anthropic", found)
 
     def list_batches(self, since: datetime) -> Iterator[ListedBatch]:
-        """The list is newest first, and a page wholly from before ``since`` ends it; nothing in it says whose a batch is."""
+        """Yield the list, newest first, to a page wholly from before ``since``; nothing in it says whose a batch is."""
         with self._errors("list"):
             page = self._client.messages.batches.list(limit=1000)
             while True:
@@ -148,7 +151,7 @@ class AnthropicBatches:
         return found
 
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
-        """Raw lines: the SDK's objects take a result of an unknown type for one that succeeded."""
+        """Yield results from the raw lines: the SDK's objects take a result of an unknown type for one that succeeded."""
         with self._errors():
             batch = self._client.messages.batches.retrieve(provider_batch_id)
             if batch.archived_at:
@@ -158,7 +161,7 @@ class AnthropicBatches:
                 yield _read(line)
 
     def _download(self, provider_batch_id: str, headers: dict[str, str]) -> AbstractContextManager[Download]:
-        """From the connection's own host, whichever one ``results_url`` names: `http.Home` sees to that."""
+        """Open the download at the connection's own host, whichever one ``results_url`` names: `http.Home` sees to that."""
         return self._downloads.messages.batches.with_streaming_response.results(
             provider_batch_id, extra_headers=headers
         )
@@ -177,7 +180,7 @@ class AnthropicBatches:
             self._client.messages.batches.cancel(provider_batch_id)
 
     def delete_files(self, submission: Submission, provider_batch_id: str | None) -> None:
-        """Results stay for 29 days; deleting a batch would also take it out of the list that proves what was sent."""
+        """Do nothing: results stay for 29 days, and without a batch the list would not prove any more that it was sent."""
 
     def check(self) -> None:
         with self._errors("list"):
@@ -193,7 +196,11 @@ class AnthropicBatches:
 
 
 def _said(body: Any, _: int) -> Said | None:
-    """``{"type": "error", "error": {type, message, details?}, "request_id"?}``: https://docs.claude.com/en/api/errors"""
+    """Return what Anthropic's error envelope says, None for any other body.
+
+    The envelope is ``{"type": "error", "error": {type, message, details?}, "request_id"?}``:
+    https://docs.claude.com/en/api/errors
+    """
     if body["type"] != "error" or not body.keys() <= {"type", "error", "request_id"}:
         return None
     error = body["error"]
@@ -207,7 +214,7 @@ def _said(body: Any, _: int) -> Said | None:
 
 
 def _create_body(path: Path) -> tuple[int, Iterator[bytes]]:
-    """``{"requests":[line,line,...]}`` and its length in bytes, without reading a line as JSON again.
+    """Return the length in bytes and the chunks of ``{"requests":[line,line,...]}``, without reading a line as JSON again.
 
     A line break is never part of a rendered line, and is as long as a comma.
     """
@@ -243,7 +250,7 @@ def _listed(batch: MessageBatch) -> ListedBatch:
 
 
 def _state(batch: MessageBatch) -> ProviderState:
-    """The counts other than ``processing`` are 0 until the whole batch has ended."""
+    """Return the state of a batch; its counts other than ``processing`` are 0 until the whole batch has ended."""
     ended = batch.processing_status == "ended"
     return ProviderState(
         provider_batch_id=named(batch.id),

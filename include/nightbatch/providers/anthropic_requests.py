@@ -1,4 +1,7 @@
-"""Anthropic's request lines: https://docs.claude.com/en/api/creating-message-batches"""
+"""Anthropic's request lines.
+
+https://docs.claude.com/en/api/creating-message-batches
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> di
 
 
 def _params(model: str, prompt: Prompt) -> dict[str, Any]:
-    """Never a temperature: since the API version that the SDK names, it is refused."""
+    """Return the body of a request, never with a temperature: since the API version that the SDK names, it is refused."""
     if prompt.temperature is not None:
         raise Rejected("Anthropic takes no temperature any more: leave it out")
     thinking = of_anthropic(model, prompt)
@@ -53,13 +56,16 @@ def _params(model: str, prompt: Prompt) -> dict[str, Any]:
 
 
 def _system(prompt: Prompt) -> str | list[dict[str, Any]]:
-    """A shared text behind it carries the mark for both."""
+    """Return the system prompt; a shared text behind it carries the mark for both."""
     mark = None if prompt.shared else _mark(prompt, prompt.system)
     return [{"type": "text", "text": prompt.system, **mark}] if mark else prompt.system or ""
 
 
 def _mark(prompt: Prompt, prefix: str | None) -> dict[str, Any] | None:
-    """https://platform.claude.com/docs/en/build-with-claude/prompt-caching"""
+    """Return the mark that keeps a prefix in the cache, None where it gets none.
+
+    https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+    """
     if prompt.cache == "off" or (prompt.cache == "auto" and not is_long(prefix)):
         return None
     kept = {"ttl": "1h"} if prompt.cache == "1h" else {}
@@ -79,7 +85,10 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _content(prompt: Prompt) -> str | list[dict[str, Any]]:
-    """Media stand before the text: https://docs.claude.com/en/docs/build-with-claude/vision and /pdf-support"""
+    """Return the content of a message, media before the text.
+
+    https://docs.claude.com/en/docs/build-with-claude/vision and /pdf-support
+    """
     if not prompt.media and not prompt.shared:
         return prompt.user
     shared: list[dict[str, Any]] = []

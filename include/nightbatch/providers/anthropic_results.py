@@ -1,4 +1,7 @@
-"""Anthropic's result lines: https://docs.anthropic.com/en/api/retrieving-message-batch-results"""
+"""Anthropic's result lines.
+
+https://docs.anthropic.com/en/api/retrieving-message-batch-results
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,7 @@ def _result(line: bytes, custom_id: str, result: dict[str, Any]) -> ResultLine |
 
 
 def _errored(line: bytes, custom_id: str, error: Any) -> ResultLine:
-    """The error stands in an envelope, or by itself."""
+    """Return the result of an error, which stands in an envelope or by itself."""
     if isinstance(error, dict) and isinstance(error.get("error"), dict):
         error = error["error"]
     kind = error.get("type") if isinstance(error, dict) else None
@@ -94,7 +97,7 @@ def _errored(line: bytes, custom_id: str, error: Any) -> ResultLine:
 def is_of_the_account(error: Mapping[str, Any]) -> bool:
     """Return whether an error speaks of credit, a limit of money, or the organization.
 
-    Its message is read only where there is no code: the SDK's own advice.
+    Its message is read only where there is no code, as the SDK itself advises.
     """
     details = error.get("details")
     code = details.get("error_code") if isinstance(details, dict) else None
@@ -135,12 +138,12 @@ def _is_working(kind: str) -> bool:
 
 
 def _holds_more(block: Mapping[str, Any]) -> bool:
-    """Whether a block holds anything that the text of the answer does not."""
+    """Return whether a block holds anything that the text of the answer does not."""
     return block["type"] != "text" or something(block.get("citations"))
 
 
 def _usage(tokens: dict[str, Any]) -> Usage | None:
-    """``input_tokens`` are those that neither came from a cache nor went into one."""
+    """Return what is billed; ``input_tokens`` are those that neither came from a cache nor went into one."""
     fresh, cached, written = (
         tokens.get(name) for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     )
@@ -158,14 +161,15 @@ def _usage(tokens: dict[str, Any]) -> Usage | None:
 
 
 def _renamed(counts: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, Any]:
-    """Units by the library's names. A name that is new is kept: it has no price, and so the line has none."""
+    """Return units by the library's names. A name that is new is kept: it has no price, and so the line has none."""
     return {names.get(name, name): count for name, count in (counts or {}).items() if name not in _FREE}
 
 
 def _terms(tokens: Mapping[str, Any]) -> tuple[str, ...]:
-    """What changes the price of all tokens: https://docs.claude.com/en/docs/about-claude/pricing
+    """Return what changes the price of all tokens.
 
     Tokens of iterations other than the message's own, such as a compaction's, are billed but not in the totals.
+    https://docs.claude.com/en/docs/about-claude/pricing
     """
     place, speed = tokens.get("inference_geo"), tokens.get("speed")
     terms = [] if place in _USUAL_PLACES else [f"inference_geo={place}"]

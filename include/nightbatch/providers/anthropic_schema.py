@@ -1,4 +1,7 @@
-"""A JSON schema as Anthropic takes it: https://platform.claude.com/docs/en/build-with-claude/structured-outputs"""
+"""A JSON schema as Anthropic takes it.
+
+https://platform.claude.com/docs/en/build-with-claude/structured-outputs
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def anthropic_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _described(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return the part with what is described in place of references: the SDK leaves out a description beside one."""
+    """Return the part with the definition in place of each reference that has a description, which the SDK would leave out."""
     if "$ref" in node and "description" in node:
         target = definitions[node["$ref"].removeprefix("#/$defs/")]
         return _described(target | {"description": node["description"]}, definitions)

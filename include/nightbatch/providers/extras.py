@@ -109,11 +109,14 @@ class _Asked:
     keys: frozenset[str] = _KEYS
 
     def refuse(self, name: str, why: str) -> NoReturn:
-        """Raise `ConfigurationError`."""
+        """Raise `ConfigurationError` that names the extra and the connection."""
         raise ConfigurationError(f"The extra {name!r} of the connection {self.conn_id!r} {why}.")
 
     def parsed(self, extra: str | None) -> dict[str, Any]:
-        """Return the JSON object. Airflow itself takes what is none for an empty one."""
+        """Return the extra as a JSON object.
+
+        Raises `ConfigurationError` for anything else, which Airflow itself takes for an empty one.
+        """
         try:
             found = json.loads(extra) if extra and extra.strip() else {}
         except ValueError:
@@ -137,7 +140,7 @@ class _Asked:
                 self.refuse(key, "names another way in: nightbatch goes to the provider itself, with a key")
 
     def mapping(self, given: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-        """Return an object, also one that is JSON text, as a form or a connection's URI gives it."""
+        """Return an extra that is an object, also one that is JSON text, as a form or a connection's URI gives it."""
         value = given.get(name)
         if isinstance(value, str):
             try:
@@ -161,7 +164,7 @@ class _Asked:
         return value or None
 
     def one(self, name: str, *given: str | None) -> str | None:
-        """Return what is given, be it in several places."""
+        """Return the one value that is given, be it in several places. Refuse different ones."""
         found = {value for value in given if value}
         if len(found) > 1:
             self.refuse(name, "is given twice, with different values")

@@ -1,4 +1,7 @@
-"""Gemini's Batch API on the Developer API: https://ai.google.dev/gemini-api/docs/batch-api"""
+"""Gemini's Batch API on the Developer API.
+
+https://ai.google.dev/gemini-api/docs/batch-api
+"""
 
 from __future__ import annotations
 
@@ -135,7 +138,7 @@ class GeminiBatches:
         return _LINES.write(custom_id, model, endpoint, request)
 
     def upload(self, submission: Submission, path: Path) -> str:
-        """Named after the tag, and never twice the same: an upload that arrives late must not bring a fenced file back.
+        """Upload the input, named after the tag and never twice the same: a late upload must not bring a fenced file back.
 
         It costs nothing, and expires within two days if nobody uses it.
         """
@@ -147,7 +150,7 @@ class GeminiBatches:
             return named(file.name)
 
     def upload_media(self, path: Path, mime_type: str, sha256: str) -> UploadedMedia:
-        """Named by the content and four characters more, as `upload` does."""
+        """Upload a media file, named after its content and four characters more, as `upload` does for an input."""
         name = f"nbm-{sha256[:24]}-{secrets.token_hex(2)}"
         with self._errors("media"):
             file = self._until_active(self._upload(name, path, mime_type), _VIDEO_SECONDS)
@@ -198,7 +201,7 @@ class GeminiBatches:
         return seen.proven("Gemini", of_tag(listed, submission.tag))
 
     def list_batches(self, since: datetime) -> Iterator[ListedBatch]:
-        """Nothing says in which order batches are listed, so the list is read to its end."""
+        """Yield the batches since then from the whole list: nothing says in which order batches are listed."""
         token = ""
         while True:
             page = self._get("batches", pageSize="100", pageToken=token)
@@ -212,7 +215,7 @@ class GeminiBatches:
                 return
 
     def fence(self, submission: Submission) -> bool:
-        """Only a file that is gone fences: any other refusal of the delete is raised."""
+        """Delete the input. Only a file that is gone fences: any other refusal of the delete is raised."""
         if submission.input_file:
             with gone_is_fine(), self._errors():
                 self._client.files.delete(name=submission.input_file)
@@ -223,7 +226,7 @@ class GeminiBatches:
             return _state(_object(await self._async.client().get(provider_batch_id)))
 
     async def list_states(self, ids: Collection[str], *, since: datetime, pages: int) -> dict[str, ProviderState]:
-        """Nothing says in which order batches are listed, so ``since`` ends nothing."""
+        """Return the states that the list shows; nothing says in which order batches are listed, so ``since`` ends nothing."""
         found: dict[str, ProviderState] = {}
         token = ""
         with self._errors("list"):
@@ -238,7 +241,7 @@ class GeminiBatches:
         return found
 
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
-        """An expired or cancelled batch has nothing to fetch, unless it counts a success: its file may be named later."""
+        """Yield the results; an expired or cancelled batch has none, unless it counts a success: its file may be named later."""
         operation = self._get(provider_batch_id)
         with self._errors():
             named(operation.get("name"))
@@ -254,7 +257,7 @@ class GeminiBatches:
 
     @contextmanager
     def _download(self, name: str, headers: dict[str, str]) -> Iterator[Download]:
-        """The download alone may be redirected, as the SDK has it; to the same host only."""
+        """Open the download, which alone may be redirected, as the SDK has it; to the same host only."""
         path, media = f"{name}:download", {"alt": "media"}
         with self._downloads.stream("GET", path, params=media, headers=headers) as response:
             there = response.next_request if response.has_redirect_location else None
@@ -278,7 +281,7 @@ class GeminiBatches:
             self._client.batches.cancel(name=provider_batch_id)
 
     def delete_files(self, submission: Submission, provider_batch_id: str | None) -> None:
-        """Only the input: Gemini refuses to delete the output, whose name is too long for it, and lets it expire."""
+        """Delete only the input: Gemini refuses to delete the output, whose name is too long for it, and lets it expire."""
         if submission.input_file:
             with suppress(Refused), self._errors():  # what cannot be deleted expires
                 self._client.files.delete(name=submission.input_file)
@@ -287,7 +290,7 @@ class GeminiBatches:
         self._get("batches", pageSize="1")
 
     def _upload(self, name: str, path: Path, mime_type: str = "jsonl") -> types.File:
-        """In pieces, as the SDK does; but its loop ends when a connection breaks, and this one goes on from there."""
+        """Upload a file in pieces, as the SDK does, but go on after a broken connection, which ends the SDK's loop."""
         size = path.stat().st_size
         url = self._start_upload(name, size, mime_type)
         offset = broken = 0
@@ -307,7 +310,7 @@ class GeminiBatches:
                     return self._arrived(name, size)
 
     def _arrived(self, name: str, size: int) -> types.File:
-        """The file, seen once it is there: the answer to its last piece may be lost."""
+        """Return the file as it is there: the answer to its last piece may be lost. Raises `Transient` if it is not whole."""
         try:
             file = self._client.files.get(name=f"files/{name}")
         except genai_errors.ClientError as error:
@@ -319,7 +322,7 @@ class GeminiBatches:
         return file
 
     def _start_upload(self, name: str, size: int, mime_type: str) -> httpx2.URL:
-        """Where the pieces go; at the host of the connection, as the SDK has it."""
+        """Return where the pieces go: at the host of the connection, as the SDK has it."""
         headers = {
             "X-Goog-Upload-Protocol": "resumable",
             "X-Goog-Upload-Command": "start",
@@ -334,7 +337,7 @@ class GeminiBatches:
         return told.copy_with(scheme=home.scheme, host=home.host, port=home.port)
 
     def _send_piece(self, url: httpx2.URL, piece: bytes, offset: int, size: int) -> int:
-        """How much has arrived."""
+        """Send a piece and return how many bytes have arrived."""
         arrived = offset + len(piece)
         command = "upload, finalize" if arrived == size else "upload"
         headers = {"X-Goog-Upload-Command": command, "X-Goog-Upload-Offset": str(offset)}
@@ -342,13 +345,13 @@ class GeminiBatches:
         return arrived
 
     def _post_without_key(self, url: httpx2.URL, headers: dict[str, str], content: bytes = b"") -> httpx2.Response:
-        """As the SDK does: the address itself is the right to upload."""
+        """Send a request without the key, as the SDK does: the address itself is the right to upload."""
         request = self._http.build_request("POST", url, headers=headers, content=content)
         del request.headers["x-goog-api-key"]
         return self._http.send(request)
 
     def _received(self, url: httpx2.URL, size: int) -> int:
-        """How much had arrived before the break: all of it, where the upload has ended and only its answer was lost."""
+        """Return how many bytes had arrived before a break: all, where the upload has ended and only its answer was lost."""
         response = self._post_without_key(url, {"X-Goog-Upload-Command": "query"})
         if response.is_client_error or response.headers.get("x-goog-upload-status") == "final":
             return size  # the address is no more: whether the file is there, `_arrived` sees
@@ -385,7 +388,10 @@ def _downloaded(response: httpx2.Response) -> httpx2.Response:
 
 
 def _said(body: Any, status: int) -> Said | None:
-    """``{"error": {code, message, status, details?}}``: https://cloud.google.com/apis/design/errors#http_mapping"""
+    """Return what Gemini's error envelope says, None for any other body: ``{"error": {code, message, status, details?}}``.
+
+    https://cloud.google.com/apis/design/errors#http_mapping
+    """
     error = body["error"]
     if body.keys() != {"error"} or error["code"] != status:
         return None
@@ -402,7 +408,7 @@ def _said(body: Any, status: int) -> Said | None:
 
 
 def _is_the_account(word: str, message: str, details: list[dict[str, Any]]) -> bool:
-    """Whether key, billing, spending cap or region are refused, at 400 and 429 too.
+    """Return whether key, billing, spending cap or region are refused, at 400 and 429 too.
 
     https://ai.google.dev/gemini-api/docs/troubleshooting, https://ai.google.dev/gemini-api/docs/billing
     """
@@ -413,7 +419,7 @@ def _is_the_account(word: str, message: str, details: list[dict[str, Any]]) -> b
 
 
 def _retry_info(details: list[dict[str, Any]]) -> float | None:
-    """The wait that Gemini asks for stands in its body, as "37s" (google.rpc.RetryInfo)."""
+    """Return the seconds that Gemini asks to wait, which stand in its body as "37s" (google.rpc.RetryInfo)."""
     for detail in details:
         with suppress(KeyError, ValueError):
             return min(max(float(str(detail["retryDelay"]).removesuffix("s")), 0.0), 86_400.0)
@@ -463,7 +469,7 @@ def _state(operation: dict[str, Any]) -> ProviderState:
 
 
 def _counts(stats: Mapping[str, Any]) -> Counts | None:
-    """Numbers come as strings, and one that is 0 is left out; without any of them nothing is told."""
+    """Return the counts of a batch. Numbers come as strings, and one that is 0 is left out; None without any of them."""
     if not stats:
         return None
     total = int(stats.get("requestCount") or 0)
@@ -480,7 +486,7 @@ def _responses_file(operation: dict[str, Any]) -> str | None:
 
 
 def _fault(error: Mapping[str, Any]) -> Literal["requests", "account", "provider"]:
-    """Whose fault it is that nothing of a batch was run; no code, and an unknown one, say nothing of the requests."""
+    """Return whose fault it is that nothing of a batch was run; no code, or an unknown one, says nothing of the requests."""
     code, message = error.get("code"), str(error.get("message") or "")
     if is_of_the_account(code, message):
         return "account"
@@ -488,7 +494,7 @@ def _fault(error: Mapping[str, Any]) -> Literal["requests", "account", "provider
 
 
 def _time(text: str | None) -> datetime | None:
-    """RFC 3339 with up to nine digits of a second."""
+    """Return the moment of an RFC 3339 text with up to nine digits of a second."""
     if not text:
         return None
     with suppress(ValueError):

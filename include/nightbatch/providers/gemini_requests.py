@@ -1,4 +1,7 @@
-"""Gemini's request lines: https://ai.google.dev/gemini-api/docs/batch-api#input-file"""
+"""Gemini's request lines.
+
+https://ai.google.dev/gemini-api/docs/batch-api#input-file
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def _request_body(model: str, request: Request) -> dict[str, Any]:
 
 
 def _without_model(model: str, body: dict[str, Any]) -> dict[str, Any]:
-    """A model in the body is only looked at: no line of Gemini's carries one."""
+    """Return the body without its model, which is only checked: no line of Gemini's carries one."""
     with_model({"model": str(body.get("model") or "").removeprefix("models/")}, model)
     return {key: value for key, value in body.items() if key != "model"}
 
@@ -70,7 +73,10 @@ _ROLES = {"user": "user", "assistant": "model"}
 
 
 def _tools(prompt: Prompt) -> dict[str, Any]:
-    """https://ai.google.dev/gemini-api/docs/function-calling"""
+    """Return the members for the functions that may be called.
+
+    https://ai.google.dev/gemini-api/docs/function-calling
+    """
     declared = [
         {"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.parameters}
         for tool in prompt.tools
@@ -83,7 +89,10 @@ def _tools(prompt: Prompt) -> dict[str, Any]:
 
 
 def _part(media: Media) -> dict[str, Any]:
-    """A reference to an upload, or the bytes: https://ai.google.dev/api/caching#Part"""
+    """Return a part with a reference to an upload, or with the bytes.
+
+    https://ai.google.dev/api/caching#Part
+    """
     kind = {"mimeType": media.mime_type} if media.mime_type else {}
     if media.uri is None:
         return {"inlineData": {**kind, "data": in_base64(media)}}

@@ -1,4 +1,7 @@
-"""Gemini's result lines: https://ai.google.dev/api/generate-content#GenerateContentResponse"""
+"""Gemini's result lines.
+
+https://ai.google.dev/api/generate-content#GenerateContentResponse
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ def read_in_full(line: bytes) -> ResultLine | UnreadableLine:
 
 
 def rpc_error(error: Mapping[str, Any]) -> str:
-    """Return an error of an operation or a line in one line, with the name of its code."""
+    """Return an error of an operation or a result as one line of text, with the name of its code."""
     code = error.get("code")
     return brief(f"{_CODES.get(code, code) if isinstance(code, int) else code}: {error.get('message')}")
 
@@ -82,7 +85,7 @@ def _result(line: bytes, found: dict[str, Any]) -> ResultLine:
 
 
 def _errored(line: bytes, key: str, error: Any) -> ResultLine:
-    """A ``google.rpc.Status``, whose code may stand there by its name; or a text."""
+    """Return the result of an error: a ``google.rpc.Status``, whose code may stand there by its name; or a text."""
     if not isinstance(error, dict):
         text = brief(said(error) or "without an explanation")
         account = is_of_the_account(None, text)
@@ -101,7 +104,7 @@ def _errored(line: bytes, key: str, error: Any) -> ResultLine:
 
 
 def _is_of_the_request(code: object) -> bool:
-    """By its number, or by the HTTP status that stands there instead."""
+    """Return whether a code says that the request is at fault, by its number or by an HTTP status in its place."""
     http = isinstance(code, int) and 400 <= code < 500 and code not in (408, 409, 429)
     return http or code in _OF_THE_REQUEST
 
@@ -126,7 +129,7 @@ def is_of_the_account(code: object, message: str) -> bool:
 
 
 def _answer(line: bytes, response: dict[str, Any]) -> Answer:
-    """A candidate may come without parts, and a blocked prompt without candidates."""
+    """Return the answer in a response; a candidate may come without parts, and a blocked prompt without candidates."""
     feedback, candidates = response.get("promptFeedback") or {}, response.get("candidates") or []
     blocked, candidate = feedback.get("blockReason"), (candidates or [{}])[0]
     parts = _parts(candidate)
@@ -154,7 +157,7 @@ def _parts(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _is_answer(part: Mapping[str, Any]) -> bool:
-    """Whether it is a call of a function, an image or the like: not text, nor what was done on the way to it."""
+    """Return whether a part is a call of a function, an image or the like: not text, nor what was done on the way to it."""
     return bool(
         not part.get("thought")
         and part.keys() - {"text", "thought", "thoughtSignature", "partMetadata", "videoMetadata"} - {*_WORKINGS}
@@ -162,18 +165,18 @@ def _is_answer(part: Mapping[str, Any]) -> bool:
 
 
 def _holds_more(candidate: Mapping[str, Any], outcome: str) -> bool:
-    """Whether a candidate holds anything that the text of the answer does not."""
+    """Return whether a candidate holds anything that the text of the answer does not."""
     return any(part.keys() != {"text"} for part in _parts(candidate)) or any(_labelled(candidate, outcome))
 
 
 def _labelled(candidate: Mapping[str, Any], outcome: str) -> Iterator[str]:
-    """Sources, reasons and the like. Ratings of an answer that nobody blocked say nothing."""
+    """Yield the keys of sources, reasons and the like. Ratings of an answer that nobody blocked say nothing."""
     told = (*_LABELS, "safetyRatings") if outcome == "succeeded" else _LABELS
     return (key for key, value in candidate.items() if key not in told and something(value))
 
 
 def _beside(candidate: dict[str, Any], outcome: str) -> dict[str, Any]:
-    """A candidate without its text."""
+    """Return a candidate without its text."""
     kept = {key: candidate[key] for key in _labelled(candidate, outcome)}
     parts = [_beside_text(part) for part in _parts(candidate)]
     parts = [part for part in parts if part]
@@ -185,7 +188,7 @@ def _beside_text(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _usage(response: dict[str, Any]) -> Usage | None:
-    """Thoughts are billed as output. A line of embeddings has a ``tokenCount`` instead, maybe as text."""
+    """Return what is billed: thoughts count as output, and a line of embeddings has a ``tokenCount`` instead, maybe as text."""
     tokens = response.get("usageMetadata") or {}
     taken, written = tokens.get("promptTokenCount"), tokens.get("candidatesTokenCount")
     if "embedding" in response:
@@ -205,7 +208,7 @@ def _usage(response: dict[str, Any]) -> Usage | None:
 
 
 def _by_modality(tokens: Mapping[str, Any]) -> dict[str, int | None]:
-    """Parts of the totals by what they are. Where all is text, the totals say as much."""
+    """Return the parts of the totals by what they are; none where all is text, since the totals say as much."""
     lists = {
         "input_{}_tokens": _first(tokens.get("promptTokensDetails")),
         "output_{}_tokens": _first(tokens.get("candidatesTokensDetails")),
@@ -226,7 +229,7 @@ def _by_modality(tokens: Mapping[str, Any]) -> dict[str, int | None]:
 
 
 def _first(details: list[dict[str, Any]] | None) -> dict[str, Any]:
-    """Counts by modality; of two with the same, the first."""
+    """Return the counts by modality; of two with the same modality, the first."""
     found: dict[str, Any] = {}
     for item in details or ():
         found.setdefault(item["modality"], item.get("tokenCount") or 0)
@@ -234,7 +237,10 @@ def _first(details: list[dict[str, Any]] | None) -> dict[str, Any]:
 
 
 def _searches(response: Mapping[str, Any]) -> int:
-    """Grounding is billed by the search since Gemini 3, by the prompt before: https://ai.google.dev/gemini-api/docs/pricing"""
+    """Return how many searches are billed: each one since Gemini 3, one for a prompt before.
+
+    https://ai.google.dev/gemini-api/docs/pricing
+    """
     grounded = [candidate.get("groundingMetadata") or {} for candidate in response.get("candidates") or ()]
     count = sum(len(metadata.get("webSearchQueries") or ()) for metadata in grounded)
     by_prompt = str(response.get("modelVersion") or "").startswith(("gemini-1", "gemini-2"))

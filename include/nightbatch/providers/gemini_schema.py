@@ -1,6 +1,7 @@
-"""A JSON schema in Gemini's OpenAPI subset: https://ai.google.dev/api/caching#Schema
+"""A JSON schema in Gemini's OpenAPI subset.
 
 How deep and how large one may be is not published ("too many states for serving"); what is here keeps far from mere accidents.
+https://ai.google.dev/api/caching#Schema
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def gemini_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Writer:
-    """Counts what it writes: definitions that name each other twice come to billions."""
+    """Writes a schema and counts its parts: definitions that name each other twice come to billions."""
 
     def __init__(self, definitions: dict[str, Any]) -> None:
         self._definitions = definitions
@@ -90,7 +91,7 @@ def _leaf(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_whole_bounds(made: dict[str, Any], node: dict[str, Any], notes: dict[str, Any]) -> dict[str, Any]:
-    """Return the part with a bound that is not reached as one that is: exact for whole numbers, wider for others."""
+    """Return the part with exclusive bounds as inclusive ones: exact for whole numbers, wider for others."""
     step = 1 if node["type"] == "integer" else 0
     for word, exclusive, pick, by in (
         ("minimum", "exclusiveMinimum", max, step),

@@ -1,7 +1,8 @@
-"""The clients that the adapters and their SDKs ask with: to the connection's own host only, and nowhere else.
+"""The clients that the adapters and their SDKs ask with: they call the connection's own host and no other.
 
 Whatever an answer says, the key and the requests go to no other host: redirects are not followed, and an address in an answer
-gives a path. The address that was looked at is the one that is called; behind a proxy the proxy looks, and the name is checked.
+gives a path only. The address that was looked at is the one that is called; behind a proxy the proxy looks, and the name is
+checked.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from nightbatch.providers.way import proxy_to, through_proxy, transport_options
 TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
 
 MAX_BYTES = 256 << 20
-"""Of an answer that is read whole, or of one line of a file, unpacked. The largest that there is are 2,048 embeddings."""
+"""The most bytes of an answer that is read whole, or of one line of a file, unpacked. The largest are 2,048 embeddings."""
 
 # Routers and gateways forget a connection on which nothing is said: a create may be thought about for minutes.
 _ALIVE = [
@@ -55,16 +56,19 @@ class Home:
     url: httpx2.URL
     allowed: Collection[str] | None
     proxy: str | None = field(repr=False)
-    """If one stands between; it looks for the address then."""
+    """The proxy, if one stands between; it looks for the address then."""
     ca_file: str | None = None
 
     def client(self, *, whole: bool = True, **options: Any) -> httpx2.Client:
-        """A client that goes nowhere else. Not ``whole``: for what is read line by line, and may be of any size."""
+        """Return a client that calls this host only. Not ``whole``: for what is read line by line, and may be of any size."""
         transport = _Transport(self, max_bytes=MAX_BYTES if whole else None, **self._way())
         return httpx2.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False, **options)
 
     def async_client(self, **options: Any) -> httpx2.AsyncClient:
-        """The same. No idle connection: it would outlive the event loop that opened it, and nobody could close it."""
+        """Return an async client that calls this host only.
+
+        It keeps no idle connection, which would outlive the event loop that opened it, so that nobody could close it.
+        """
         limits = httpx2.Limits(max_keepalive_connections=0)
         transport = _AsyncTransport(self, max_bytes=MAX_BYTES, limits=limits, **self._way())
         return httpx2.AsyncClient(transport=transport, timeout=TIMEOUT, follow_redirects=False, **options)
@@ -73,7 +77,7 @@ class Home:
         return transport_options(self.proxy, self.ca_file) | {"socket_options": _ALIVE}
 
     def request(self, request: httpx2.Request) -> httpx2.Request:
-        """The same request to this host, at an address that was looked at. Raises `NotCalled`."""
+        """Return the same request to this host, at an address that was looked at. Raises `NotCalled`."""
         url = self.at_home(request.url)
         headers = httpx2.Headers(request.headers)
         if url != request.url:
@@ -90,7 +94,7 @@ class Home:
         return httpx2.Request(request.method, url, headers=headers, stream=request.stream, extensions=extensions)
 
     def at_home(self, told: httpx2.URL) -> httpx2.URL:
-        """An address of this host; for another host's its path, below the one of the base URL."""
+        """Return an address of this host; of another host's address only the path counts, below the one of the base URL."""
         if told.origin == self.url.origin:
             return told
         path = self.url.raw_path.partition(b"?")[0].rstrip(b"/") + told.raw_path
@@ -98,9 +102,9 @@ class Home:
 
 
 def home_of(name: ProviderName, base_url: str | None, allowed: Collection[str] | None, wire: Wire = PLAIN) -> Home:
-    """The host of a connection: its base URL, the environment's, or the provider's own.
+    """Return the host of a connection: its base URL, the environment's, or the provider's own.
 
-    Raises `ConfigurationError` for one that may not be called, or on a way that cannot be gone, and `Transient` where a name
+    Raises `ConfigurationError` for a host that may not be called or a proxy that cannot be used, and `Transient` where a name
     cannot be resolved.
     """
     facts = profile(name)
@@ -116,7 +120,7 @@ def home_of(name: ProviderName, base_url: str | None, allowed: Collection[str] |
 
 
 def checked_key(name: ProviderName, key: str) -> str:
-    """The key without what stands around it, as the line break of a file. Raises `ConfigurationError`, without the key."""
+    """Return the key without white space around it, as a file's line break. Raises `ConfigurationError`, without the key."""
     trimmed = key.strip(_AROUND)
     for place, character in enumerate(trimmed, start=1):
         if not "!" <= character <= "~":

@@ -1,4 +1,7 @@
-"""OpenAI's Batch API: https://platform.openai.com/docs/guides/batch"""
+"""OpenAI's Batch API.
+
+https://platform.openai.com/docs/guides/batch
+"""
 
 from __future__ import annotations
 
@@ -102,7 +105,7 @@ class OpenAIBatches:
         return _LINES.write(custom_id, model, endpoint, request)
 
     def upload(self, submission: Submission, path: Path) -> str:
-        """An upload costs nothing and expires: one that is repeated only leaves a file behind."""
+        """Upload the input; it costs nothing and expires, so one that is repeated only leaves a file behind."""
         with self._errors("upload"), path.open("rb") as file:
             uploaded = self._client.files.create(
                 file=(f"{submission.tag}.jsonl", file),
@@ -132,7 +135,7 @@ class OpenAIBatches:
         return seen.proven("OpenAI", of_tag(listed, submission.tag))
 
     def list_batches(self, since: datetime) -> Iterator[ListedBatch]:
-        """The list has no filters and is newest first: a page wholly from before ``since`` ends it."""
+        """Yield the list, which has no filters and is newest first: a page wholly from before ``since`` ends it."""
         with self._errors("list"):
             page = self._client.batches.list(limit=100)
             while True:
@@ -144,7 +147,7 @@ class OpenAIBatches:
                 page = page.get_next_page()
 
     def fence(self, submission: Submission) -> bool:
-        """Only a file that is gone fences: any other refusal of the delete is raised."""
+        """Delete the input. Only a file that is gone fences: any other refusal of the delete is raised."""
         if submission.input_file:
             with gone_is_fine(), self._errors():
                 self._client.files.delete(submission.input_file)
@@ -167,7 +170,7 @@ class OpenAIBatches:
         return found
 
     def iter_results(self, provider_batch_id: str, known: Container[int] = ()) -> Iterator[ResultLine | UnreadableLine]:
-        """Successes stand in the output file and failures in the error file; either may be missing, also as ``""``."""
+        """Yield successes from the output file and failures from the error file; either may be missing, also as ``""``."""
         with self._errors():
             batch = self._client.batches.retrieve(provider_batch_id)
             named(batch.id)
@@ -223,7 +226,10 @@ class OpenAIBatches:
 
 
 def _said(body: Any, _: int) -> Said | None:
-    """``{"error": {message, type, param?, code?}}``: https://platform.openai.com/docs/api-reference/debugging-requests"""
+    """Return what OpenAI's error envelope says, None for any other body: ``{"error": {message, type, param?, code?}}``.
+
+    https://platform.openai.com/docs/api-reference/debugging-requests
+    """
     error = body["error"]
     if body.keys() != {"error"}:
         return None
@@ -271,14 +277,14 @@ def _state(batch: Batch) -> ProviderState:
 
 
 def _fault(codes: set[str | None]) -> Literal["requests", "account", "provider"]:
-    """Whose fault it is that nothing of a batch was run; a code that is not documented says nothing of the requests."""
+    """Return whose fault it is that nothing of a batch was run; an undocumented code says nothing of the requests."""
     if any(map(is_of_the_account, codes)):
         return "account"
     return "requests" if any(code and "model" in code for code in codes) else "provider"
 
 
 def _tokens(batch: Batch) -> tuple[int, int] | None:
-    """Only numbers that can be: the SDK does not check."""
+    """Return input and output tokens of a batch, None where the numbers cannot be: the SDK does not check."""
     told = (batch.usage.input_tokens, batch.usage.output_tokens) if batch.usage else (None, None)
     found = usage(*told)
     return (found.input_tokens, found.output_tokens) if found else None

@@ -1,4 +1,7 @@
-"""OpenAI's request lines: https://platform.openai.com/docs/guides/batch#1-prepare-your-batch-file"""
+"""OpenAI's request lines.
+
+https://platform.openai.com/docs/guides/batch#1-prepare-your-batch-file
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ _MARKS = re.compile(r"gpt-(\d+)(?:\.(\d+))?(?![\d.])")
 
 
 def marks_caches(model: str) -> bool:
-    """Return whether a model's cache takes orders: GPT-5.6 and later.
+    """Return whether the cache of a model can be controlled: GPT-5.6 and later.
 
     https://platform.openai.com/docs/guides/prompt-caching
     """
@@ -84,7 +87,7 @@ def _embeddings_body(model: str, request: EmbeddingInput) -> dict[str, Any]:
 
 
 def _require_room(texts: Sequence[str]) -> None:
-    """Raise `Rejected` for texts that are too long. Tokens are counted where it may be: each is a byte at least."""
+    """Raise `Rejected` for texts that are too long. Tokens are counted only where they may be: each is a byte at least."""
     sizes = [len(text.encode("utf-8", "replace")) for text in texts]
     if max(sizes) <= _TEXT_TOKENS and sum(sizes) <= _REQUEST_TOKENS:
         return
@@ -126,7 +129,7 @@ def _chat_body(model: str, prompt: Prompt) -> dict[str, Any]:
 
 
 def _responses_body(model: str, prompt: Prompt) -> dict[str, Any]:
-    """``store`` is on at OpenAI unless it is told otherwise; nothing here reads what it keeps."""
+    """Return the body for the responses endpoint. ``store`` is on unless OpenAI is told otherwise; nothing here reads it."""
     thinking = of_openai(model, prompt)
     body: dict[str, Any] = {
         "model": model,
@@ -160,7 +163,7 @@ def _function(tool: Tool) -> dict[str, Any]:
 
 
 def _common(model: str, prompt: Prompt) -> dict[str, Any]:
-    """What is said alike on both endpoints; the caches of models before GPT-5.6 take no orders."""
+    """Return the members that are the same on both endpoints; the caches of models before GPT-5.6 cannot be controlled."""
     said: dict[str, Any] = {} if prompt.temperature is None else {"temperature": prompt.temperature}
     if prompt.cache == "off" and marks_caches(model):
         said["prompt_cache_options"] = {"mode": "explicit"}
@@ -201,7 +204,7 @@ _SOUNDS = {"audio/mpeg": "mp3", "audio/wav": "wav"}
 
 
 def _content(model: str, prompt: Prompt, parts: _Parts) -> str | list[dict[str, Any]]:
-    """The text alone, or the shared text, the media and then the text."""
+    """Return the text alone, or the shared text, the media and then the text."""
     if not prompt.media and not prompt.shared:
         return prompt.user
     shared = [{"type": parts.text, "text": prompt.shared}] if prompt.shared else []

@@ -1,4 +1,7 @@
-"""OpenAI's result lines: https://platform.openai.com/docs/guides/batch#5-retrieve-the-results"""
+"""OpenAI's result lines.
+
+https://platform.openai.com/docs/guides/batch#5-retrieve-the-results
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,7 @@ def _result(line: bytes, found: dict[str, Any]) -> ResultLine:
 
 
 def _errored(line: bytes, custom_id: str, status: int, body: Any, error: Any) -> ResultLine:
-    """The body may lack all that is promised of it, down to status 0 with nothing in it (ellmer #830)."""
+    """Return the result of an error. The body may lack all that is promised, down to status 0 and nothing in it (ellmer #830)."""
     if type(status) is not int:
         raise TypeError
     text = brief(f"{status}: {said(body) or said(error) or 'without an explanation'}")
@@ -120,7 +123,10 @@ def _late(line: bytes, custom_id: str, error: Any) -> ResultLine:
 
 
 def _without_answer(line: bytes, custom_id: str, body: dict[str, Any]) -> ResultLine:
-    """A response that broke off, or was not at its end, with status 200. It is billed if it names what it used."""
+    """Return the result of a response with status 200 that broke off, or was not at its end.
+
+    One that broke off is billed if it names what it used, or if it is not worth another try; one not at its end always.
+    """
     status, error = body["status"], body.get("error")
     answer, tokens = _answer(body, line)
     text = brief(f"{error['code']}: {error['message']}" if error else f"the response ended as {status}")
@@ -165,7 +171,7 @@ def _completion(body: dict[str, Any], line: bytes) -> Answer:
 
 
 def _other(body: dict[str, Any], line: bytes) -> Answer:
-    """A moderation, images or a video: all of it is the answer. Raises `KeyError` for what is none of them."""
+    """Return a moderation, images or a video: all of it is the answer. Raises `KeyError` for what is none of them."""
     if not (
         isinstance(body.get("results"), list) or isinstance(body.get("data"), list) or body.get("object") == "video"
     ):
@@ -175,7 +181,10 @@ def _other(body: dict[str, Any], line: bytes) -> Answer:
 
 
 def _other_usage(body: Mapping[str, Any]) -> Usage | None:
-    """Only images name what they used: https://platform.openai.com/docs/api-reference/images/object"""
+    """Return the usage, which only images name.
+
+    https://platform.openai.com/docs/api-reference/images/object
+    """
     tokens = body.get("usage") or {}
     taken = tokens.get("input_tokens_details") or {}
     return usage(
@@ -188,14 +197,14 @@ def _other_usage(body: Mapping[str, Any]) -> Usage | None:
 
 
 def _vectors(data: list[dict[str, Any]]) -> tuple[tuple[float, ...], ...] | None:
-    """In the order of the texts; None where they are not numbered from 0 on, once each."""
+    """Return the vectors in the order of the texts; None where they are not numbered from 0 on, once each."""
     ordered = sorted(data, key=lambda item: item["index"])
     vectors = tuple(_numbers(item["embedding"]) for item in ordered)
     return vectors if [item["index"] for item in ordered] == list(range(len(ordered))) else None
 
 
 def _numbers(embedding: Any) -> tuple[float, ...]:
-    """A vector as a list of numbers, or as base64 of 32-bit floats: a ready body may ask for that."""
+    """Return a vector from a list of numbers, or from base64 of 32-bit floats: a ready body may ask for that."""
     if not isinstance(embedding, str):
         return vector(embedding)
     packed = b64decode(embedding, validate=True)
@@ -230,9 +239,10 @@ def _responses_usage(body: Mapping[str, Any], tokens: Mapping[str, Any]) -> Usag
 
 
 def _tools_used(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What the provider's own tools cost beside the tokens: https://platform.openai.com/docs/pricing#built-in-tools
+    """Return what is billed of the provider's own tools beside the tokens.
 
     Pictures are billed as tokens of another model: they have no price here.
+    https://platform.openai.com/docs/pricing#built-in-tools
     """
     told = body.get("tool_usage") or {}
     items = Counter(item["type"] for item in body["output"])
@@ -245,7 +255,7 @@ def _tools_used(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_search(item: Mapping[str, Any]) -> bool:
-    """Opening a page that was found is not billed as a search."""
+    """Return whether an item is billed as a search: opening a page that was found is not."""
     action = (item.get("action") or {}).get("type", "search")
     return bool(item["type"] == "web_search_call" and action == "search")
 
@@ -306,14 +316,14 @@ def _responses_answer(body: dict[str, Any], line: bytes) -> Answer:
 
 
 def _final_messages(output: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages that are the answer: not what the model said while it worked."""
+    """Return the messages that are the answer, and not what the model said while it worked."""
     messages = [item for item in output if item["type"] == "message"]
     final = [item for item in messages if item.get("phase") == "final_answer"]
     return final or [item for item in messages if item.get("phase") != "commentary"]
 
 
 def _holds_more(item: dict[str, Any], final: list[dict[str, Any]]) -> bool:
-    """Whether an item holds anything that the text of the answer does not."""
+    """Return whether an item holds anything that the text of the answer does not."""
     if item["type"] == "reasoning":
         return any(something(value) for key, value in item.items() if key not in _LABELS)
     if not any(item is message for message in final):

@@ -1,4 +1,7 @@
-"""A JSON schema as OpenAI's strict mode takes it: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas"""
+"""A JSON schema as OpenAI's strict mode takes it.
+
+https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
+"""
 
 from __future__ import annotations
 

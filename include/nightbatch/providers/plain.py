@@ -1,6 +1,6 @@
-"""The lines that nearly all lines are, a success with text, read straight into typed values: in half the time, or less.
+"""The quick way to read the most common result line, a success with text, into typed values: in half the time, or less.
 
-Each of these gives None for any line of another shape, or with anything unexpected in the places that are read; the adapter
+Each reader gives None for any line of another shape, or with anything unexpected in the places that are read; the adapter
 reads that one in full, and says what it is. Both ways come to the same (tests/providers/conformance/test_lines.py).
 """
 
@@ -18,7 +18,7 @@ _OTHER = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 class _Shape(msgspec.Struct, gc=False):
-    """Keys that are not declared are passed over. A tag alone would also take an object without one."""
+    """The base of all shapes: keys that are not declared are passed over. A tag alone would also take an object without one."""
 
 
 _Nothing = Annotated[list[object], msgspec.Meta(max_length=0)]
@@ -54,7 +54,7 @@ class _Message(_Shape, tag_field="type", tag="message"):
 
 
 class _Reasoning(_Shape, tag_field="type", tag="reasoning", forbid_unknown_fields=True):
-    """Comes before the message; one that shows its thoughts is read in full."""
+    """A reasoning item, which comes before the message; a line with one that shows its thoughts is read in full."""
 
     id: object = None
     status: object = None
@@ -101,7 +101,7 @@ _read_openai = msgspec.json.Decoder(_OpenAILine).decode
 
 
 def openai_line(line: bytes) -> ResultLine | None:
-    """Of the responses endpoint."""
+    """Return the result in a plain line of OpenAI's responses endpoint, None for any other line."""
     try:
         found = _read_openai(line)
     except _OTHER:
@@ -179,7 +179,7 @@ _read_anthropic = msgspec.json.Decoder(_AnthropicLine).decode
 
 
 def anthropic_line(line: bytes) -> ResultLine | None:
-    """Of the messages endpoint, without thoughts or tools."""
+    """Return the result in a plain line of Anthropic's messages endpoint, without thoughts or tools; None for any other line."""
     try:
         found = _read_anthropic(line)
     except _OTHER:
@@ -204,7 +204,7 @@ def anthropic_line(line: bytes) -> ResultLine | None:
 
 
 def _written(written: int, lifetimes: _Lifetimes | None) -> tuple[tuple[str, int | None], ...]:
-    """What went into a cache, and how long it stays there."""
+    """Return the units of what went into a cache, and of how long it stays there."""
     total = (("cache_write_tokens", written),)
     if lifetimes is None:
         return total
@@ -230,7 +230,7 @@ class _Candidate(_Shape, forbid_unknown_fields=True):
 
 
 class _TextTokens(_Shape):
-    """Where all is text, the totals say as much."""
+    """A count of text tokens: where all is text, the totals say as much."""
 
     modality: Literal["TEXT"]
     tokenCount: _Tokens | None = None
@@ -267,7 +267,7 @@ _read_gemini = msgspec.json.Decoder(_GeminiLine).decode
 
 
 def gemini_line(line: bytes) -> ResultLine | None:
-    """Of a chat with one candidate."""
+    """Return the result in a plain line of a Gemini chat with one candidate, None for any other line."""
     try:
         found = _read_gemini(line)
     except _OTHER:

@@ -46,7 +46,7 @@ class Thinking(NamedTuple):
 
 
 def of_openai(model: str, prompt: Prompt) -> Thinking:
-    """Return the word for ``reasoning.effort`` as ``effort``. Raises `Rejected` for what the model cannot do."""
+    """Return the word for ``reasoning.effort`` as ``effort``, and the limit. Raises `Rejected` for what the model cannot do."""
     found = _OPENAI.match(model)
     if found is None:
         return _unknown(prompt, {"effort": prompt.effort})
@@ -59,7 +59,10 @@ def of_openai(model: str, prompt: Prompt) -> Thinking:
 
 
 def _openai_word(model: str, version: tuple[int, int], form: str, effort: Effort) -> str:
-    """https://platform.openai.com/docs/api-reference/responses/create#responses-create-reasoning"""
+    """Return OpenAI's word for an effort. Raises `Rejected` for what the model cannot do.
+
+    https://platform.openai.com/docs/api-reference/responses/create#responses-create-reasoning
+    """
     if form.startswith("-pro") and version > (0, 0):  # of these the least is high, or medium
         least = "medium" if version > (5, 1) else "high"
         if effort == "none":
@@ -98,7 +101,7 @@ def of_anthropic(model: str, prompt: Prompt) -> Thinking:
 
 
 def _with_budget(prompt: Prompt) -> Thinking:
-    """These think only when they are given a budget."""
+    """Return the budget for one of the models that think only when they are given one."""
     budget = prompt.thinking_tokens or _CLAUDE_BUDGET[prompt.effort or "none"]
     if not budget:
         return Thinking({}, prompt.max_tokens)
@@ -139,7 +142,7 @@ def _gemini_budget(model: str, form: str, prompt: Prompt) -> Thinking:
 
 
 def _silent(model: str, prompt: Prompt) -> Thinking:
-    """For a model that does not think."""
+    """Return a limit without words, for a model that does not think. Raises `Rejected` for an effort that asks for thoughts."""
     if prompt.effort not in (None, "light", "none"):
         raise Rejected(f"{model[:60]} does not think: leave effort out")
     return Thinking({}, prompt.max_tokens)

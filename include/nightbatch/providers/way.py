@@ -34,8 +34,9 @@ _AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_
 def proxy_to(url: httpx2.URL, *, given: str | None = None, allowed: Collection[str] | None = None) -> str | None:
     """Return the proxy on the way: the one ``given`` by a connection, else the environment's unless ``NO_PROXY`` names the host.
 
-    Whoever edits a connection may not lead into the workers' network by it: a given one must stand at a public address, or be
-    ``allowed``. Raises `ConfigurationError` for one that cannot be used, and `Transient` for one that cannot be resolved.
+    Whoever edits a connection must not be able to lead into the workers' network by it: a given proxy has to stand at a public
+    address, or be ``allowed``. Raises `ConfigurationError` for one that cannot be used, and `Transient` for one that cannot be
+    resolved.
     """
     if given:
         proxy = _usable(given, "the connection (extra proxy)")
@@ -71,7 +72,7 @@ def _is_direct(url: httpx2.URL, no_proxy: str) -> bool:
 
 
 def _names(entry: str, url: httpx2.URL) -> bool:
-    """Whether an entry of NO_PROXY names this host: by name, suffix, ``*``, address or network, of all ports or one.
+    """Return whether an entry of NO_PROXY names this host: by name, suffix, ``*``, address or network, of all ports or one.
 
     As everywhere, names are not resolved: an address or a network is compared with a host that is one itself.
     """
@@ -96,7 +97,7 @@ def _names(entry: str, url: httpx2.URL) -> bool:
 
 
 def _host_and_port(entry: str) -> tuple[str, int | None]:
-    """``example.com:8443``, ``[::1]:8443``, ``::1``, ``[fd00::]/8``; and a URL, as some write it."""
+    """Return host and port of ``example.com:8443``, ``[::1]:8443``, ``::1`` or ``[fd00::]/8``; or of a URL, as some write it."""
     text = entry.rpartition("://")[2].rstrip("/")
     if text.startswith("["):
         inside, _, after = text[1:].partition("]")
@@ -115,7 +116,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def tls(ca_file: str | None = None) -> ssl.SSLContext:
-    """Return whose certificates are believed: the CAs of this file or folder alone, else the environment's, else the system's.
+    """Return a TLS context that believes the CAs of this file or folder alone, else the environment's, else the system's.
 
     Raises `ConfigurationError` for a file that holds none.
     """
@@ -126,7 +127,7 @@ def tls(ca_file: str | None = None) -> ssl.SSLContext:
 
 @cache
 def _system() -> ssl.SSLContext:
-    """One for all clients: reading the certificates takes longer than a request."""
+    """Return the system's TLS context, one for all clients: reading the certificates takes longer than a request."""
     return httpx2.create_ssl_context(trust_env=False)
 
 
@@ -145,7 +146,7 @@ def _context(whose: str, path: str) -> ssl.SSLContext:
 
 
 def transport_options(proxy: str | None, ca_file: str | None) -> dict[str, Any]:
-    """What a transport of httpx2 takes for this way."""
+    """Return the options of an httpx2 transport for this way."""
     context = tls(ca_file)
     through = proxy and httpx2.Proxy(proxy, ssl_context=context if proxy.startswith("https") else None)
     return {"verify": context, "proxy": through or None}
@@ -167,7 +168,7 @@ def through_proxy(proxy: str | None) -> Iterator[None]:
 
 
 def in_words(error: BaseException | None) -> str:
-    """Say why a host was not reached, as far as a person can mend it. Nothing of a URL stands in it."""
+    """Say why a host was not reached, as far as a person can mend it, without anything of a URL."""
     if isinstance(error, (httpx.ProxyError, httpx2.ProxyError)):
         return f"the proxy on the way says: {' '.join(str(error).split())[:100]}"
     if "CERTIFICATE_VERIFY_FAILED" in str(error):

@@ -59,7 +59,7 @@ MOST_RESUMED = 5
 """How often one transfer goes on after a break; each time it has to have come further."""
 
 RESUME_AFTER = 0.5
-"""Seconds before the first time; the second comes after twice as long."""
+"""Seconds before a transfer goes on for the first time; it is twice as long before the second."""
 
 _MESSAGE_CHARACTERS = 300
 _CACHED_FROM = 16_384  # characters
@@ -77,7 +77,7 @@ def quiet() -> None:
 
 
 def fingerprint(account: str | None, *parts: str | None) -> str:
-    """Who pays: the account's name if it has one, else 16 hex characters made from provider, base URL and key."""
+    """Return who pays: the account's name if it has one, else 16 hex characters made from provider, base URL and key."""
     return account or hashlib.sha256("\n".join(part or "" for part in parts).encode()).hexdigest()[:16]
 
 
@@ -89,7 +89,7 @@ class PerLoop(Generic[_T]):
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _T] = WeakKeyDictionary()
 
     def client(self) -> _T:
-        """The running loop's."""
+        """Return the client of the running event loop, made when it is first asked for."""
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             self._clients[loop] = self._make()
@@ -112,7 +112,7 @@ class Response(Protocol):
 def refusal(
     response: Response, read: Callable[[Any, int], Said | None], *, call: Call, own_host: bool, secret: str
 ) -> ProviderError:
-    """Return an HTTP answer that is no success as an error of ours.
+    """Return the error to raise for an HTTP answer that is no success.
 
     ``read`` takes the body's JSON and the status, and returns None for what is not the provider's own error envelope.
     """
@@ -124,7 +124,7 @@ def refusal(
 
 
 def _said(response: Response, read: Callable[[Any, int], Said | None]) -> Said | None:
-    """The body is read from its bytes: what the SDKs hand over is not what came."""
+    """Return what the body says, read from its bytes: what the SDKs hand over is not what came."""
     try:
         return read(orjson.loads(response.content), response.status_code)
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError):  # RuntimeError: a stream that was not read
@@ -139,7 +139,7 @@ class Sending:
     head_failed: bool = False
 
     def traced(self, event: str, _: object) -> None:
-        """Take what httpcore tells of a request in its ``trace`` extension."""
+        """Take note of what httpcore tells of a request in its ``trace`` extension."""
         self.head_failed = self.head_failed or event.endswith("send_request_headers.failed")
 
 
@@ -148,7 +148,7 @@ _sending: ContextVar[Sending | None] = ContextVar("_sending", default=None)
 
 @dataclass(slots=True)
 class Fresh:
-    """Whether all answers within came from the provider, and none out of a cache on the way."""
+    """A record of whether all answers within came from the provider, and none out of a cache on the way."""
 
     asked_at: datetime | None
     held: str | None = None
@@ -225,12 +225,12 @@ def watch(request: httpx.Request | httpx2.Request) -> None:
 
 
 HOOKS: Mapping[str, list[Callable[..., Any]]] = {"request": [watch, ask_fresh], "response": [see_fresh]}
-"""Of every client that sends a create, asks, or reads a list."""
+"""The hooks of every client that sends a create, asks, or reads a list."""
 
 
 @contextmanager
 def translated(provider: str, call: Call, sdk: type[Exception]) -> Iterator[None]:
-    """Raise errors of ours for those of an HTTP client, of the ``sdk``, and of answers with something else in them.
+    """Raise nightbatch's errors for those of an HTTP client, of the ``sdk``, and of answers with something else in them.
 
     A create or a realtime call is watched: whatever fails before it goes to the network was not sent.
     """
@@ -258,7 +258,7 @@ _BEFORE_THE_FIRST_BYTE = (
 )
 """TLS that fails is a ConnectError, and a tunnel that a proxy refuses a ProxyError (httpcore's connection.py)."""
 _LOCAL = (httpx.LocalProtocolError, httpx2.LocalProtocolError)
-"""For a header that cannot be written, and so before the first byte; but also for a body of another length than announced."""
+"""Raised for a header that cannot be written, and so before the first byte; but also for a body of another length than said."""
 
 
 def _unanswered(provider: str, error: Exception, sending: Sending | None, sdk: type[Exception]) -> Transient | None:
@@ -281,13 +281,13 @@ def _unanswered(provider: str, error: Exception, sending: Sending | None, sdk: t
 
 
 def brief(text: object, secret: str = "") -> str:
-    """A message on one line, cut, without the key, which some servers repeat."""
+    """Return a message on one line, cut, without the key, which some servers repeat."""
     line = " ".join(str(text).split())
     return (line.replace(secret, "[key]") if secret else line)[:_MESSAGE_CHARACTERS]
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds; the header holds a number of them, or a date."""
+    """Return the seconds in the header, which holds a number of them, or a date; None without one that can be read."""
     value = headers.get("retry-after", "")
     try:
         seconds = float(value)
@@ -300,20 +300,23 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def named(found: str | None) -> str:
-    """An id in an answer. Raises `ValueError` when there is none: the SDKs take any object for the one they expect."""
+    """Return an id or a word from an answer.
+
+    Raises `ValueError` when there is none: the SDKs take any object for the one they expect.
+    """
     if not isinstance(found, str) or not found:
         raise ValueError
     return found
 
 
 def counted(total: int, succeeded: int, errored: int) -> Counts | None:
-    """What a provider says of a batch's requests; None where a number is missing or is none: the SDKs do not check."""
+    """Return a provider's counts of a batch's requests; None where a number is missing or is none: the SDKs do not check."""
     whole = all(type(count) is int for count in (total, succeeded, errored))
     return Counts(total, succeeded, errored) if whole else None
 
 
 def of_tag(listed: Iterable[ListedBatch], tag: str) -> list[FoundBatch]:
-    """Return those of a list that carry this tag."""
+    """Return those batches of a list that carry this tag."""
     return [
         FoundBatch(batch.provider_batch_id, certain=True, created_at=batch.created_at)
         for batch in listed
@@ -322,13 +325,13 @@ def of_tag(listed: Iterable[ListedBatch], tag: str) -> list[FoundBatch]:
 
 
 def any_of_ours(listed: Iterable[ListedBatch]) -> bool:
-    """Return whether one carries a tag of ours: then the connection shows tags."""
+    """Return whether a batch of the list carries a tag of ours: then the connection shows tags."""
     return any(str(batch.tag).startswith("nb-") for batch in listed)
 
 
 @contextmanager
 def still_kept() -> Iterator[None]:
-    """Results that the provider has deleted: 410, to tell them from a batch that it does not know (404)."""
+    """Raise `Absent` with 410 for results that the provider has deleted, to tell them from an unknown batch (404)."""
     try:
         yield
     except Absent as error:
@@ -339,15 +342,15 @@ def still_kept() -> Iterator[None]:
 
 @contextmanager
 def gone_is_fine() -> Iterator[None]:
-    """A delete of what is deleted already."""
+    """Let a delete of what is deleted already pass: `Absent` is suppressed."""
     with suppress(Absent):
         yield
 
 
 def lines(chunks: Iterable[bytes], known: Container[int] = ()) -> Iterator[bytes]:
-    """The lines of a stream, without line breaks and those whose hash is ``known``.
+    """Yield the lines of a stream, without line breaks and those whose hash is ``known``.
 
-    Raises `Transient` when the last one was cut short.
+    Raises `Transient` when the last one was cut short, or one is longer than any answer.
     """
     parts: list[bytes] = []  # of one line: a line of embeddings may be as long as a thousand chunks
     size = 0
@@ -385,7 +388,7 @@ class Download(Protocol):
 
 
 def whole(ask: Callable[[dict[str, str]], AbstractContextManager[Download]]) -> Iterator[bytes]:
-    """All bytes of a download; ``ask`` sends the request with the headers that it is given.
+    """Yield all bytes of a download; ``ask`` sends the request with the headers that it is given.
 
     One that breaks off goes on from where it did, if the server shows by length and validator that it is the same file
     (RFC 9110, 14 and 13.1.5). No provider promises that; where it does not, the break is raised as it came.
@@ -415,12 +418,12 @@ def whole(ask: Callable[[dict[str, str]], AbstractContextManager[Download]]) -> 
 
 
 def wait_for_the_line(broken: int) -> None:
-    """Longer after each break of one transfer."""
+    """Sleep before a transfer goes on, longer after each break of it."""
     time.sleep(RESUME_AFTER * broken)
 
 
 def _length(response: Download) -> int:
-    """Of the bytes that are to come; 0 if that is not known, as for what is compressed on the way."""
+    """Return how many bytes are to come; 0 if that is not known, as for what is compressed on the way."""
     told = response.headers.get("content-length", "")
     return int(told) if told.isdecimal() and not response.headers.get("content-encoding") else 0
 
@@ -435,7 +438,7 @@ def _goes_on(response: Download, received: int, length: int, validator: str) -> 
 
 
 def read_object(line: bytes) -> dict[str, Any] | UnreadableLine:
-    """A line as an object, or the reason why it is none."""
+    """Return a line as an object, or the reason why it is none."""
     text = line.removeprefix(codecs.BOM_UTF8)
     try:
         found = orjson.loads(text)
@@ -448,7 +451,7 @@ def read_object(line: bytes) -> dict[str, Any] | UnreadableLine:
 
 
 def _mended(line: bytes) -> Any:
-    """JSON with half a character in it, as in an answer cut inside an emoji: it is paid for, and stays readable."""
+    """Return JSON with half a character in it, as in an answer cut inside an emoji: it is paid for, and stays readable."""
     return orjson.loads(json.dumps(json.loads(line.decode()), ensure_ascii=False).encode("utf-8", "replace"))
 
 
@@ -484,13 +487,13 @@ def tier(told: Any) -> tuple[str, ...]:
 
 
 def added(*counts: Any) -> int | None:
-    """The sum of token counts, in which None is nothing; None when one of them is no number."""
+    """Return the sum of token counts, in which None is nothing; None when one of them is no number."""
     numbers = [count for count in counts if count is not None]
     return sum(numbers) if all(type(number) is int and number >= 0 for number in numbers) else None
 
 
 def vector(numbers: list[float]) -> tuple[float, ...]:
-    """An embedding. Raises `TypeError` for anything but a list of numbers."""
+    """Return an embedding. Raises `TypeError` for anything but a list of numbers."""
     if not isinstance(numbers, list):
         raise TypeError
     sum(numbers)  # the quickest way to find something that is no number
@@ -534,7 +537,7 @@ as_json = msgspec.json.Encoder().encode
 
 
 def well_formed(line: ResultLine | UnreadableLine) -> ResultLine | UnreadableLine:
-    """The line itself. Raises `TypeError` where something that should be text is not: the load could not store it."""
+    """Return the line itself. Raises `TypeError` where something that should be text is not: the load could not store it."""
     if isinstance(line, ResultLine):
         answer = line.answer or Answer("succeeded")
         texts = (line.custom_id, answer.text, answer.finish_reason, answer.model)
@@ -544,7 +547,7 @@ def well_formed(line: ResultLine | UnreadableLine) -> ResultLine | UnreadableLin
 
 
 def why_unusable(answer: Answer) -> str | None:
-    """For a person: an answer that was refused or stops short."""
+    """Return, for a person, why an answer was refused or stops short; None for one that succeeded."""
     if answer.outcome == "succeeded":
         return None
     nothing = "" if answer.text or answer.message else ", and holds nothing"
@@ -598,10 +601,10 @@ _rest = attrgetter(*(name for name in Prompt.__struct_fields__ if name not in ("
 
 
 class LineWriter:
-    """The lines of input files, from an adapter's own ``line``: one as a dictionary.
+    """Writes the lines of input files; an adapter's own ``line`` gives one as a dictionary.
 
-    Prompts without media that differ in their text only have all else in common, the schema above all, which some
-    providers want translated: it is made once.
+    Prompts without media that differ only in their text have all else in common, the schema above all, which some
+    providers want translated: that is made once.
     """
 
     def __init__(self, line: Callable[[str, str, Endpoint, Request], dict[str, Any]]) -> None:
@@ -611,7 +614,7 @@ class LineWriter:
         self._checked: tuple[Any, ...] = ()
 
     def write(self, custom_id: str, model: str, endpoint: Endpoint, request: Request) -> bytes:
-        """One line, without a line break. Raises `Rejected` as the adapter does, and for text that is no Unicode."""
+        """Return one line, without a line break. Raises `Rejected` as the adapter does, and for text that is no Unicode."""
         try:
             if not isinstance(request, Prompt) or request.media:
                 return orjson.dumps(self._line(custom_id, model, endpoint, request))
@@ -623,7 +626,7 @@ class LineWriter:
             ) from None
 
     def check(self, model: str, endpoint: Endpoint, request: Request) -> None:
-        """Raise `Rejected` as `write` does. Of requests that differ in their text only, one after the other, one is written."""
+        """Raise `Rejected` as `write` does. Of consecutive requests that differ only in their text, one is written."""
         if not isinstance(request, Prompt) or request.media:
             self.write(_ID, model, endpoint, request)
             return
@@ -647,7 +650,7 @@ class LineWriter:
 
 
 def in_base64(media: Media) -> str:
-    """The bytes of a file as base64. Raises `Rejected` when it cannot be read, or is still as a job named it."""
+    """Return the bytes of a file as base64. Raises `Rejected` when it cannot be read, or is still as a job named it."""
     path = Path(media.path or "")
     if media.mime_type is None or not path.is_absolute():
         raise Rejected("its media were not looked for in the media folder")
@@ -658,7 +661,7 @@ def in_base64(media: Media) -> str:
 
 
 def image(provider: str, media: Media) -> tuple[str, str]:
-    """MIME type and base64 of an image. Raises `Rejected` for a video, or one that only Gemini can open."""
+    """Return MIME type and base64 of an image. Raises `Rejected` for a video, or one that only Gemini can open."""
     if media.path is None or (media.mime_type or "image/").partition("/")[0] != "image":
         raise Rejected(f"{provider} cannot watch videos: give frames")
     return media.mime_type or "", in_base64(media)

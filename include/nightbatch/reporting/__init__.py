@@ -1,4 +1,4 @@
-"""What was sent, paid and saved, in a night or in any range of days, for people and programs.
+"""Report what was sent, paid and saved, in a night or in any range of days, to people and programs.
 
 `run_report` and `range_report` gather the figures; every renderer takes either of them.
 """

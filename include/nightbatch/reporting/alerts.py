@@ -1,4 +1,4 @@
-"""What a person should know of, raised once, resolved by itself where that can be, and sent. docs/alerts.md lists the kinds."""
+"""Raise alerts of what a person should know, resolve those that can be, and send them. docs/alerts.md lists the kinds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ENOUGH_JOBS = 20
 
 
 def check(store: Store, settings: Settings) -> list[str]:
-    """Raise and resolve what can be seen from the figures; the messages of what is new.
+    """Raise and resolve alerts that follow from the figures; return the messages of the new ones.
 
     Cheap enough for every hour: it adds up roll-ups, and looks at jobs that wait. Two checks at once raise each alert once.
     """
@@ -47,7 +47,7 @@ def check(store: Store, settings: Settings) -> list[str]:
 
 
 def night_late(store: Store, run_id: str, hours: float) -> str | None:
-    """Called when so many hours have passed since a run was queued: its alert, or None if all of it is through."""
+    """Raise the alert of a run that was queued so many hours ago; return its message, or None if all of the run is through."""
     planned, batches, jobs = alerting.night(store, run_id)
     if planned and not batches:
         return None
@@ -61,9 +61,10 @@ def night_late(store: Store, run_id: str, hours: float) -> str | None:
 
 
 def acknowledge(store: Store, alert_id: int, *, by: str) -> str:
-    """Write down that a person has seen it: it is not sent again. What it means, in a sentence; the first one counts.
+    """Record that a person has seen an alert, so that it is not sent again; return a sentence about what that means.
 
-    Raises `NotFound`, and `NightbatchError` for one that was resolved before anybody saw it.
+    Only the first acknowledgement counts. Raises `NotFound`, and `NightbatchError` without a name in ``by``, or for an alert that
+    was resolved before anybody saw it.
     """
     if not by.strip():
         raise NightbatchError("Say who acknowledges the alert.")
@@ -84,7 +85,7 @@ def acknowledge(store: Store, alert_id: int, *, by: str) -> str:
 
 
 def send(store: Store, senders: Mapping[str, Sender]) -> list[str]:
-    """Send what is open and nobody has acknowledged, once by each sender; a sentence for each.
+    """Send each open alert that nobody has acknowledged once by each sender; return a sentence for each that was sent.
 
     A sender that fails keeps neither the other alerts nor the other senders back, and gets the alert again another time. One
     that was killed between sending and writing it down sends it twice.

@@ -1,4 +1,4 @@
-"""The report's parts as a table for spreadsheets."""
+"""Render the report's parts as a table for spreadsheets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def render_csv(report: AnyReport) -> str:
-    """A row for the whole and for each part; ``by`` says by what, ``key`` which one. Money in USD, with all digits.
+    """Return a table with a row for the whole and for each part; ``by`` says by what, ``key`` which one.
 
-    A figure that is not known for a part is empty. The last rows hold no figures: each ``price``, where it came from, and each
-    ``assumption``. Text that a spreadsheet would take for a formula begins with ``'``.
+    Money is in USD, with all digits. A figure that is not known for a part is empty. The last rows hold no figures: each
+    ``price``, where it came from, and each ``assumption``. Text that a spreadsheet would take for a formula begins with ``'``.
     """
     written = io.StringIO()
     writer = csv.writer(written)
@@ -48,5 +48,5 @@ def _rows(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, An
 
 
 def harmless(text: str) -> str:
-    """Text for a cell. Only text: a negative figure stays a number."""
+    """Return text for a cell that no spreadsheet takes for a formula. Only for text: a negative figure stays a number."""
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no script, no other file."""
+"""Render the report as one HTML page that needs nothing else: no script, no other file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nightbatch.reporting.reports import AnyReport, RangeReport, Report
 
 
 def render_html(report: AnyReport) -> str:
-    """The report as a page, light or dark as the reader's screen, and fit to be printed; text from outside is escaped."""
+    """Return the report as a page, light or dark as the reader's screen, and fit to be printed; text from outside is escaped."""
     page = document(report)
     drawn = _of_run(report) if isinstance(report, Report) else _of_days(report)
     return _template().render(

@@ -1,4 +1,4 @@
-"""The report for programs."""
+"""Render the report for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MONEY = ("realtime_cost_usd", "batch_cost_usd", "wasted_cost_usd", "savings_usd
 
 
 def to_json(report: AnyReport) -> dict[str, Any]:
-    """JSON values; money as decimal strings, in USD, so that no digit is lost; parts by their keys."""
+    """Return the report as JSON values; money as decimal strings, in USD, so that no digit is lost; parts by their keys."""
     return _of_run(report) if isinstance(report, Report) else _of_days(report)
 
 
@@ -71,7 +71,7 @@ def _of_days(report: RangeReport) -> dict[str, Any]:
 
 
 def figures_json(found: Figures) -> dict[str, Any]:
-    """Every sum by its name, and the two shares that are made of them (0 to 1, or None)."""
+    """Return every sum by its name, and the two shares that are made of them (0 to 1, or None)."""
     values = {field.name: getattr(found, field.name) for field in fields(found)}
     made = {name: decimal(value) if isinstance(value, Decimal) else value for name, value in values.items()}
     for name, part in (("success_rate", found.success_rate), ("batched_share", found.batched_share)):

@@ -1,4 +1,4 @@
-"""The report as a Markdown page."""
+"""Render the report as a Markdown page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nightbatch.reporting.reports import AnyReport
 
 
 def render_markdown(report: AnyReport) -> str:
-    """The report as a page; text from outside is escaped."""
+    """Return the report as a page; text from outside is escaped."""
     page = document(report)
     return "\n".join([*_head(page), *_tables((*page.tables, page.prices)), *_assumptions(page.assumptions)]) + "\n"
 
@@ -40,6 +40,6 @@ def _assumptions(assumptions: Sequence[str]) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Words from outside as text: no Markdown, no HTML, no line breaks."""
+    """Escape words from outside so that they stay text: no Markdown, no HTML, no line breaks."""
     escaped = re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", " ".join(text.split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn on the server by pygal: no script, no style, nothing that is loaded from elsewhere.
+"""Draw charts as SVG, on the server, by pygal: no script, no style, nothing that is loaded from elsewhere.
 
 Colours and fonts come from ``charts.css`` (`CHART_CSS`), which a page gives along: a strict content security policy allows no
 styles inside an SVG. A chart is 400 units wide, so that its text is as large as it says on the smallest screen. Each function
@@ -38,7 +38,7 @@ _ZERO = Decimal(0)
 
 
 def savings_by_day(days: Days, by_day: Sequence[Slice]) -> str | None:
-    """A bar for each day; for a long range, one for each week, month or year."""
+    """Draw a bar for each day; for a long range, one for each week, month or year."""
     periods = _periods(days, by_day)
     values = [sum((one.savings_usd for one in figures), _ZERO) for figures in periods.values()]
     if not any(values):
@@ -48,7 +48,7 @@ def savings_by_day(days: Days, by_day: Sequence[Slice]) -> str | None:
 
 
 def running_total(days: Days, by_day: Sequence[Slice], totals: Sequence[Decimal]) -> str | None:
-    """What was saved since the beginning, as it grew; ``totals`` are those after each of the days in ``by_day``."""
+    """Draw how the savings since the beginning grew; ``totals`` are those after each of the days in ``by_day``."""
     after = dict(zip((part.key for part in by_day), totals, strict=True))
     if not any(totals):
         return None
@@ -60,7 +60,7 @@ def running_total(days: Days, by_day: Sequence[Slice], totals: Sequence[Decimal]
 
 
 def success_by_day(days: Days, by_day: Sequence[Slice]) -> str | None:
-    """How many of the jobs that ended succeeded, in percent; a gap where none ended."""
+    """Draw how many of the jobs that ended succeeded, in percent; a gap where none ended."""
     rates = {name: _success(figures) for name, figures in _periods(days, by_day).items()}
     if all(rate is None for rate in rates.values()):
         return None
@@ -72,7 +72,7 @@ def success_by_day(days: Days, by_day: Sequence[Slice]) -> str | None:
 
 
 def share_by(what: str, saved: Mapping[str, Decimal]) -> str | None:
-    """USD saved by provider, model or job type: the largest first, and all that are small together."""
+    """Draw the USD saved by provider, model or job type: the largest first, and all that are small together."""
     ordered = sorted(((key, value) for key, value in saved.items() if value), key=lambda row: -row[1])
     if not ordered:
         return None
@@ -84,7 +84,7 @@ def share_by(what: str, saved: Mapping[str, Decimal]) -> str | None:
 
 
 def turnaround(rows: Sequence[Turnaround]) -> str | None:
-    """Within which time half, and nine in ten, of the batches ended: the models with the most batches."""
+    """Draw within which time half, and nine in ten, of the batches ended, for the models with the most batches."""
     shown = sorted(rows, key=lambda row: -row.batches)[: _MOST_ROWS - 3]
     if not shown:
         return None
@@ -103,7 +103,7 @@ def _success(figures: Sequence[Figures]) -> Decimal | None:
 
 
 def _periods(days: Days, by_day: Iterable[Slice]) -> dict[str, list[Figures]]:
-    """The figures of each day, week, month or year of the range, also of those without any."""
+    """Return the figures of each day, week, month or year of the range, also of those without any."""
     unit = _unit(days)
     periods: dict[str, list[Figures]] = {_period(day, unit): [] for day in _each(days)}
     for part in by_day:
@@ -116,7 +116,7 @@ def _each(days: Days) -> Iterable[date]:
 
 
 def _unit(days: Days) -> str:
-    """The smallest that makes few enough bars."""
+    """Return the smallest unit of time that makes few enough bars."""
     units = {"day": 1, "week": 7, "month": 30}
     return next((unit for unit, length in units.items() if len(days) <= length * _MOST_BARS), "year")
 
@@ -137,7 +137,7 @@ def _dated(
     kind: type[Any], title: str, values: Mapping[str, Decimal | None],
     axis: Callable[[float], str], tell: Callable[[Decimal], str], **more: Any,
 ) -> str:  # fmt: skip
-    """Values along the days; few of these are named, so that the names have room."""
+    """Draw values along the days; few of these are named, so that the names have room."""
     names = list(values)
     chart = kind(
         **_config(title, _HEIGHT), show_legend=False, x_labels=names, x_labels_major=names[:: -(-len(names) // _DATES)],
@@ -151,7 +151,7 @@ def _dated(
 def _rows(
     title: str, names: Sequence[str], series: Mapping[str, Sequence[Decimal]], tell: Callable[[Decimal], str]
 ) -> str:
-    """A row for each name, the first on top; each value is written behind its bar, and there has to be room for it."""
+    """Draw a row for each name, the first on top; each value is written behind its bar, and has room there."""
     every = [value for values in series.values() for value in values]
     low, high = float(min(*every, _ZERO)), float(max(*every, _ZERO))
     several = len(series) > 1
@@ -186,7 +186,7 @@ def _config(title: str, height: int) -> dict[str, Any]:
 
 
 def _axis_usd(value: float) -> str:
-    """Three digits: ``$0.002``, ``$450``, ``$1.2k``."""
+    """Write USD in three digits: ``$0.002``, ``$450``, ``$1.2k``."""
     size, unit = next(((size, unit) for size, unit in ((1e6, "M"), (1e3, "k")) if abs(value) >= size), (1.0, ""))
     digits = format(Decimal(f"{abs(value) / size:.3g}"), "f")
     return f"{'-' if value < 0 else ''}${digits}{unit}"
@@ -197,19 +197,19 @@ def _axis_percent(value: float) -> str:
 
 
 def _short(name: str) -> str:
-    """The beginning and the end, which tell models apart."""
+    """Shorten a name to its beginning and its end, which tell models apart."""
     text = _clean(name)
     half = _MOST_LETTERS // 2
     return text if len(text) <= _MOST_LETTERS else f"{text[:half]}…{text[1 - half :]}"
 
 
 def _clean(text: str) -> str:
-    """Without the characters that XML cannot hold."""
+    """Replace the characters that XML cannot hold by spaces."""
     return re.sub("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", " ", text)
 
 
 def _bare(chart: Any, title: str, told: Iterable[str]) -> str:
-    """The SVG without what only pygal's script and style would use, and with its values for those who cannot see it."""
+    """Return the SVG without what only pygal's script and style would use, and with its values for those who cannot see it."""
     root = ET.fromstring(chart.render())  # pygal's own, which has escaped all text
     for parent in list(root.iter()):
         parent.attrib.pop("id", None)

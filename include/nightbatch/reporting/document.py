@@ -1,4 +1,4 @@
-"""A report in words and tables, before it becomes Markdown, HTML or lines on a terminal."""
+"""Put a report into words and tables, before it becomes Markdown, HTML or lines on a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nightbatch.reporting.words import ASSUMPTIONS, OF_DAYS, sources
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The first ``words`` columns hold text from outside or inside, the others figures. An empty table is left out."""
+    """A table of figures: only its first ``words`` columns hold text, from outside or inside. An empty table is left out."""
 
     title: str
     columns: Sequence[str]
@@ -25,7 +25,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """All of it is plain text: each renderer escapes it in its own way. ``saved`` comes first in ``headline``'s sentence."""
+    """A report in plain text, which each renderer escapes in its own way. ``saved`` comes first in ``headline``'s sentence."""
 
     title: str
     saved: str
@@ -39,7 +39,7 @@ class Document:
 
 
 def document(report: AnyReport) -> Document:
-    """The report in words."""
+    """Put the report into words and tables."""
     return _of_run(report) if isinstance(report, Report) else _of_days(report)
 
 

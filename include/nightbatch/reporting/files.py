@@ -1,4 +1,4 @@
-"""The report as files, in every format."""
+"""Write the report to files, in every format."""
 
 from __future__ import annotations
 

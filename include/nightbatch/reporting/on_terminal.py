@@ -1,4 +1,4 @@
-"""The report for a person at a terminal."""
+"""Render the report for a person at a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEFT_OUT = ("rejected", "go again", "success", "unpriced", "realtime", "waste")
 
 
 def render_terminal(report: AnyReport) -> Group:
-    """The report by rich; the other formats also have every price, and what is assumed."""
+    """Return the report for rich to print; the other formats also have every price, and what is assumed."""
     page = document(report)
     parts: list[RenderableType] = [_panel(page)]
     for table in page.tables:
@@ -51,5 +51,5 @@ def _table(table: Table) -> RichTable:
 
 
 def _printable(text: str) -> str:
-    """Without what would steer the terminal."""
+    """Replace what would steer the terminal by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -1,4 +1,4 @@
-"""The figures of a report, before they are put into words."""
+"""Gather the figures of a report, before they are put into words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nightbatch.reporting.stats import Days, Part, Price, Reason, Run, Savings
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One run, or several together, whole and in parts."""
+    """The figures of one run, or of several together, whole and in parts."""
 
     totals: Run
     parts: tuple[Part, ...]
@@ -25,13 +25,13 @@ class Report:
 
     @property
     def jobs(self) -> int:
-        """All that the run took: what was sent, and what was rejected before."""
+        """Return how many jobs the run took: those that were sent, and those that were rejected before."""
         return self.totals.jobs + self.totals.rejected
 
 
 @dataclass(frozen=True, slots=True)
 class RangeReport:
-    """A range of days.
+    """The figures of a range of days.
 
     ``first_day`` is the first on which anything was sent, or None; ``saved_so_far_usd`` is what was saved from then to the
     end of the range.
@@ -43,12 +43,12 @@ class RangeReport:
 
     @property
     def jobs(self) -> int:
-        """All that was taken: what was sent, and what was rejected before."""
+        """Return how many jobs were taken: those that were sent, and those that were rejected before."""
         return self.savings.total.jobs + self.savings.rejected
 
     @property
     def running_totals(self) -> list[Decimal]:
-        """For each of ``savings.by_day``: USD saved since the first day, that day included."""
+        """Return, for each of ``savings.by_day``, the USD saved since the first day, that day included."""
         earned = [part.figures.savings_usd for part in self.savings.by_day]
         return list(accumulate(earned, initial=self.saved_so_far_usd - sum(earned, Decimal(0))))[1:]
 
@@ -57,7 +57,7 @@ AnyReport = Report | RangeReport
 
 
 def run_report(store: Store, *run_ids: str) -> Report:
-    """The report of these runs, or of the latest one. Raises `NotFound` when there is no such run."""
+    """Return the report of these runs, or of the latest one. Raises `NotFound` when there is no such run."""
     latest = None if run_ids else stats.latest_run(store)
     found = run_ids or ((latest.run_id,) if latest else ())
     totals = figures.totals(store, *found)
@@ -72,7 +72,7 @@ def run_report(store: Store, *run_ids: str) -> Report:
 
 
 def range_report(store: Store, days: Days) -> RangeReport:
-    """The report of these days; days on which nothing was sent count as nothing."""
+    """Return the report of these days; days on which nothing was sent count as nothing."""
     first = sums.first_day(store)
     begun = first is not None and first <= days.until
     so_far = sums.total(store, first, days.until).savings_usd if first and begun else Decimal(0)

@@ -1,4 +1,4 @@
-"""One signed POST, as the Standard Webhooks ask for it (github.com/standard-webhooks/standard-webhooks/blob/main/spec).
+"""Send a signed POST as the Standard Webhooks ask for it (github.com/standard-webhooks/standard-webhooks/blob/main/spec).
 
 A receiver verifies it with any of their libraries, and drops what it has seen before by ``webhook-id``.
 """
@@ -25,7 +25,7 @@ TIMEOUT = httpx2.Timeout(15.0, connect=10.0)
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """The header ``webhook-signature``. ``secret`` is ``whsec_`` and base64, or any text.
+    """Return the header ``webhook-signature``. ``secret`` is ``whsec_`` and base64, or any text.
 
     Raises `ConfigurationError` for a secret that begins like base64 and is none.
     """
@@ -74,7 +74,7 @@ def deliver(
 
 
 def _address(target: httpx2.URL, allowed: Collection[str], *, proxied: bool) -> httpx2.URL:
-    """The URL at the address that was looked at; by its name where a proxy looks."""
+    """Return the URL with the address that was looked at; with its name where a proxy looks."""
     if proxied:
         allowed_hosts.check_name(target.host, allowed)
         return target

@@ -1,4 +1,4 @@
-"""What stands in every report, whatever its format."""
+"""The words that stand in every report, whatever its format."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ OF_DAYS = (
 
 
 def sources(prices: Iterable[Price]) -> list[str]:
-    """Where prices came from, each once, without the unit prices."""
+    """Return where prices came from, each once, without the unit prices."""
     return list(dict.fromkeys(price.source.split(";")[0] for price in prices if price.source))

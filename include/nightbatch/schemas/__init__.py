@@ -1,1 +1,1 @@
-"""JSON schemas: merged, made plain, and said in what each provider takes."""
+"""JSON schemas: merged, made plain, and checked against answers."""

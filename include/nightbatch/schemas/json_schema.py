@@ -1,7 +1,7 @@
-"""JSON schemas that come with a job: they must not hold up the load of everybody else's answers.
+"""Checks of answers against JSON schemas that come with a job, which must not hold up the load of everybody else's answers.
 
-Nothing is fetched for a reference; references are followed so many times only, since a few that name each other twice come to
-billions; and a pattern takes time in proportion to the text, whatever it says.
+Nothing is fetched for a reference. References are followed a limited number of times, since a few that name each other twice
+come to billions. A pattern takes time in proportion to the text, whatever it says.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Endless(Exception):
 
 
 def require_usable(schema: dict[str, Any]) -> None:
-    """Raises `ValueError` with the reason for what is no schema, or one that answers cannot be checked against."""
+    """Raise `ValueError` with the reason for what is no schema, or one that answers cannot be checked against."""
     _require_usable(orjson.dumps(schema))
 
 
@@ -55,7 +55,7 @@ def _require_usable(text: bytes) -> None:
 
 
 def fault(schema: dict[str, Any], instance: Any) -> ValidationError | None:
-    """The first thing to mend in an instance, None if it fits. Raises `Endless`."""
+    """Return the first thing to mend in an instance, None if it fits. Raises `Endless`."""
     _followed.set(count())
     _depth.set(0)
     try:
@@ -66,7 +66,7 @@ def fault(schema: dict[str, Any], instance: Any) -> ValidationError | None:
 
 
 def _check(schema: dict[str, Any]) -> None:
-    """Raises `ValueError` for a reference to elsewhere or to nothing, and for a pattern that cannot be used."""
+    """Raise `ValueError` for a reference to elsewhere or to nothing, an unusable pattern, and a word that no provider knows."""
     for node in every(schema):
         for word in ("$dynamicRef", "patternProperties"):
             if word in node:
@@ -87,7 +87,10 @@ def _check_reference(reference: str, root: dict[str, Any]) -> None:
 
 @lru_cache(maxsize=1024)
 def _regex(pattern: str) -> SchemaValidator:
-    """pydantic's engine, Rust's: it has no look-around and no back-references, and so no text that it takes for ever over."""
+    """Return a matcher of pydantic's Rust engine: without look-around and back-references, no text takes it for ever.
+
+    Raises `ValueError` for a pattern that the engine cannot use.
+    """
     try:
         return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
     except BadPattern:
@@ -109,7 +112,7 @@ def _follow(validator: Any, reference: str, instance: Any, schema: Any) -> Itera
 
 
 def _is_of_type(validator: Any, types: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    """OpenAPI's ``nullable`` stands in many schemas, and asks for null beside the type."""
+    """Yield the errors of a type; OpenAPI's ``nullable``, which stands in many schemas, allows null beside the type."""
     if instance is not None or schema.get("nullable") is not True:
         yield from Draft202012Validator.VALIDATORS["type"](validator, types, instance, schema)
 

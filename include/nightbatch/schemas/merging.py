@@ -1,4 +1,4 @@
-"""What several JSON schemas ask for together, as long as it can be said without allOf."""
+"""Merges several JSON schemas into one that asks for what all of them do, as long as it can be said without allOf."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _ANY = frozenset(_OF_ALL).union(*WORDS.values())
 
 
 class Contradiction(Exception):
-    """No value fits both; or ``word`` stands in both and cannot be written as one."""
+    """No value fits both schemas; or ``word`` stands in both and cannot be written as one."""
 
     def __init__(self, word: str = "") -> None:
         self.word = word
 
 
 def flat_words(node: Schema, kind: str | None = None) -> Schema:
-    """Return what the part says by itself, its description aside; of one type only, if ``kind`` is given."""
+    """Return the words of the part itself, none if it has only a description; with ``kind`` only those for this type."""
     if kind is None:
         own = {word: value for word, value in node.items() if word in _ANY and _says_something(word, value)}
         return own if set(own) - {"description"} else {}
@@ -66,17 +66,17 @@ def kinds_of(node: Schema) -> list[str]:
 
 
 def kinds_meant_by(node: Schema) -> list[str]:
-    """Return the types that the words of a part without a type are for: who bounds a length means a text."""
+    """Return the types that the words of a part without a type are for: a bound on the length means a text."""
     return [kind for kind, words in WORDS.items() if kind != "integer" and any(word in node for word in words)]
 
 
 def merged(nodes: Iterable[Schema]) -> Schema:
-    """Return one part that asks for what all of them do. Raises `Contradiction`."""
+    """Return one schema that asks for what all of these do. Raises `Contradiction`."""
     return reduce(_both, nodes)
 
 
 def with_values_that_fit(node: Schema) -> list[Schema]:
-    """Return the listed values that the rest of the part allows, a part for each type of them."""
+    """Return a part for each type among the listed values, with those values that the rest of the part allows."""
     values = [value for value in node.get("enum", ()) if "const" not in node or _same(value, node["const"])]
     if "enum" not in node:
         values = [node["const"]]
@@ -109,7 +109,7 @@ def _kind_of(value: Any) -> str:
 
 
 def fits(node: Any, value: Any) -> bool:
-    """Return whether a schema allows a value; where that cannot be told, the load has the last word."""
+    """Return whether a schema allows a value; True where that cannot be told, since the load has the last word."""
     try:
         return json_schema.fault(node, value) is None
     except (json_schema.Endless, ValueError, TypeError, ArithmeticError):
@@ -121,7 +121,10 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _says_something(word: str, value: Any) -> bool:
-    """A bound that is no finite number bounds nothing. Raises `ValueError` for what no JSON schema has there."""
+    """Return whether a word restricts anything: a bound that is no finite number bounds nothing.
+
+    Raises `ValueError` for a value that no JSON schema has there.
+    """
     if not isinstance(value, _VALUES.get(word, object)) or (word in _BOUNDS and isinstance(value, bool)):
         raise ValueError
     if word == "uniqueItems":
@@ -140,7 +143,10 @@ def _both(one: Schema, other: Schema) -> Schema:
 
 
 def _without_the_forbidden(node: Schema, other: Schema) -> Schema:
-    """Return the part without properties that the other, which is closed, does not have."""
+    """Return the part without the properties that the other part, if it is closed, does not have.
+
+    Raises `Contradiction` if one of them is required.
+    """
     named = node.get("properties")
     if other.get("additionalProperties") is not False or not isinstance(named, dict):
         return node

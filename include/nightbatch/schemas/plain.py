@@ -26,7 +26,7 @@ _LOOKS_AROUND = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:=|!|<=|<!)|\\[1-9])")
 
 
 def remembered(translate: Callable[[Schema], Schema]) -> Callable[[Schema], Schema]:
-    """Return ``translate``, which does each schema once, a rejected one too: the jobs of a night share a few.
+    """Return ``translate`` with a memory of results and rejections: the jobs of a night share a few schemas.
 
     What it returns is shared: it is to be read only.
     """
@@ -69,7 +69,7 @@ def _fault(schema: Schema) -> str:
 
 
 def with_notes(node: Schema, notes: Schema) -> Schema:
-    """Return the part with words that a provider does not take in its description, as Anthropic's SDK writes them."""
+    """Return the part with the ``notes``, words that a provider does not take, in its description, as Anthropic's SDK does."""
     if not notes:
         return node
     told = ", ".join(f"{word}: {_in_json(value)}" for word, value in notes.items())
@@ -90,13 +90,13 @@ def parts(plain: Schema) -> Iterator[Schema]:
 
 
 def children(node: Schema) -> list[Schema]:
-    """Return what stands in a part of a plain schema, its definitions aside."""
+    """Return the parts that stand directly in a part of a plain schema, its definitions aside."""
     items = [node["items"]] if "items" in node else []
     return [*node.get("properties", {}).values(), *node.get("anyOf", ()), *items]
 
 
 def holds_itself(plain: Schema) -> str | None:
-    """Return the place of a definition that holds itself, None without any."""
+    """Return the place of a definition that holds itself, also by way of others; None without any."""
     uses = {
         name: {part["$ref"] for part in parts(node) if "$ref" in part} for name, node in _definitions(plain).items()
     }
@@ -108,7 +108,7 @@ def holds_itself(plain: Schema) -> str | None:
 
 
 def place_of(reference: str) -> str:
-    """Return the place in words of a JSON path: that of ``#/$defs/Node`` is ``$.$defs.Node``."""
+    """Return a reference as a JSON path: ``#/$defs/Node`` becomes ``$.$defs.Node``."""
     return reference.replace("#", "$").replace("/", ".")
 
 

@@ -1,4 +1,4 @@
-"""Where other schemas stand inside a JSON schema: everything else in it is data, whatever it looks like.
+"""The words under which other schemas stand in a JSON schema: everything else in it is data, whatever it looks like.
 
 https://json-schema.org/draft/2020-12/json-schema-core#name-keywords-for-applying-subsch
 """
@@ -45,7 +45,7 @@ def changed(node: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any
 
 
 def every(schema: Any) -> Iterator[dict[str, Any]]:
-    """Yield a schema and all that stand in it."""
+    """Yield a schema and all schemas that stand in it."""
     if not isinstance(schema, dict):
         return
     yield schema
@@ -87,6 +87,6 @@ def _strict(node: Any, close: bool) -> Any:
 
 
 def _all_names(properties: dict[str, Any], required: Any) -> list[str]:
-    """Return the names of all that can be there; and those required without being described, for whom it is no answer."""
+    """Return the names of all properties that can be there, then those that are required without being described."""
     others = [name for name in required if name not in properties] if isinstance(required, list) else []
     return [name for name, child in properties.items() if child is not False] + others

@@ -1,4 +1,4 @@
-"""The writing of a plain schema, part by part; see `nightbatch.schemas.plain` for what it is."""
+"""Writes a plain schema, part by part; see `nightbatch.schemas.plain` for what that is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOT_IN_A_NAME = re.compile(r"[^\w.-]")
 
 
 class _Nothing(Exception):
-    """No value fits; of several choices that one falls away."""
+    """No value fits; among several choices this one is left out."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -127,7 +127,7 @@ class PlainWriter:
         return made
 
     def _written_out(self, group: list[Schema], place: str, within: tuple[str, ...]) -> list[Schema]:
-        """Return the choices with what they refer to in place of references."""
+        """Return the choices with each reference replaced by what it refers to."""
         made = []
         for choice in group:
             if "$ref" not in choice:
@@ -213,7 +213,7 @@ class PlainWriter:
         return kept | {"items": made[0]}
 
     def _reference(self, reference: str, place: str) -> str:
-        """Return what the definition is called in the result, where it is written once."""
+        """Return the reference to a definition in the result, where every definition is written once."""
         seen: list[str] = []
         while reference not in seen:
             seen.append(reference)
@@ -271,12 +271,12 @@ def _is_anything(node: Any) -> bool:
 
 
 def _in_order_of(node: Schema, made: Schema) -> Schema:
-    """Return ``made`` with its words as ``node`` has them: a request that says the same is the same, byte by byte."""
+    """Return ``made`` with its words in the order of ``node``, so that equal requests are equal byte by byte."""
     return {word: made[word] for word in node if word in made} | made
 
 
 def _check_names(node: Schema, named: Schema, place: str) -> None:
-    """Raise `Rejected` where all properties together, which are asked for, would break a rule about their names."""
+    """Raise `Rejected` where an object with all of its properties would break a rule about their number or names."""
     least, most = node.get("minProperties", 0), node.get("maxProperties", math.inf)
     if not least <= len(named) <= most:
         word = "minProperties" if len(named) < least else "maxProperties"

@@ -21,7 +21,7 @@ as decimal strings; days are those of UTC. Errors are `application/problem+json`
 
 
 def create_app() -> FastAPI:
-    """All routes behind Airflow's login, but for `GET health`."""
+    """Make the application: all routes behind Airflow's login, but for `GET health`."""
     app = FastAPI(
         title="nightbatch",
         version="1",
@@ -46,7 +46,7 @@ def _itself(app: FastAPI) -> APIRouter:
 
     @router.get("/health")
     def health(response: Response) -> dict[str, str]:
-        """Whether the database answers; nothing else, since this needs no login."""
+        """Say whether the database answers; nothing else, since this needs no login."""
         try:
             with hooks.store() as store:
                 store.now()
@@ -57,7 +57,7 @@ def _itself(app: FastAPI) -> APIRouter:
 
     @router.get("/openapi.json", dependencies=READ, include_in_schema=False)
     def openapi(request: Request) -> dict[str, Any]:
-        """This API, as OpenAPI 3.1."""
+        """Return this API, as OpenAPI 3.1."""
         return {**app.openapi(), "servers": [{"url": request.scope.get("root_path") or "/"}]}
 
     return router

@@ -1,4 +1,4 @@
-"""Airflow's login and permissions; no other module of the web imports Airflow's.
+"""Ask for Airflow's login and permissions; no other module of the web imports Airflow's.
 
 Who may read the Dag ``nightbatch`` may read figures; who may read what its tasks hand on (XComs) may read inputs and outputs
 too; who may run it may insert, send and decide; who may edit it may pause it.
@@ -18,7 +18,10 @@ DAG_ID = "nightbatch"
 
 
 def by_no_other_site(request: Request) -> None:
-    """Airflow's cookie also comes along from other sites' forms; a token, or a header of ours, does not."""
+    """Refuse with 403 what another site may have sent: it has neither a token nor a header of ours.
+
+    Airflow's cookie also comes along from other sites' forms.
+    """
     scheme, _, _ = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" and request.headers.get("x-requested-with") != "nightbatch":
         raise HTTPException(403, "Send a Bearer token, or the header X-Requested-With: nightbatch.")

@@ -1,4 +1,4 @@
-"""What the routes take and give, where the use cases have no value of their own for it."""
+"""The bodies that the routes take and give, where the use cases have no value of their own for it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ else:  # in the API's description they are told by name
 
 
 class _Body(BaseModel):
-    """Unknown members are refused, so that a misspelt one is not lost."""
+    """A body of a request. Unknown members are refused, so that a misspelt one is not lost."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -70,14 +70,18 @@ class NewJobs(_Body):
 
 
 class Queued(BaseModel):
-    """In the order of the request; a job whose dedup key was known has the id of that key's first job."""
+    """The ids of the jobs, in the order of the request.
+
+    A job whose dedup key was known has the id of that key's first job.
+    """
 
     job_ids: list[int]
 
 
 class BulkWish(_Body):
-    """``check`` only tells, and ``new`` is then what would be queued; with ``all_or_nothing`` a bad line refuses all.
+    """How the lines of a bulk are taken.
 
+    ``check`` only tells, and ``new`` is then what would be queued; with ``all_or_nothing`` a bad line refuses all.
     ``again`` queues lines anew that were queued before; ``model`` is for lines of a provider's batch file that name none.
     """
 
@@ -88,8 +92,9 @@ class BulkWish(_Body):
 
 
 class BulkQueued(BaseModel):
-    """``known`` lines had the dedup key of a job that was there before, or were queued by a file before.
+    """How many lines were queued, known or bad.
 
+    ``known`` lines had the dedup key of a job that was there before, or were queued by a file before.
     ``bad`` names the first hundred of the lines left out.
     """
 
@@ -100,7 +105,7 @@ class BulkQueued(BaseModel):
 
 
 class QueueStatus(BaseModel):
-    """``jobs`` in all."""
+    """What waits, and how many ``jobs`` in all."""
 
     jobs: int
     waiting: Sequence[Waiting]
@@ -119,7 +124,7 @@ class RunWish(_Body):
 
 
 class Started(BaseModel):
-    """While the Dag is paused, the run waits in Airflow."""
+    """The run that was started. While the Dag is paused, it waits in Airflow."""
 
     dag_id: str
     run_id: str
@@ -133,7 +138,10 @@ class Scheduler(BaseModel):
 
 
 class BatchStatus(BaseModel):
-    """``attempt`` is there where a person may want to look, or can decide; ``job_types`` counts the jobs."""
+    """Where an attempt stands.
+
+    ``attempt`` is there where a person may want to look, or can decide; ``job_types`` counts the jobs.
+    """
 
     batch: Progress
     job_types: Mapping[str, int]
@@ -141,28 +149,28 @@ class BatchStatus(BaseModel):
 
 
 class ResultsPage(BaseModel):
-    """``next_cursor`` is None on the last page."""
+    """A page of results. ``next_cursor`` is None on the last page."""
 
     results: Sequence[ResultRow]
     next_cursor: str | None
 
 
 class JobDetail(BaseModel):
-    """With every answer that it ever had, the newest first."""
+    """A job with every answer that it ever had, the newest first."""
 
     job: Job
     results: Sequence[ResultRow]
 
 
 class AlertsPage(BaseModel):
-    """``next_cursor`` is None on the last page."""
+    """A page of alerts. ``next_cursor`` is None on the last page."""
 
     alerts: Sequence[Alert]
     next_cursor: str | None
 
 
 class Decision(_Body):
-    """``dry_run`` only tells what would be done and what it costs."""
+    """A person's decision. ``dry_run`` only tells what would be done and what it costs."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "No longer needed", "dry_run": True}]})
 
@@ -188,7 +196,10 @@ class Release(Decision):
 
 
 class Told(BaseModel):
-    """``message`` says what was done, or would be. ``price_usd`` is about what it costs; None where that is not known."""
+    """The answer to a decision.
+
+    ``message`` says what was done, or would be. ``price_usd`` is about what it costs; None where that is not known.
+    """
 
     done: bool
     message: str
@@ -203,7 +214,7 @@ class CancelledJob(BaseModel):
 
 
 class EstimateWish(_Body):
-    """Of the queue; with ``from_day``, of past jobs sent again by another model or provider."""
+    """What to estimate: the queue; with ``from_day``, past jobs sent again by another model or provider."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{}, {"from_day": "2026-11-01", "to_model": "gpt-6-luna"}]}
@@ -219,7 +230,7 @@ class EstimateWish(_Body):
 
 
 class Price(BaseModel):
-    """USD per million tokens, now; None where the price is not known."""
+    """What a model costs now, in USD per million tokens; None where the price is not known."""
 
     provider: ProviderName
     model: str
@@ -262,7 +273,7 @@ class Texts(_Body):
 
 
 class Integrated(BaseModel):
-    """``job_ids`` in the order of the request, or the names of the councils (the view ``nightbatch.council``)."""
+    """What was queued: ``job_ids`` in the order of the request, or the names of councils (the view ``nightbatch.council``)."""
 
     job_ids: list[int] = []
     councils: list[str] = []

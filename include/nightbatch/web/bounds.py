@@ -1,4 +1,4 @@
-"""What goes for every request and answer: how large a body may be, and what a browser may do with what we send."""
+"""Bound every request and answer: how large a body may be, and what a browser may do with what we send."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _HEADERS = {
 
 
 class BoundedBodies:
-    """413 before a body is parsed: by its length where it is told, else as soon as it has come in too far."""
+    """Answers 413 before a body is parsed: by its length where it is told, else as soon as too much has come in."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI calls it."""
+        """Pass a request on, unless its body is too large."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -62,13 +62,13 @@ def _counting(receive: Receive, limit: int) -> Receive:
 
 
 class SafeAnswers:
-    """The page may load nothing from elsewhere and run nothing but its own script; no answer is kept by a proxy."""
+    """Adds headers to each answer: a page may load nothing from elsewhere and run only its own script; no proxy keeps it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI calls it."""
+        """Pass a request on, and add the headers to its answer."""
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Where a page ended, as a word that clients hand back unread."""
+"""Write where a page ended, as a word that clients hand back unread."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from fastapi import HTTPException
 
 
 def write_cursor(last: int) -> str:
-    """For the page behind the row of this id."""
+    """Return the cursor of the page behind the row of this id."""
     return urlsafe_b64encode(str(last).encode()).decode()
 
 
 def place(cursor: str | None, start: int) -> int:
-    """The id that a cursor stands for; ``start`` without one. 422 for what was never given out."""
+    """Return the id that a cursor stands for; ``start`` without one. Raises 422 for what was never given out."""
     if cursor is None:
         return start
     try:

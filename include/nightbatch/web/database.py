@@ -1,4 +1,4 @@
-"""The database of a request."""
+"""Open the database for a request."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from nightbatch.reporting.stats import Metrics
 
 
 def exposition(found: Metrics, accept: str) -> tuple[bytes, str]:
-    """The text, in the version that the client asks for, and its content type."""
+    """Return the text, in the version that the client asks for, and its content type."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collected(found))
     encode, content_type = choose_encoder(accept)
@@ -25,7 +25,7 @@ class _Collected(Collector):
         self.found = found
 
     def collect(self) -> Iterator[Metric]:
-        """As the library calls it. Names and units follow https://prometheus.io/docs/practices/naming/."""
+        """Yield the metrics, as the library asks. Names and units follow https://prometheus.io/docs/practices/naming/."""
         yield from self._money()
         yield from self._jobs()
         yield from self._now()

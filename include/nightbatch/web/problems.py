@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): what happened, and what to do. No input is ever repeated in one."""
+"""Answer errors as `application/problem+json` (RFC 9457): what happened, and what to do. No input is ever repeated in one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _LOG_IN = "Log in to Airflow, or send a token of POST /auth/token as: Authorizat
 
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
-    """One error as an answer."""
+    """Return one error as an answer."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
     return JSONResponse(body, status, headers, "application/problem+json")
 
@@ -73,7 +73,7 @@ def _invalid(_: Request, error: Any) -> JSONResponse:
 
 
 def _legible(text: str) -> str:
-    """The name of a member may hold half a character, which no answer can."""
+    """Replace half a character, which no answer can hold: the name of a member may have one."""
     return text.encode(errors="replace").decode()
 
 
@@ -104,6 +104,6 @@ def _database(request: Request, error: Exception) -> JSONResponse:
 
 
 def _unknown(_: Request, error: Exception) -> JSONResponse:
-    """Only its kind is told: an error's words, or its traceback, may hold a prompt."""
+    """Answer that something failed, and log only its kind: an error's words, or its traceback, may hold a prompt."""
     log.error("A request failed: %s", type(error).__name__)
     return problem(500, "Something failed that should not. The api-server's log says what kind of error it was.")

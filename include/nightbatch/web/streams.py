@@ -1,4 +1,4 @@
-"""Results as a stream of lines, never all in memory."""
+"""Write results as a stream of lines, never all in memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from nightbatch.reporting.stats import ResultRow
 
 
 def as_jsonl(rows: Iterable[ResultRow]) -> Iterator[bytes]:
-    """A JSON object a line; money as decimal strings."""
+    """Yield a JSON object a line; money as decimal strings."""
     for row in rows:
         yield _json(row) + b"\n"
 
 
 def as_csv(rows: Iterable[ResultRow]) -> Iterator[str]:
-    """With a first line of names; the output as JSON. What a spreadsheet would take for a formula begins with ``'``."""
+    """Yield lines of CSV behind a first line of names; the output as JSON.
+
+    What a spreadsheet would take for a formula begins with ``'``.
+    """
     names = [field.name for field in fields(ResultRow)]
     yield _line(names)
     for row in rows:

@@ -1,1 +1,1 @@
-"""A whole night on embedded parts: real Airflow, real Postgres, real SDKs; only the providers are emulated."""
+"""Run a whole night on embedded parts: real Airflow, real Postgres, real SDKs; only the providers are emulated."""

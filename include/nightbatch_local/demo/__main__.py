@@ -50,7 +50,7 @@ _PIPE_COLUMNS = 120  # where there is no screen to say how wide it is
 
 
 def main() -> int:
-    """0 when the night went through and the bill agrees to the last digit; 130 after Ctrl-C."""
+    """Run the demo; return 0 when the night went through and the bill agrees to the last digit, 1 otherwise, 130 after Ctrl-C."""
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & would have it ignored
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -124,7 +124,7 @@ def _queue_jobs(stack: Stack, root: Path) -> int:
 
 
 def _convene(stack: Stack) -> int:
-    """A few creatives before all members of the council; how many jobs that makes."""
+    """Put a few creatives before all members of the council, and return how many jobs that makes."""
     with open_store(stack.dsn) as store:
         for creative in creatives()[:_COUNCILS]:
             council.convene(store, job_types(), creative, _COUNCIL, priority=7)
@@ -144,7 +144,7 @@ def _ask_others(stack: Stack) -> None:
 
 
 def _today() -> dict[str, str]:
-    """The day of the results, in the stack's time zone, with the one before: midnight may pass."""
+    """Return the days from yesterday to tomorrow: midnight may pass, and the stack's time zone may be another."""
     now = datetime.now(UTC)
     return {"from_day": f"{now - timedelta(days=1):%Y-%m-%d}", "to_day": f"{now + timedelta(days=1):%Y-%m-%d}"}
 
@@ -154,7 +154,7 @@ def _bill(path: Path) -> list[dict[str, Any]]:
 
 
 def _compare(report: Report, bill: list[dict[str, Any]], queued: int) -> list[str]:
-    """Where the report and the emulator's billing log differ, in sentences; none if all is well."""
+    """Return where the report and the emulator's billing log differ, in sentences; none if all is well."""
     problems = []
     charged = sum((Decimal(line["cost_usd"]) for line in bill if line["cost_usd"] is not None), Decimal(0))
     if charged != report.totals.batch_cost_usd:

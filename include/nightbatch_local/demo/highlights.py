@@ -1,4 +1,4 @@
-"""What the night showed besides its costs: the council's verdicts, old answers beside new, nearest neighbours."""
+"""Tell what the night showed besides its costs: the council's verdicts, old answers beside new, nearest neighbours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FROM nightbatch.result AS r JOIN nightbatch.job AS j ON j.id = r.job_id
 
 @dataclass(frozen=True, slots=True)
 class Highlights:
-    """Counts, and the same in words."""
+    """What the night showed, in counts and in words."""
 
     councils: int
     reprocessed: int
@@ -35,7 +35,7 @@ class Highlights:
 
 
 def highlights(store: Store) -> Highlights:
-    """Of the whole database: the demo's holds nothing else."""
+    """Return the highlights of the whole database: the demo's holds nothing else."""
     councils, spread, dissenter = _row(store, _COUNCILS)
     again, old_usd, new_usd = _row(store, _REPROCESSED)
     (vectors,) = _row(store, "SELECT count(*) FROM nightbatch.embedding")

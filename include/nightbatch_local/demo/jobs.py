@@ -1,4 +1,4 @@
-"""What the demo sends: creatives written for it, the documentation of installed packages, and pictures made by code."""
+"""Make what the demo sends: creatives written for it, documentation of installed packages, and pictures made by code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EMBEDDINGS = 270
 
 
 def demo_jobs(media: Path) -> Iterator[dict[str, Any]]:
-    """More than 1,200 jobs, some of which must fail, be rejected or stay unpriced; writes the videos into ``media``."""
+    """Yield more than 1,200 jobs, some of which must fail, be rejected or stay unpriced; write the videos into ``media``."""
     yield from _scorings()
     yield from _embeddings()
     yield from _hooks()
@@ -36,7 +36,7 @@ def demo_jobs(media: Path) -> Iterator[dict[str, Any]]:
 
 
 def creatives() -> list[dict[str, str]]:
-    """Headline and body of each."""
+    """Return headline and body of each creative."""
     text = (files(__package__) / "creatives.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
@@ -70,7 +70,7 @@ def _hooks() -> Iterator[dict[str, Any]]:
 
 
 def _predictions() -> Iterator[dict[str, Any]]:
-    """Any question with any shape of answer, without code."""
+    """Yield questions with an answer of any shape, without code."""
     answer = {
         "type": "object",
         "properties": {"churns": {"type": "boolean"}, "reason": {"type": "string"}},
@@ -87,7 +87,7 @@ def _predictions() -> Iterator[dict[str, Any]]:
 
 
 def _own_bodies() -> Iterator[dict[str, Any]]:
-    """Requests in each provider's own words: a call of a function, a long prefix that is cached, a model that thinks."""
+    """Yield requests in each provider's own words: a function call, a long prefix that is cached, a model that thinks."""
     for provider in _PROVIDERS:
         bodies = [_calling(provider), *(_with_prefix(provider, number) for number in range(8)), _thinking(provider)]
         for body in bodies:
@@ -134,7 +134,7 @@ def _body(provider: str, text: str) -> dict[str, Any]:
 
 
 def _videos(media: Path) -> Iterator[dict[str, Any]]:
-    """Gemini watches the video, twice each, uploaded once; the others look at frames."""
+    """Yield jobs about videos: Gemini watches each twice, uploaded once; the others look at frames."""
     media.mkdir(parents=True, exist_ok=True)
     for number in range(_CLIPS):
         (media / f"ad-{number}.mp4").write_bytes(mp4(6 + number, seed=number))
@@ -150,7 +150,7 @@ def _videos(media: Path) -> Iterator[dict[str, Any]]:
 
 
 def _documentation() -> Iterator[str]:
-    """Docstrings of installed packages, each once."""
+    """Yield docstrings of installed packages, each once."""
     seen = set()
     for package in _DOCUMENTED:
         spec = find_spec(package)
@@ -164,7 +164,7 @@ def _documentation() -> Iterator[str]:
 
 
 def _trouble() -> Iterator[dict[str, Any]]:
-    """What goes wrong in a real night. The marks in double brackets tell the emulator what to do with a request."""
+    """Yield what goes wrong in a real night. Marks in double brackets tell the emulator what to do with a request."""
 
     def scoring(provider: str, headline: str, **more: Any) -> dict[str, Any]:
         return {"job_type": "creative_scoring", "provider": provider, "input": {"headline": headline}, **more}

@@ -1,4 +1,4 @@
-"""What a person sees while the night runs: batches, jobs and money."""
+"""Show a person batches, jobs and money while the night runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FINISHED = ("success", "failed")
 
 
 def watch(stack: Stack, run_id: str, console: Console, *, deadline: float) -> str:
-    """Show the run until it ends; its final state. Raises `NightbatchError` at the deadline (monotonic seconds)."""
+    """Show the run until it ends; return its final state. Raises `NightbatchError` at the deadline (monotonic seconds)."""
     last = ""
     with (
         open_store(stack.dsn) as store,
@@ -45,7 +45,7 @@ def watch(stack: Stack, run_id: str, console: Console, *, deadline: float) -> st
 
 
 def _state(stack: Stack, run_id: str) -> str:
-    """``queued`` also before another Dag has started the run."""
+    """Return the run's state; ``queued`` also before another Dag has started the run."""
     try:
         return str(stack.dag_run("nightbatch", run_id)["state"])
     except NightbatchError as error:

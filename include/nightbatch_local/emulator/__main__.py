@@ -1,4 +1,4 @@
-"""`python -m nightbatch_local.emulator`."""
+"""Run the emulator as `python -m nightbatch_local.emulator`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nightbatch_local.emulator.settings import EmulatorSettings
 
 
 def main() -> None:
-    """Reads the command line and serves."""
+    """Read the command line and serve."""
     parser = argparse.ArgumentParser(
         prog="python -m nightbatch_local.emulator", description="The three Batch APIs on loopback."
     )

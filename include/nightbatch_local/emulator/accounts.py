@@ -1,4 +1,4 @@
-"""Who is calling: the API key decides the account."""
+"""Find out who is calling: the API key decides the account."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _NAMED = re.compile(r"emu-([^.]+)(?:\..*)?")
 
 
 def account_of(key: str) -> str:
-    """`emu-ACCOUNT` and `emu-ACCOUNT.ANYTHING` belong to ACCOUNT, any other key to an account of its own."""
+    """Return a key's account: `emu-ACCOUNT` and `emu-ACCOUNT.ANYTHING` belong to ACCOUNT, any other key to one of its own."""
     named = _NAMED.fullmatch(key)
     return named[1] if named else f"acct-{sha256(key.encode()).hexdigest()[:8]}"
 
 
 def key_in(provider: Provider, headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
-    """The API key of a request. Anthropic's SDK 2.x sends a bearer token, its REST documentation `x-api-key`."""
+    """Return the API key of a request. Anthropic's SDK 2.x sends a bearer token, its REST documentation `x-api-key`."""
     if provider == "gemini":
         return headers.get("x-goog-api-key") or query.get("key")
     scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -28,7 +28,7 @@ def key_in(provider: Provider, headers: Mapping[str, str], query: Mapping[str, s
 
 
 def authenticate(state: State, key: str | None) -> str:
-    """The account. Raises `ApiError` 401 for no key or a revoked one."""
+    """Return the account of a key. Raises `ApiError` 401 for no key or a revoked one."""
     if not key:
         raise ApiError(401, "You didn't provide an API key.", code="missing_api_key")
     if state.value("SELECT 1 FROM revoked_key WHERE sha256 = ?", (_hash(key),)):
@@ -37,7 +37,7 @@ def authenticate(state: State, key: str | None) -> str:
 
 
 def revoke(state: State, key: str) -> None:
-    """From now on this key is answered with 401; other keys of the account go on."""
+    """Answer this key with 401 from now on; other keys of the account go on."""
     state.db.execute("INSERT OR IGNORE INTO revoked_key VALUES (?)", (_hash(key),))
 
 

@@ -1,4 +1,4 @@
-"""Plausible answers, the same for the same request and seed."""
+"""Make plausible answers, the same for the same request and seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PROMPT_TAIL = 2000
 
 
 def reply_to(prompt: Prompt) -> Reply:
-    """The model's answer, or `ApiError` where a marker in the prompt asks for one."""
+    """Return the model's answer. Raises `ApiError` where a marker in the prompt asks for one."""
     markers = prompt.markers()
     raise_for_marker(markers)
     if "refusal" in markers:
@@ -42,7 +42,7 @@ def reply_to(prompt: Prompt) -> Reply:
 
 
 def require_text(prompt: Prompt, param: str) -> Prompt:
-    """The prompt itself; `ApiError` 400 if it says nothing at all."""
+    """Return the prompt itself. Raises `ApiError` 400 if it says nothing at all."""
     if not prompt.text and not prompt.media_tokens:
         raise ApiError(400, f"'{param}' must not be empty.", param=param)
     return prompt

@@ -1,4 +1,4 @@
-"""Puts the parts together and serves them."""
+"""Put the parts of the emulator together and serve them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SWITCH_SECONDS = 0.001  # the worker's thread lets go of the interpreter soon, 
 
 
 def run_emulator(settings: EmulatorSettings) -> None:
-    """Serves until SIGINT or SIGTERM. Returns when the worker has stopped and the billing log is complete."""
+    """Serve until SIGINT or SIGTERM. Return when the worker has stopped and the billing log is complete."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     state = State(settings.state)
     worker = Worker(state, BillingLog(state, settings.billing_path), _DIALECTS, settings.seed)
@@ -59,14 +59,17 @@ def run_emulator(settings: EmulatorSettings) -> None:
 
 
 def _ignore_signals() -> None:
-    """uvicorn closes on SIGINT and SIGTERM, then raises them again; the worker must still be stopped after that."""
+    """Ignore SIGINT and SIGTERM wherever uvicorn does not handle them.
+
+    It closes on them, then raises them again; the worker must still be stopped after that.
+    """
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
 
 
 def build_app(emulator: Emulator) -> Faults:
-    """The ASGI app: the providers' routes and the control routes, behind the faults."""
+    """Return the ASGI app: the providers' routes and the control routes, behind the faults."""
     routes = [*control_routes(lambda: faults), *provider_routes("openai", "/openai/v1", OPENAI)]
     routes += provider_routes("anthropic", "/anthropic", ANTHROPIC)
     for version in _GEMINI_VERSIONS:
@@ -100,7 +103,7 @@ def _server(app: Faults) -> uvicorn.Server:
 
 
 def _tell_port(settings: EmulatorSettings, listener: socket.socket) -> None:
-    """Writes the port that was picked, all at once, so that a reader never sees half of it."""
+    """Write the port that was picked, all at once, so that a reader never sees half of it."""
     port = listener.getsockname()[1]
     if settings.port_file is not None:
         draft = settings.port_file.with_suffix(".draft")
@@ -109,7 +112,7 @@ def _tell_port(settings: EmulatorSettings, listener: socket.socket) -> None:
 
 
 def _exit_with_stdin() -> None:
-    """Stops when the process that started the emulator is gone, however it went.
+    """Stop when the process that started the emulator is gone, however it went.
 
     A pipe rather than PR_SET_PDEATHSIG: that one fires when the *thread* that started a child ends.
     """

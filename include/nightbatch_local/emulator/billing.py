@@ -1,4 +1,4 @@
-"""What a request costs, from genai-prices, and which models there are."""
+"""Reckon what a request costs, from genai-prices, and say which models there are."""
 
 from __future__ import annotations
 
@@ -66,9 +66,10 @@ class Rates:
     """Of the model that draws for this one."""
 
     def cost(self, usage: Usage) -> Decimal:
-        """What the provider charges: every token once, at its own price, else at that of input. Tiers go by the whole input.
+        """Return what the provider charges, in USD.
 
-        Searches cost the same in a batch.
+        Every token counts once, at its own price, else at that of input. Tiers go by the whole input. Searches cost the same in
+        a batch.
         """
         price, left = self.price, usage.input_tokens
         tokens = Decimal(0)
@@ -91,7 +92,7 @@ class Rates:
 
 
 def _at(price: Decimal | TieredPrices | None, input_tokens: int) -> Decimal:
-    """The price for a request of that size; nothing where there is none."""
+    """Return the price for a request of that size; 0 where there is none."""
     if isinstance(price, TieredPrices):
         reached = [tier.price for tier in price.tiers if input_tokens > tier.start]
         return reached[-1] if reached else price.base
@@ -99,7 +100,7 @@ def _at(price: Decimal | TieredPrices | None, input_tokens: int) -> Decimal:
 
 
 def rates(provider: Provider, model: str, processing: Processing, at: float) -> Rates | None:
-    """The rates in force at `at` (seconds since 1970), None for an `emulator-` model."""
+    """Return the rates in force at `at` (seconds since 1970), None for an `emulator-` model."""
     found = _library_model(provider, model)
     if found is None:
         return None
@@ -116,13 +117,13 @@ def rates(provider: Provider, model: str, processing: Processing, at: float) -> 
 
 
 def cost_text(found: Rates | None, usage: Usage) -> str | None:
-    """The cost as a plain decimal string, None when the model has no price."""
+    """Return the cost as a plain decimal string, None when the model has no price."""
     return None if found is None else f"{found.cost(usage):f}"
 
 
 @lru_cache(maxsize=4096)
 def serves(provider: Provider, model: str) -> bool:
-    """False for a model that is unknown or retired. Names that begin with `emulator-` are always served."""
+    """Return False for a model that is unknown or retired. Names that begin with `emulator-` are always served."""
     if model.startswith(_OWN_MODELS):
         return True
     if model.startswith(_RETIRED[provider]) or (provider == "gemini" and not model.startswith(("gemini", "gemma"))):
@@ -132,13 +133,13 @@ def serves(provider: Provider, model: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def bills_cache_writes(model: str) -> bool:
-    """True for OpenAI's models that charge for writing a prompt to the cache, which they do unasked: GPT-5.6 and later."""
+    """Return True for OpenAI's models that charge for writing a prompt to the cache, which they do unasked: GPT-5.6 and later."""
     found = _library_model("openai", model)
     return found is not None and found.get_prices(datetime.now(UTC)).cache_write_mtok is not None
 
 
 def embeds(model: str) -> bool:
-    """True for a model that answers with vectors."""
+    """Return True for a model that answers with vectors."""
     return "embedding" in model
 
 

@@ -1,4 +1,4 @@
-"""Whole requests and responses, and the end of a connection, below what ASGI offers."""
+"""Handle whole requests and responses, and the end of a connection, below what ASGI offers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Send
 
 
 class Answer:
-    """A whole response, kept back."""
+    """A whole response that is kept back."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -20,24 +20,24 @@ class Answer:
 
     @property
     def body(self) -> bytes:
-        """All of it."""
+        """Return all of the body."""
         return b"".join(self.parts)
 
     async def collect(self, message: Message) -> None:
-        """Stands in for `send`."""
+        """Take a message in the place of `send`."""
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], list(message["headers"])
         elif message["type"] == "http.response.body":
             self.parts.append(message.get("body", b""))
 
     async def give(self, send: Send) -> None:
-        """Sends it, with the length that the body has now."""
+        """Send the response, with the length that the body has now."""
         body = self.body
         await self._start(send, len(body))
         await send({"type": "http.response.body", "body": body})
 
     async def give_half(self, send: Recorder) -> None:
-        """Announces the whole, sends half and drops the connection."""
+        """Announce the whole body, send half and drop the connection."""
         body = self.body
         await self._start(send, len(body))
         await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
@@ -63,7 +63,7 @@ class Recorder:
 
 
 async def read_all(receive: Receive) -> bytes:
-    """The body of a request."""
+    """Read the whole body of a request."""
     parts, more = [], True
     while more:
         message = await receive()
@@ -73,7 +73,7 @@ async def read_all(receive: Receive) -> bytes:
 
 
 def replay(body: bytes) -> Receive:
-    """A `receive` that gives this body, and then nothing any more."""
+    """Return a `receive` that gives this body, and then nothing any more."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
@@ -86,7 +86,7 @@ def replay(body: bytes) -> Receive:
 
 
 def drop(send: Recorder, *, reset: bool) -> None:
-    """Ends the connection. ASGI has no word for it: uvicorn's `send` is a method of the object with the transport."""
+    """End the connection. ASGI has no word for it: uvicorn's `send` is a method of the object with the transport."""
     connection: Any = send.send.__self__  # type: ignore[attr-defined]
     transport = connection.transport
     if reset:

@@ -1,4 +1,4 @@
-"""What a test or the demo can ask of the emulator itself."""
+"""Serve what a test or the demo can ask of the emulator itself."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Control = Callable[[Emulator, Faults, dict[str, Any], Request], Any]
 
 
 def health(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """Answers as soon as the emulator can work."""
+    """Answer as soon as the emulator can work."""
     return {"status": "ok"}
 
 
 def set_turnaround(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """`{"seconds", "spread"?}`: for new batches, and for the open ones that nobody has told to end."""
+    """Set `{"seconds", "spread"?}` for new batches, and for the open ones that nobody has told to end."""
     emulator.turnaround, emulator.spread = float(body["seconds"]), float(body.get("spread", 0))
     for batch in emulator.state.open_batches():
         if batch.ending is None:
@@ -39,7 +39,7 @@ def set_turnaround(emulator: Emulator, faults: Faults, body: dict[str, Any], req
 
 
 def end_batch(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """`{"as": outcome, "finished"?: share, "error"?}`: the batch ends now."""
+    """End a batch now: `{"as": outcome, "finished"?: share, "error"?}`."""
     batch = emulator.state.batch_by_id(request.path_params["id"])
     outcome = body.get("as", "completed")
     if batch is None or batch.outcome is not None or outcome not in _SHARES:
@@ -58,7 +58,7 @@ def end_batch(emulator: Emulator, faults: Faults, body: dict[str, Any], request:
 
 
 def age_batch(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """`{"days"}`: an ended batch and the files that it made are as if all had happened so many days earlier."""
+    """Move an ended batch and the files that it made into the past by `{"days"}`, as if all had happened so much earlier."""
     batch = emulator.state.batch_by_id(request.path_params["id"])
     if batch is None or batch.outcome is None:
         raise ValueError("There is no ended batch of this id.")
@@ -67,14 +67,14 @@ def age_batch(emulator: Emulator, faults: Faults, body: dict[str, Any], request:
 
 
 def advance_clock(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """`{"advance": seconds}`: moves the emulator's clock on."""
+    """Move the emulator's clock on: `{"advance": seconds}`."""
     emulator.state.advance(float(body["advance"]))
     emulator.worker.wake()
     return {"now": emulator.state.now()}
 
 
 def add_fault(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """A rule, see `faults.Rule`."""
+    """Add a rule, see `faults.Rule`."""
     if unknown := set(body) - _RULE_FIELDS:
         raise ValueError(f"A fault rule has no {', '.join(sorted(unknown))}.")
     faults.rules.append(Rule(**body))
@@ -82,29 +82,29 @@ def add_fault(emulator: Emulator, faults: Faults, body: dict[str, Any], request:
 
 
 def show_faults(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """The rules with how often each has matched and acted."""
+    """Return the rules with how often each has matched and acted."""
     return faults.shown()
 
 
 def clear_faults(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """No rules any more."""
+    """Take all rules away."""
     faults.rules.clear()
     return []
 
 
 async def deliver_late(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """`{"account"?}`: what `deliver_late` holds up arrives now, and is done when this is answered."""
+    """Let what `deliver_late` holds up arrive now, of `{"account"?}`; it is done when this is answered."""
     return {"arrived": await faults.let_the_late_arrive(body.get("account"))}
 
 
 def revoke_key(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """`{"key"}`: answered with 401 from now on."""
+    """Answer `{"key"}` with 401 from now on."""
     revoke(emulator.state, body["key"])
     return {"revoked": True}
 
 
 def set_limit(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """`{"provider", "account", "tokens"}`: the enqueued-token limit; null takes it away."""
+    """Set the enqueued-token limit: `{"provider", "account", "tokens"}`; null takes it away."""
     who = (body["provider"], body["account"])
     emulator.state.db.execute("DELETE FROM token_limit WHERE provider = ? AND account = ?", who)
     if body.get("tokens") is not None:
@@ -113,13 +113,13 @@ def set_limit(emulator: Emulator, faults: Faults, body: dict[str, Any], request:
 
 
 def show_log(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """The provider requests since the start, oldest first; with `?account=` those of one account."""
+    """Return the provider requests since the start, oldest first; with `?account=` those of one account."""
     account = request.query_params.get("account")
     return [asdict(seen) for seen in faults.log if account in (None, seen.account)]
 
 
 def show_billing(emulator: Emulator, faults: Faults, body: dict[str, Any], request: Request) -> Any:
-    """Every charged request, as in the billing log; with `?account=` those of one account."""
+    """Return every charged request, as in the billing log; with `?account=` those of one account."""
     return list(billing_rows(emulator.state, request.query_params.get("account")))
 
 
@@ -141,7 +141,7 @@ _CONTROLS: tuple[tuple[str, str, Control], ...] = (
 
 
 def control_routes(faults: Callable[[], Faults]) -> list[Route]:
-    """The routes; `faults` is asked for when a call comes, for it wraps the app that has these routes."""
+    """Return the routes; `faults` is asked for when a call comes, for it wraps the app that has these routes."""
     return [Route(path, _endpoint(control, faults), methods=[method]) for method, path, control in _CONTROLS]
 
 

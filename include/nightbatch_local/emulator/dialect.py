@@ -1,4 +1,4 @@
-"""What the worker needs to know of a provider."""
+"""Say what the worker needs to know of a provider."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class Dialect(Protocol):
     """True if a failed batch has an error of its own; False if its requests have."""
 
     def check(self, state: State, batch: Batch, lines: Iterable[bytes]) -> Checked:
-        """Reads the input once, as the provider does before it starts."""
+        """Read the input once, as the provider does before it starts."""
 
     def answer(self, state: State, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
-        """Does one request."""
+        """Do one request."""
 
     def unfinished(self, batch: Batch, raw: bytes, outcome: Outcome) -> Result:
-        """The line of a request that the batch's end came before."""
+        """Return the line of a request that the batch's end came before."""
 
 
 def read_lines(path: str) -> Iterator[bytes]:
-    """The lines of an input that are not blank, one at a time."""
+    """Yield the lines of an input that are not blank, one at a time."""
     with Path(path).open("rb") as body:
         for line in body:
             stripped = line.strip()

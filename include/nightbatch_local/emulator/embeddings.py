@@ -1,4 +1,4 @@
-"""Unit vectors from the words of a text: texts that share words lie near each other."""
+"""Make unit vectors from the words of a text: texts that share words lie near each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORD = re.compile(r"\w+")
 
 
 def embed(text: str, dimensions: int) -> NDArray[np.float32]:
-    """A float32 unit vector. Every word adds to eight places that follow from its hash."""
+    """Return a float32 unit vector. Every word adds to eight places that follow from its hash."""
     words = _WORD.findall(text.lower()) or [text]
     hashed = np.concatenate([_hashes(word) for word in words])
     signs = np.where(hashed & np.uint64(1), 1.0, -1.0)

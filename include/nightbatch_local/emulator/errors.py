@@ -1,4 +1,4 @@
-"""One error, in the three providers' own JSON shapes."""
+"""Write one error in the three providers' own JSON shapes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ApiError(Exception):
 
 
 def malformed_is_400(function: Callable[P, T]) -> Callable[P, T]:
-    """A body of the wrong shape, wherever it was noticed, is the caller's fault and not the emulator's."""
+    """Turn errors of a body of the wrong shape into `ApiError` 400: it is the caller's fault and not the emulator's."""
 
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -67,7 +67,7 @@ def malformed_is_400(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def error_body(provider: Provider, error: ApiError, request_id: str = "") -> dict[str, Any]:
-    """The JSON body with which this provider tells of the error."""
+    """Return the JSON body with which this provider tells of the error."""
     if provider == "openai":
         return {"error": openai_error(error)}
     if provider == "anthropic":
@@ -77,7 +77,7 @@ def error_body(provider: Provider, error: ApiError, request_id: str = "") -> dic
 
 
 def openai_error(error: ApiError) -> dict[str, Any]:
-    """The object under `error`, on the wire and in a batch's result line."""
+    """Return the object under `error`, on the wire and in a batch's result line."""
     fallback = "server_error" if error.status >= 500 else "invalid_request_error"
     kind = _OPENAI_TYPES.get(error.status, fallback)
     code = error.code or ("rate_limit_exceeded" if error.status == 429 else None)
@@ -85,7 +85,7 @@ def openai_error(error: ApiError) -> dict[str, Any]:
 
 
 def google_rpc_code(status: int) -> int:
-    """The google.rpc code in a batch's `error` and its error lines."""
+    """Return the google.rpc code in a batch's `error` and its error lines."""
     return _GOOGLE_CODES.get(status, (2, "UNKNOWN"))[0]
 
 

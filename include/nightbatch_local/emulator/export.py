@@ -1,4 +1,4 @@
-"""The billing log: one JSON line per charged request, copied from the billing table."""
+"""Keep the billing log: one JSON line per charged request, copied from the billing table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOT_SHOWN = ("seq", "line")
 
 
 class BillingLog:
-    """Continues the file from what the state says was written.
+    """Writes the billing log on from what the state says was written.
 
     The row that says so is committed after the lines. A crash between the two leaves lines that the next start cuts
     off and writes again, so none is doubled and none is lost.
@@ -30,7 +30,7 @@ class BillingLog:
         path.touch()
 
     def catch_up(self) -> bool:
-        """Copies what is new; False if nothing was."""
+        """Copy what is new; return False if nothing was."""
         seq, length = self._written()
         rows = self._state.db.execute("SELECT * FROM billing WHERE seq > ? ORDER BY seq LIMIT ?", (seq, _AT_ONCE))
         new = rows.fetchall()
@@ -53,7 +53,7 @@ class BillingLog:
 
 
 def billing_rows(state: State, account: str | None) -> Iterable[dict[str, object]]:
-    """All charged requests, or one account's, as they stand in the log."""
+    """Return all charged requests, or one account's, as they stand in the log."""
     if account is None:
         rows = state.db.execute("SELECT * FROM billing ORDER BY seq")
     else:

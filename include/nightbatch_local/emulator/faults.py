@@ -1,4 +1,4 @@
-"""Faults on demand, around the providers' routes."""
+"""Make faults on demand, around the providers' routes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _LOG_LENGTH = 50_000
 
 @dataclass(slots=True)
 class Rule:
-    """`times` None is for ever; `after_matches` requests pass before it acts; `account` None is anyone."""
+    """When a fault happens: `times` None is for ever; `after_matches` requests pass before it acts; `account` None is anyone."""
 
     operation: str
     fault: Fault
@@ -84,7 +84,7 @@ class Rule:
             raise ValueError(f"No operation is named {self.operation!r}; there are {', '.join(_OPERATIONS)}.")
 
     def takes(self, provider: Provider, operation: str, account: str | None) -> bool:
-        """Counts a request, and says whether the rule acts on it."""
+        """Count a request, and say whether the rule acts on it."""
         if self.operation not in (operation, _OPERATIONS[operation]) or self.provider not in (None, provider):
             return False
         if self.account not in (None, account):
@@ -130,7 +130,7 @@ class Exchange:
 
 
 class Faults:
-    """The ASGI app around `app`: lets requests through, unless a rule has other plans for them."""
+    """The ASGI app around `app`, which lets requests through unless a rule has other plans for them."""
 
     def __init__(self, app: Starlette, now: Callable[[], float]) -> None:
         self._app = app
@@ -140,11 +140,11 @@ class Faults:
         self.log: deque[Seen] = deque(maxlen=_LOG_LENGTH)
 
     def shown(self) -> list[dict[str, Any]]:
-        """The rules and how often each has matched and acted."""
+        """Return the rules and how often each has matched and acted."""
         return [asdict(rule) for rule in self.rules]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Serve one request, with the fault that a rule has for it, and log it."""
         place = self._place(scope) if scope["type"] == "http" else None
         if place is None:
             await self._app(scope, receive, send)
@@ -183,7 +183,7 @@ class Faults:
             await self._answer_otherwise(exchange, rule)
 
     async def _answer_otherwise(self, exchange: Exchange, rule: Rule) -> None:
-        """The request is done; the answer suffers."""
+        """Do the request, and spoil the answer."""
         answer = await self._done(exchange.scope, exchange.receive)
         if rule.fault == "lose_answer":
             drop(exchange.send, reset=False)

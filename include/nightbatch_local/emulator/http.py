@@ -1,4 +1,4 @@
-"""What the three providers' routes share."""
+"""Hold what the three providers' routes share."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Emulator:
     spread: float
 
     def due_at(self, created_at: float, number: int) -> float:
-        """When a batch ends: the same for the same seed and number of the batch."""
+        """Return when a batch ends: the same for the same seed and number of the batch."""
         offset = Random(f"{self.settings.seed}:{number}").uniform(-self.spread, self.spread)
         return created_at + max(0.0, self.turnaround + offset)
 
     def next_due_at(self, created_at: float) -> float:
-        """When a batch that is created now ends."""
+        """Return when a batch that is created now ends."""
         return self.due_at(created_at, int(self.state.value("SELECT coalesce(max(seq), 0) + 1 FROM batch")))
 
 
@@ -62,19 +62,19 @@ class Call:
 
     @property
     def state(self) -> State:
-        """The emulator's memory."""
+        """Return the emulator's memory."""
         return self.emulator.state
 
     def path(self, name: str) -> str:
-        """A part of the path."""
+        """Return a part of the path."""
         return str(self.request.path_params[name])
 
     def query(self, name: str) -> str | None:
-        """A query parameter."""
+        """Return a query parameter; None if it was not given."""
         return self.request.query_params.get(name)
 
     def number(self, name: str, default: int, lowest: int, highest: int) -> int:
-        """A whole number from the query; `ApiError` 400 outside its bounds."""
+        """Return a whole number from the query. Raises `ApiError` 400 outside its bounds."""
         given = self.query(name)
         if given is None:
             return default
@@ -83,11 +83,11 @@ class Call:
         return int(given)
 
     def base_url(self) -> str:
-        """Scheme and host as the caller used them."""
+        """Return scheme and host as the caller used them."""
         return f"{self.request.url.scheme}://{self.request.headers['host']}"
 
     async def json(self, limit: int = _JSON_LIMIT) -> dict[str, Any]:
-        """The body as a JSON object."""
+        """Return the body as a JSON object. Raises `ApiError` 400 for any other, and 413 above ``limit`` bytes."""
         self.refuse_larger_than(limit)
         try:
             body = orjson.loads(await self.request.body())
@@ -98,12 +98,12 @@ class Call:
         return body
 
     def refuse_larger_than(self, limit: int) -> None:
-        """`ApiError` 413 by the announced length, before anything is read."""
+        """Raise `ApiError` 413 by the announced length, before anything is read."""
         if int(self.request.headers.get("content-length", 0)) > limit:
             raise ApiError(413, f"The request is larger than {limit} bytes.")
 
     async def save_body(self, path: Path, limit: int) -> None:
-        """Appends the body to a file, chunk by chunk; `ApiError` 413 above `limit` bytes."""
+        """Append the body to a file, chunk by chunk. Raises `ApiError` 413 above `limit` bytes."""
         self.refuse_larger_than(limit)
         with path.open("ab") as out:
             async for chunk in self.request.stream():
@@ -112,18 +112,18 @@ class Call:
                     raise ApiError(413, f"The request is larger than {limit} bytes.")
 
     def add_batch(self, batch: Batch) -> None:
-        """Makes the batch known and the worker look at it."""
+        """Make the batch known and the worker look at it."""
         self.state.add_batch(batch)
         self.emulator.worker.wake()
 
     def refuse_over_token_limit(self, provider: Provider, model: str | None, tokens: int) -> None:
-        """`ApiError` 429 if the account's open batches would hold too many tokens with these."""
+        """Raise `ApiError` 429 if the account's open batches would hold too many tokens with these."""
         over = over_token_limit(self.state, provider, self.account, model, tokens)
         if over is not None:
             raise ApiError(429, over)
 
     def charge(self, provider: Provider, answered: Answered) -> Response:
-        """Bills a realtime answer and gives it."""
+        """Bill a realtime answer and give it."""
         now, usage = self.state.now(), answered.usage
         cost = cost_text(rates(provider, answered.model, "realtime", now), usage)
         tokens = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
@@ -148,7 +148,7 @@ class Endpoint:
 
 
 def provider_routes(provider: Provider, prefix: str, endpoints: Sequence[Endpoint]) -> list[Route]:
-    """Starlette routes, named `provider.operation`; every `ApiError` is told in the provider's shape."""
+    """Return Starlette routes, named `provider.operation`; every `ApiError` is told in the provider's shape."""
     return [
         Route(
             prefix + one.path,
@@ -184,16 +184,16 @@ def _account(state: State, provider: Provider, request: Request) -> str:
 
 
 def error_response(provider: Provider, error: ApiError, request_id: str) -> Response:
-    """The error as the provider tells it."""
+    """Return the error as the provider tells it."""
     return json_response(error_body(provider, error, request_id), error.status, dict(error.headers))
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON answer."""
+    """Return a JSON answer."""
     content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(content, status, headers, media_type="application/json")
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """Runs something slow beside the event loop."""
+    """Run something slow beside the event loop."""
     return await asyncio.get_running_loop().run_in_executor(None, function)

@@ -1,4 +1,4 @@
-"""Images and videos as a provider sees them: whether they are any, and how long they run."""
+"""Look at images and videos as a provider does: whether they are any, and how long they run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ISO_VIDEOS = (b"ftyp", b"moov", b"mdat", b"wide", b"free")
 
 
 def decoded(data: object, message: str, *, code: str | None = None) -> bytes:
-    """The bytes behind base64. Raises `ApiError` 400 with the message."""
+    """Return the bytes behind base64. Raises `ApiError` 400 with the message."""
     try:
         if isinstance(data, str) and data:
             return binascii.a2b_base64(data.encode(), strict_mode=True)
@@ -28,7 +28,7 @@ def decoded(data: object, message: str, *, code: str | None = None) -> bytes:
 
 
 def picture(digest: str) -> str:
-    """A PNG of one pixel, in base64; its colour follows from the digest."""
+    """Return a PNG of one pixel, in base64; its colour follows from the digest."""
     pixel = zlib.compress(b"\0" + bytes.fromhex(digest[:6]))
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)), (b"IDAT", pixel), (b"IEND", b""))
     body = b"".join(
@@ -38,7 +38,7 @@ def picture(digest: str) -> str:
 
 
 def image_type(body: bytes) -> str | None:
-    """The MIME type by the first bytes, None for what is no image."""
+    """Return the MIME type by the first bytes, None for what is no image."""
     for start, kind in _IMAGES.items():
         if body.startswith(start):
             return kind
@@ -48,7 +48,7 @@ def image_type(body: bytes) -> str | None:
 
 
 def is_video(path: Path) -> bool:
-    """Whether the file begins as a video does; an MP4 without the box that says what is in it cannot be played."""
+    """Return whether the file begins as a video does; an MP4 without the box that says what is in it cannot be played."""
     head = _head(path)
     if head[4:8] in _ISO_VIDEOS:
         return b"moov" in head or b"moov" in _tail(path)
@@ -56,7 +56,7 @@ def is_video(path: Path) -> bool:
 
 
 def video_seconds(path: Path) -> float:
-    """By the movie header of an MP4 (ISO 14496-12, `mvhd`) if it stands near the beginning, else by the size."""
+    """Return the length by the movie header of an MP4 (ISO 14496-12, `mvhd`) if it is near the beginning, else by the size."""
     head = _head(path)
     at = head.find(b"mvhd")
     wide = at >= 0 and head[at + 4 : at + 5] == b"\x01"  # version 1 has times of 64 bits

@@ -1,4 +1,4 @@
-"""The emulator as a child process, for tests and the demo."""
+"""Run the emulator as a child process, for tests and the demo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STOP_SECONDS = 10.0
 
 
 class EmulatorProcess:
-    """`with EmulatorProcess(folder, turnaround=0.5) as emulator:` runs it on a free port.
+    """An emulator on a free port, while `with EmulatorProcess(folder, turnaround=0.5) as emulator:` lasts.
 
     `options` are the fields of `EmulatorSettings` other than `state`. The child ends with this process, however this
     one ends. Raises `RuntimeError` when it does not come up.
@@ -38,31 +38,31 @@ class EmulatorProcess:
 
     @property
     def url(self) -> str:
-        """Scheme, host and port."""
+        """Return scheme, host and port."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def openai_url(self) -> str:
-        """The OpenAI SDK's `base_url`."""
+        """Return the OpenAI SDK's `base_url`."""
         return f"{self.url}/openai/v1"
 
     @property
     def anthropic_url(self) -> str:
-        """The Anthropic SDK's `base_url`."""
+        """Return the Anthropic SDK's `base_url`."""
         return f"{self.url}/anthropic"
 
     @property
     def gemini_url(self) -> str:
-        """The base URL for `HttpOptions` of google-genai."""
+        """Return the base URL for `HttpOptions` of google-genai."""
         return f"{self.url}/gemini"
 
     @property
     def billing_path(self) -> Path:
-        """The billing log."""
+        """Return the path of the billing log."""
         return Path(self._options.get("billing_log") or self.state_dir / "billing.jsonl")
 
     def start(self) -> None:
-        """Starts it and waits until it answers; after the first time on the same port."""
+        """Start the emulator and wait until it answers; after the first time on the same port."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
         port_file = self.state_dir / "port"
         port_file.unlink(missing_ok=True)
@@ -71,18 +71,18 @@ class EmulatorProcess:
         self._wait_until_healthy(port_file)
 
     def kill(self) -> None:
-        """SIGKILL, as the crash tests need it."""
+        """Send SIGKILL, as the crash tests need it."""
         if self._child is not None:
             self._child.kill()
             self._reap()
 
     def restart(self) -> None:
-        """Kills it if it runs, and starts it on the same port and state."""
+        """Kill the emulator if it runs, and start it on the same port and state."""
         self.kill()
         self.start()
 
     def stop(self) -> None:
-        """Asks it to end, and sees to it that it does."""
+        """Ask the emulator to end, and see to it that it does."""
         if self._child is None:
             return
         self._child.terminate()
@@ -93,21 +93,21 @@ class EmulatorProcess:
         self._reap()
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
-        """A control call, such as `control("POST", "faults", {...})`. Raises `httpx.HTTPStatusError`."""
+        """Make a control call, such as `control("POST", "faults", {...})`. Raises `httpx.HTTPStatusError`."""
         answer = self._ask(method, f"/control/{path}", json=body, timeout=60)
         answer.raise_for_status()
         return answer.json()
 
     def billing(self, account: str | None = None) -> list[dict[str, Any]]:
-        """Every charged request so far, or one account's."""
+        """Return every charged request so far, or one account's."""
         return list(self.control("GET", f"billing?account={account}" if account else "billing"))
 
     def log(self, account: str | None = None) -> list[dict[str, Any]]:
-        """The provider requests since the last start, or one account's."""
+        """Return the provider requests since the last start, or one account's."""
         return list(self.control("GET", f"log?account={account}" if account else "log"))
 
     def fault(self, provider: str, operation: str, fault: str, **details: Any) -> None:
-        """Adds a rule, see `nightbatch_local.emulator.faults.Rule`."""
+        """Add a rule, see `nightbatch_local.emulator.faults.Rule`."""
         self.control("POST", "faults", {"provider": provider, "operation": operation, "fault": fault, **details})
 
     def let_the_late_arrive(self, account: str | None = None) -> int:
@@ -115,7 +115,7 @@ class EmulatorProcess:
         return int(self.control("POST", "late", {"account": account})["arrived"])
 
     def _ask(self, method: str, path: str, **how: Any) -> httpx.Response:
-        """No TLS, so no certificates: to read them takes ten times as long as to ask."""
+        """Send a request without TLS, so without certificates: to read them takes ten times as long as to ask."""
         return httpx.request(method, f"{self.url}{path}", trust_env=False, verify=False, **how)
 
     def _command(self, port_file: Path) -> list[str]:

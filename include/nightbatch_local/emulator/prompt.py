@@ -1,4 +1,4 @@
-"""A request as the answer generator sees it, whatever provider it was written for."""
+"""Hold a request as the answer generator sees it, whatever provider it was written for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PICTURE_TOKENS = 1290
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """`digest` names the request body: the same body, model and seed give the same answer.
+    """A request to a model. `digest` names its body: the same body, model and seed give the same answer.
 
     `thoughts` is how many tokens the model usually thinks; `max_tokens` holds them and the answer.
     """
@@ -56,15 +56,17 @@ class Prompt:
     picture: bool = False
 
     def markers(self) -> dict[str, str | None]:
-        """The `[[emulator:...]]` markers in the text, with their values."""
+        """Return the `[[emulator:...]]` markers in the text, with their values."""
         text = self.system + self.text
         return dict(_MARKER.findall(text)) if "[[emulator:" in text else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens; `input_tokens` includes the cached, the written and the `tool` ones, `written` those kept for an hour, and
-    `output_tokens` the thoughts and those of a `picture`.
+    """Counts of tokens.
+
+    `input_tokens` includes the cached, the written and the `tool` ones, `written` those kept for an hour, and `output_tokens` the
+    thoughts and those of a `picture`.
 
     `searches` are counted by themselves, and so is what another model was asked for and drew: `asked_to_draw`, `drawn`.
     """
@@ -83,7 +85,7 @@ class Usage:
     drawn: int = 0
 
     def others(self) -> dict[str, int]:
-        """What is not 0 beside the three, for the log."""
+        """Return what is not 0 beside the three, for the log."""
         names = (
             *("written", "written_for_an_hour", "audio", "thoughts", "searches", "tool", "picture"),
             *("asked_to_draw", "drawn"),
@@ -112,18 +114,18 @@ class Answered:
 
 
 def digest_of(seed: int, model: str, body: Any) -> str:
-    """24 hex digits from the seed, the model and the request body."""
+    """Return 24 hex digits from the seed, the model and the request body."""
     content = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     return blake2b(content, digest_size=12, key=f"{seed}:{model}".encode()[:64]).hexdigest()
 
 
 def tokens_in(text: str) -> int:
-    """About four characters a token, as the providers' guides say for English."""
+    """Count about four characters a token, as the providers' guides say for English."""
     return (len(text) + 3) // 4
 
 
 def thoughts_of(prompt: Prompt) -> int:
-    """How many tokens the model thinks about this request: half to one and a half of what is usual, or as it was marked.
+    """Return how many tokens the model thinks about a request: half to one and a half of what is usual, or as it was marked.
 
     About a short question less; and no more than its limit.
     """
@@ -135,7 +137,7 @@ def thoughts_of(prompt: Prompt) -> int:
 
 
 def usage_of(prompt: Prompt, text: str) -> Usage:
-    """What a request with this answer is billed for.
+    """Return what a request with this answer is billed for.
 
     A long system prompt is found in the cache by three requests of four; which ones follows from the digest. The others
     write it there, where the model bills that.
@@ -163,7 +165,7 @@ def usage_of(prompt: Prompt, text: str) -> Usage:
 
 
 def raise_for_marker(markers: dict[str, str | None]) -> None:
-    """Raises the `ApiError` that `[[emulator:error=STATUS]]` asks for."""
+    """Raise the `ApiError` that `[[emulator:error=STATUS]]` asks for."""
     if "error" in markers:
         status = int(markers["error"] or 500)
         raise ApiError(status, f"The emulator was asked to answer this request with {status}.", code="emulator_error")
@@ -171,7 +173,7 @@ def raise_for_marker(markers: dict[str, str | None]) -> None:
 
 @lru_cache(maxsize=1024)
 def canonical_words(text: str) -> tuple[str, ...]:
-    """The longer words of a text, each once, in order: what an answer to it may mention."""
+    """Return the longer words of a text, each once, in order: what an answer to it may mention."""
     plain = _MARKER.sub(" ", text)
     words = re.findall(r"[^\W\d_]{4,20}", plain)
     distinct = dict.fromkeys(word.lower() for word in words)

@@ -1,4 +1,4 @@
-"""Writes the results of one ended batch to files, and counts."""
+"""Write the results of one ended batch to files, and count them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ResultFiles:
         self.charges: list[Charge] = []
 
     def add(self, number: int, result: Result, at: float) -> None:
-        """Takes one line, for the request that stands at `number` in the input."""
+        """Take one line, for the request that stands at `number` in the input."""
         self._waiting.append(result)
         if result.ok:
             self.ok += 1
@@ -50,7 +50,7 @@ class ResultFiles:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is waiting."""
+        """Write what is waiting."""
         if self._random is not None:
             self._random.shuffle(self._waiting)
         self._output.writelines(result.line + b"\n" for result in self._waiting if result.ok)
@@ -70,7 +70,7 @@ class ResultFiles:
 
 @contextmanager
 def result_files(batch: Batch, folder: Path, *, split: bool) -> Iterator[tuple[ResultFiles, Path, Path]]:
-    """Files named after the batch, so that a second try after a crash overwrites the first."""
+    """Open files named after the batch, so that a second try after a crash overwrites the first."""
     name = batch.id.rpartition("/")[2]  # Gemini's ids begin with `batches/`
     output, error = folder / f"{name}.output", folder / f"{name}.error"
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Faults that change what a provider answers."""
+"""Change what a provider answers, as faults do."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _UNKNOWN_STATUS = "emulator_unheard_of"
 
 
 def unknown_status(body: bytes) -> bytes:
-    """Gives every batch in the answer a status that nobody has heard of."""
+    """Give every batch in the answer a status that nobody has heard of."""
     return _each_batch(body, _set_unknown)
 
 
 def blank_error_file(body: bytes) -> bytes:
-    """OpenAI's `error_file_id` as "" instead of null, as users have reported."""
+    """Write OpenAI's `error_file_id` as "" instead of null, as users have reported."""
     return _each_batch(body, lambda batch: batch.update(error_file_id=batch.get("error_file_id") or ""))
 
 
 def hide_younger(body: bytes, seconds: float, now: float) -> bytes:
-    """Leaves out of a list the batches that were created less than `seconds` ago."""
+    """Leave out of a list the batches that were created less than `seconds` ago."""
     answer = orjson.loads(body)
     for name in ("data", "operations"):
         if name in answer:
@@ -31,7 +31,7 @@ def hide_younger(body: bytes, seconds: float, now: float) -> bytes:
 
 
 def corrupt(body: bytes) -> bytes:
-    """Breaks every fifth line, the first one included."""
+    """Break every fifth line, the first one included."""
     lines = body.splitlines()
     return _joined(
         [line[: len(line) // 2] + b"\x00\xff~" if place % 5 == 0 else line for place, line in enumerate(lines)]
@@ -39,18 +39,18 @@ def corrupt(body: bytes) -> bytes:
 
 
 def duplicate_line(body: bytes) -> bytes:
-    """The first line comes again at the end."""
+    """Repeat the first line at the end."""
     lines = body.splitlines()
     return _joined([*lines, *lines[:1]])
 
 
 def missing_line(body: bytes) -> bytes:
-    """The first line is not there."""
+    """Leave the first line out."""
     return _joined(body.splitlines()[1:])
 
 
 def unknown_line(body: bytes) -> bytes:
-    """One more line, for a request that nobody sent."""
+    """Add one more line, for a request that nobody sent."""
     lines = body.splitlines()
     if not lines:
         return body

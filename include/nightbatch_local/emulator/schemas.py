@@ -1,4 +1,4 @@
-"""A value for a JSON schema: what structured output of a well-behaved model looks like.
+"""Make a value for a JSON schema: what structured output of a well-behaved model looks like.
 
 Understands the parts that the three providers accept (https://platform.openai.com/docs/guides/structured-outputs):
 objects, arrays, strings with enum, length and format, bounded numbers, booleans, null, const, $ref, anyOf, oneOf,
@@ -43,7 +43,7 @@ class SchemaWriter:
         self._words = words
 
     def write(self) -> Any:
-        """The value."""
+        """Return the value."""
         return self._value(self._root, "", 0)
 
     def _value(self, given: Schema, field: str, depth: int) -> Any:
@@ -85,7 +85,7 @@ class SchemaWriter:
         return found  # type: ignore[no-any-return]
 
     def _chosen(self, options: Sequence[Schema], depth: int) -> Schema:
-        """Deep inside a recursive schema the empty way out, else any but rarely null."""
+        """Choose the empty way out deep inside a recursive schema, else any but rarely null."""
         nulls = [option for option in options if str(option.get("type", "")).lower() == "null"]
         others = [option for option in options if option not in nulls]
         if nulls and (not others or depth >= _DEEP or self._random.random() < 0.1):
@@ -168,7 +168,10 @@ def _merged(parts: Sequence[Schema]) -> dict[str, Any]:
 
 
 def _described(schema: Schema) -> Schema:
-    """Words that a provider does not take stand in the description, like `{minimum: 1, enum: ["a"]}`; a model reads them."""
+    """Return the keywords that stand in the description, like `{minimum: 1, enum: ["a"]}`, since a provider does not take them.
+
+    A model reads them.
+    """
     text = str(schema.get("description", ""))
     if "{" not in text:
         return {}

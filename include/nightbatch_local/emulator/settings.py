@@ -1,4 +1,4 @@
-"""What an emulator is started with."""
+"""The settings that an emulator is started with."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class EmulatorSettings:
-    """`turnaround` and `spread` are seconds from a batch's creation to its end; `port` 0 picks a free one.
+    """Settings of an emulator; `port` 0 picks a free one.
 
+    `turnaround` is the seconds from a batch's creation to its end, `spread` how many more or less.
     Raises `ValueError` for a host that is not loopback: the emulator checks no passwords.
     """
 
@@ -30,5 +31,5 @@ class EmulatorSettings:
 
     @property
     def billing_path(self) -> Path:
-        """Where the billing log goes: `billing.jsonl` in the state folder unless told otherwise."""
+        """Return where the billing log goes: `billing.jsonl` in the state folder unless told otherwise."""
         return self.billing_log or self.state / "billing.jsonl"

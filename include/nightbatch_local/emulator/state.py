@@ -1,4 +1,4 @@
-"""The emulator's memory: SQLite for facts, files for bodies."""
+"""Keep the emulator's memory: SQLite for facts, files for bodies."""
 
 from __future__ import annotations
 
@@ -87,16 +87,16 @@ class Batch:
 
     @property
     def inline(self) -> bool:
-        """True for a Gemini batch whose requests and results go without files."""
+        """Return True for a Gemini batch whose requests and results go without files."""
         return self.provider == "gemini" and self.input_file is None
 
     @property
     def ends_at(self) -> float:
-        """When it ends: it is done, or its window is over."""
+        """Return when the batch ends: it is done, or its window is over."""
         return min(self.due_at, self.expires_at)
 
     def progress(self, now: float) -> float:
-        """The share of the way from creation to its due time, 0..1."""
+        """Return the share of the way from creation to the due time, 0..1."""
         whole = self.due_at - self.created_at
         return 1.0 if whole <= 0 else min(1.0, max(0.0, (now - self.created_at) / whole))
 
@@ -114,7 +114,7 @@ class State:
 
     @property
     def db(self) -> sqlite3.Connection:
-        """This thread's connection; each statement commits by itself outside `transaction`."""
+        """Return this thread's connection; each statement commits by itself outside `transaction`."""
         if not hasattr(self._local, "db"):
             db = sqlite3.connect(self.folder / "state.sqlite", isolation_level=None, timeout=60)
             db.row_factory = sqlite3.Row
@@ -125,7 +125,7 @@ class State:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, one writer at a time."""
+        """Do all or nothing, one writer at a time."""
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield self.db
@@ -135,50 +135,50 @@ class State:
         self.db.execute("COMMIT")
 
     def now(self) -> float:
-        """The wall clock, and what a control call has advanced it by."""
+        """Return the wall clock's time, and what a control call has advanced it by, in seconds since 1970."""
         return time.time() + self._ahead
 
     def advance(self, seconds: float) -> None:
-        """Moves the emulator's clock, for good."""
+        """Move the emulator's clock on, for good."""
         self._ahead += seconds
         self.db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (self._ahead,))
 
     def value(self, sql: str, params: Sequence[object] = ()) -> Any:
-        """The first column of the first row, or None."""
+        """Return the first column of the first row, or None."""
         row = self.db.execute(sql, params).fetchone()
         return None if row is None else row[0]
 
     def new_path(self, kind: Literal["files", "inputs", "results", "uploads"]) -> Path:
-        """A path in this state folder that nothing has used."""
+        """Return a path in this state folder that nothing has used."""
         return self.folder / kind / uuid.uuid4().hex
 
     # -- files
 
     def file(self, provider: Provider, account: str, file_id: str) -> File | None:
-        """A live file of this account."""
+        """Return a live file of this account; None if there is none."""
         where = "provider = ? AND account = ? AND id = ? AND (expires_at IS NULL OR expires_at > ?)"
         row = self.db.execute(f"SELECT * FROM file WHERE {where}", (provider, account, file_id, self.now())).fetchone()
         return None if row is None else File(**row)
 
     def files(self, provider: Provider, account: str) -> list[File]:
-        """All live files of this account, newest first."""
+        """Return all live files of this account, newest first."""
         where = "provider = ? AND account = ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY seq DESC"
         rows = self.db.execute(f"SELECT * FROM file WHERE {where}", (provider, account, self.now()))
         return [File(**row) for row in rows]
 
     def add_file(self, file: File) -> None:
-        """Makes a file known. An expired file of the same name makes way; a live one raises `sqlite3.IntegrityError`."""
+        """Make a file known. An expired file of the same name makes way; a live one raises `sqlite3.IntegrityError`."""
         gone = "provider = ? AND account = ? AND id = ? AND expires_at <= ?"
         self.db.execute(f"DELETE FROM file WHERE {gone}", (file.provider, file.account, file.id, self.now()))
         self._insert("file", file)
 
     def delete_file(self, file: File) -> None:
-        """Forgets the file. Batches that were made of it have their own link to the body."""
+        """Forget the file. Batches that were made of it have their own link to the body."""
         self.db.execute("DELETE FROM file WHERE seq = ?", (file.seq,))
         Path(file.path).unlink(missing_ok=True)
 
     def link_input(self, file: File) -> Path:
-        """A name for the file's body that outlives the file."""
+        """Return a name for the file's body that outlives the file."""
         path = self.new_path("inputs")
         os.link(file.path, path)
         return path
@@ -186,54 +186,54 @@ class State:
     # -- uploads
 
     def add_upload(self, upload: Upload) -> None:
-        """Remembers an upload that was started."""
+        """Remember an upload that was started."""
         Path(upload.path).touch()
         self._insert("upload", upload)
 
     def upload(self, upload_id: str) -> Upload | None:
-        """An upload under way."""
+        """Return an upload under way; None if there is none."""
         row = self.db.execute("SELECT * FROM upload WHERE id = ?", (upload_id,)).fetchone()
         return None if row is None else Upload(**row)
 
     def end_upload(self, upload: Upload) -> None:
-        """Forgets the upload; its body has become a file's."""
+        """Forget the upload; its body has become a file's."""
         self.db.execute("DELETE FROM upload WHERE id = ?", (upload.id,))
 
     # -- batches
 
     def add_batch(self, batch: Batch) -> None:
-        """Makes a batch known."""
+        """Make a batch known."""
         self._insert("batch", batch)
 
     def batch(self, provider: Provider, account: str, batch_id: str) -> Batch | None:
-        """A batch of this account that has not been deleted."""
+        """Return a batch of this account that has not been deleted; None if there is none."""
         where = "provider = ? AND account = ? AND id = ? AND deleted_at IS NULL"
         return self._one_batch(where, (provider, account, batch_id))
 
     def batches(self, provider: Provider, account: str) -> list[Batch]:
-        """All batches of this account, newest first."""
+        """Return all batches of this account, newest first."""
         where = "provider = ? AND account = ? AND deleted_at IS NULL ORDER BY seq DESC"
         return self._batches(where, (provider, account))
 
     def batch_by_id(self, batch_id: str) -> Batch | None:
-        """A batch of any account."""
+        """Return a batch of any account; None if there is none."""
         return self._one_batch("id = ?", (batch_id,))
 
     def open_batches(self) -> list[Batch]:
-        """Every batch that has not ended, the soonest due first."""
+        """Return every batch that has not ended, the soonest due first."""
         return self._batches("outcome IS NULL ORDER BY due_at, seq")
 
     def update_batch(self, batch_id: str, changes: Mapping[str, object]) -> None:
-        """Sets columns of one batch that has not ended."""
+        """Set columns of one batch that has not ended."""
         columns = ", ".join(f"{name} = ?" for name in changes)
         self.db.execute(f"UPDATE batch SET {columns} WHERE id = ? AND outcome IS NULL", (*changes.values(), batch_id))
 
     def delete_batch(self, batch: Batch) -> None:
-        """Hides an ended batch."""
+        """Hide an ended batch."""
         self.db.execute("UPDATE batch SET deleted_at = ? WHERE id = ?", (self.now(), batch.id))
 
     def age(self, batch: Batch, seconds: float) -> None:
-        """Moves an ended batch into the past, with the files that it made, so that the providers' retention takes them."""
+        """Move an ended batch into the past, with the files that it made, so that the providers' retention takes them."""
         times = ("created_at", "due_at", "expires_at", "checked_at", "cancelling_at", "ended_at")
         earlier = ", ".join(f"{name} = {name} - :seconds" for name in times)
         made = {"seconds": seconds, "id": batch.id, "output": batch.output_file, "error": batch.error_file}
@@ -246,14 +246,14 @@ class State:
             )
 
     def enqueued_tokens(self, provider: Provider, account: str, model: str | None) -> int:
-        """What the open batches of this account and model hold."""
+        """Return how many tokens the open batches of this account and model hold."""
         sql = "SELECT coalesce(sum(tokens), 0) FROM batch WHERE provider = ? AND account = ? AND outcome IS NULL"
         if model is None:
             return int(self.value(sql, (provider, account)))
         return int(self.value(sql + " AND model = ?", (provider, account, model)))
 
     def token_limit(self, provider: Provider, account: str) -> int | None:
-        """The account's enqueued-token limit, None for no limit."""
+        """Return the account's enqueued-token limit, None for no limit."""
         sql = "SELECT tokens FROM token_limit WHERE provider = ? AND account = ?"
         return self.value(sql, (provider, account))  # type: ignore[no-any-return]
 
@@ -272,7 +272,7 @@ class State:
 
 
 def over_token_limit(state: State, provider: Provider, account: str, model: str | None, tokens: int) -> str | None:
-    """What to tell a caller whose open batches would hold too many tokens with these, else None."""
+    """Return what to tell a caller whose open batches would hold too many tokens with these, else None."""
     limit = state.token_limit(provider, account)
     if limit is None or state.enqueued_tokens(provider, account, model) + tokens <= limit:
         return None

@@ -1,4 +1,4 @@
-"""Which models think, how much, and what they refuse to be told about it: from the providers' documents, on its own."""
+"""Say which models think, how much, and what they refuse to be told about it: from the providers' documents, on its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GEMINI_LEVELS = ("MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH")
 
 
 def openai_thoughts(model: str, effort: Any, param: str) -> int:
-    """How many tokens a model usually thinks. Raises `ApiError` for an effort that it does not take."""
+    """Return how many tokens a model usually thinks. Raises `ApiError` for an effort that it does not take."""
     thinks = _OPENAI_THINKS.match(model) is not None and "chat" not in model
     if effort is None:
         return _USUAL[_openai_default(model)] if thinks else 0
@@ -54,12 +54,12 @@ def openai_thoughts(model: str, effort: Any, param: str) -> int:
 
 
 def _openai_default(model: str) -> str:
-    """GPT-5.1 to 5.5 do not think unless they are told to; all others do so by themselves."""
+    """Return a model's effort if it is told none: GPT-5.1 to 5.5 do not think then; all others do so by themselves."""
     return "none" if (5, 1) <= _version(_OPENAI_VERSION, model) < (5, 6) else "medium"
 
 
 def refuse_openai_temperature(body: Body, thoughts: int) -> None:
-    """Raises `ApiError` where a model that thinks is given one."""
+    """Raise `ApiError` where a model that thinks is given a temperature."""
     if thoughts and body.get("temperature") not in (None, 1):
         raise ApiError(
             400,
@@ -70,7 +70,7 @@ def refuse_openai_temperature(body: Body, thoughts: int) -> None:
 
 
 def anthropic_thoughts(params: Body) -> int:
-    """How many tokens a model usually thinks. Raises `ApiError` for what it does not take."""
+    """Return how many tokens a model usually thinks. Raises `ApiError` for what it does not take."""
     thinking, output = params.get("thinking") or {}, params.get("output_config") or {}
     version, kind = _version(_CLAUDE_VERSION, params["model"]), thinking.get("type")
     if "effort" in output and (output["effort"] not in _EFFORTS[2:] or version < (4, 5)):
@@ -91,7 +91,7 @@ def anthropic_thoughts(params: Body) -> int:
 
 
 def gemini_thoughts(model: str, level: Any, budget: Any) -> int:
-    """How many tokens a model usually thinks. Raises `ApiError` for what it does not take."""
+    """Return how many tokens a model usually thinks. Raises `ApiError` for what it does not take."""
     version = _version(_GEMINI_VERSION, model)
     if level is not None and budget is not None:
         raise ApiError(400, "You can only set only one of thinking budget and thinking level.")

@@ -1,4 +1,4 @@
-"""Readable words and sentences, partly drawn from the prompt."""
+"""Make readable words and sentences, partly drawn from the prompt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SENTENCES = (
 
 
 def some_words(random: Random, prompt_words: Sequence[str], count: int) -> list[str]:
-    """`count` words, about half of them from the prompt."""
+    """Return `count` words, about half of them from the prompt."""
     # one float a word: `random.choice` costs three times as much, and this runs a million times a night
     draw = random.random
     own, common = prompt_words or VOCABULARY, VOCABULARY
@@ -34,16 +34,16 @@ def some_words(random: Random, prompt_words: Sequence[str], count: int) -> list[
 
 
 def sentences(random: Random, prompt_words: Sequence[str], count: int) -> str:
-    """`count` sentences in a row."""
+    """Return `count` sentences in a row."""
     chosen = [_SENTENCES[int(random.random() * len(_SENTENCES))] for _ in range(count)]
     return " ".join(pattern.format(*some_words(random, prompt_words, 4)) for pattern in chosen)
 
 
 def phrase(random: Random, prompt_words: Sequence[str], count: int) -> str:
-    """A few words that begin with a capital letter."""
+    """Return a few words that begin with a capital letter."""
     return " ".join(some_words(random, prompt_words, count)).capitalize()
 
 
 def names(text: str) -> frozenset[str]:
-    """The names that stand in a text, with space between them."""
+    """Return the names that stand in a text, with space between them."""
     return frozenset(text.split())

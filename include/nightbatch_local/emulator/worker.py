@@ -1,4 +1,4 @@
-"""The thread in which batches are checked, done and charged."""
+"""Check, do and charge batches in a thread."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class Ending:
 
     @classmethod
     def of(cls, batch: Batch) -> Ending:
-        """As it was told to end; expired if it is too slow or a request is marked never to finish; else completed."""
+        """Return how a batch ends.
+
+        As it was told to end; expired if it is too slow or a request is marked never to finish; else completed.
+        """
         too_slow = batch.ending is None and batch.expires_at < batch.due_at
         outcome: Outcome = batch.ending or ("expired" if too_slow or batch.expiring else "completed")
         share = batch.progress(batch.expires_at) if too_slow else batch.finished
@@ -46,7 +49,7 @@ class Ending:
         return cls(outcome, round(batch.total * share))
 
     def reaches(self, number: int, raw: bytes) -> bool:
-        """True if the request at this place is done before the batch's end."""
+        """Return True if the request at this place is done before the batch's end."""
         return number < self.done and (self.outcome == "completed" or EXPIRE_MARKER not in raw)
 
 
@@ -67,17 +70,17 @@ class Worker(threading.Thread):
         self._stopping = threading.Event()
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Tell the worker that there may be something to do."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Ends the thread, with the billing log up to date."""
+        """End the thread, with the billing log up to date."""
         self._stopping.set()
         self._wake.set()
         self.join()
 
     def run(self) -> None:
-        """Works until told to stop. A fault of the emulator's own is logged and tried again."""
+        """Work until told to stop. A fault of the emulator's own is logged and tried again."""
         while not self._stopping.is_set():
             self._wake.clear()
             try:
@@ -147,7 +150,7 @@ class Worker(threading.Thread):
         return unfinished
 
     def _produced(self, batch: Batch, good: Path, bad: Path | None) -> list[tuple[str, File]]:
-        """The files to publish, by the batch's column that names them; an empty one is not published."""
+        """Return the files to publish, by the batch's column that names them; an empty one is not published."""
         found = [("output_file", good)] + ([("error_file", bad)] if bad else [])
         return [(column, self._file(batch, path)) for column, path in found if path.stat().st_size]
 
@@ -176,7 +179,7 @@ class Worker(threading.Thread):
         files: ResultFiles | None,
         produced: list[tuple[str, File]],
     ) -> None:
-        """The end, its charges and its files in one transaction: all of it has happened, or nothing."""
+        """Write the end, its charges and its files in one transaction: all of it has happened, or nothing."""
         charges = files.charges if files else []
         totals = {"input": sum(c[6] for c in charges), "cached": sum(c[7] for c in charges)}
         totals["output"] = sum(c[8] for c in charges)

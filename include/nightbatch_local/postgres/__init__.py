@@ -1,1 +1,1 @@
-"""A Postgres server from a wheel."""
+"""Run a Postgres server from a wheel."""

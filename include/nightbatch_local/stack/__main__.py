@@ -1,4 +1,4 @@
-"""`python -m nightbatch_local.stack up|down|status`: the stack kept running, for `make up`."""
+"""Keep the stack running, for `make up`: `python -m nightbatch_local.stack up|down|status`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def guard(options: argparse.Namespace) -> None:
 
 
 def _first_choice(root: Path) -> int | None:
-    """The port where people look for Airflow, if nobody is there; afterwards the stack's own of the last time."""
+    """Return the port where people look for Airflow, if it is free at the first start; else None, and the stack chooses."""
     return _AIRFLOWS_PORT if Ports.load(root) is None and is_free(_AIRFLOWS_PORT) else None
 
 

@@ -1,4 +1,4 @@
-"""The secrets of a stack, in a file under its folder."""
+"""Keep the secrets of a stack in a file under its folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _fernet_key() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Made at the first start, 0600, and kept: sessions and encrypted rows outlive a restart."""
+    """The secrets of a stack. They are made at the first start, 0600, and kept: sessions and encrypted rows outlive a restart."""
 
     fernet_key: str = field(default_factory=_fernet_key)
     jwt_secret: str = field(default_factory=_token)
@@ -32,7 +32,7 @@ class Secrets:
 
     @classmethod
     def of(cls, root: Path) -> Self:
-        """Those of this stack, made now if there are none."""
+        """Return the secrets of this stack, made now if there are none."""
         path = root / "secrets.json"
         if not path.exists():
             made = cls()
@@ -42,7 +42,7 @@ class Secrets:
 
 
 def write_private(path: Path, text: str) -> None:
-    """A file for its owner only, which appears whole or not at all."""
+    """Write a file for its owner only, which appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)

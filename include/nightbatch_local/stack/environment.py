@@ -1,4 +1,4 @@
-"""The environment of every Airflow process of a stack: configuration, secrets and connections, no file to edit."""
+"""Make the environment of every Airflow process of a stack: configuration, secrets and connections, no file to edit."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def airflow_environment(
     nightbatch_dsn: str,
     settings: Mapping[str, str],
 ) -> dict[str, str]:
-    """Everything that Airflow's processes and command line need.
+    """Return everything that Airflow's processes and command line need.
 
     ``settings`` is what the user gave, in ``.env``: it wins, and the keys in it become connections.
     """
@@ -103,17 +103,17 @@ def airflow_environment(
 
 
 def read_env_file(path: Path | None) -> dict[str, str]:
-    """The lines of a ``.env`` that have a value; nothing if there is no such file."""
+    """Read the lines of a ``.env`` that have a value; nothing if there is no such file."""
     return {name: value for name, value in dotenv_values(path).items() if value} if path and path.exists() else {}
 
 
 def emulated(settings: Mapping[str, str]) -> list[str]:
-    """The providers without a real key."""
+    """Return the providers without a real key."""
     return [name for name, variable in KEYS.items() if not settings.get(variable)]
 
 
 def base_environment(home: Path) -> dict[str, str]:
-    """The caller's environment without what does not belong here, and with what a bare one lacks."""
+    """Return the caller's environment without what does not belong here, and with what a bare one lacks."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
     path = [str(Path(sys.executable).parent), kept.get("PATH", "/usr/local/bin:/usr/bin:/bin")]
     direct = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), "127.0.0.1", "localhost"]))
@@ -144,7 +144,7 @@ def _connections(ports: Ports, nightbatch_dsn: str, settings: Mapping[str, str])
 
 
 def _allowed_hosts(settings: Mapping[str, str]) -> dict[str, str]:
-    """The emulator's address is a local one, which a base URL may not lead to unless it is named."""
+    """Name the emulator's address as an allowed host: it is a local one, which a base URL may not lead to otherwise."""
     name = "NIGHTBATCH_ALLOWED_HOSTS"
     return {name: ",".join(filter(None, ["127.0.0.1", settings.get(name)]))} if emulated(settings) else {}
 

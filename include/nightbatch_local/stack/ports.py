@@ -1,4 +1,4 @@
-"""Which TCP ports of 127.0.0.1 a stack serves on."""
+"""Choose the TCP ports of 127.0.0.1 that a stack serves on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nightbatch_local.postgres.embedded import HOST, check_free, free_port
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """One for Airflow's UI and API, one for Postgres, one for the emulator."""
+    """The ports of a stack: one for Airflow's UI and API, one for Postgres, one for the emulator."""
 
     api: int
     postgres: int
@@ -24,7 +24,7 @@ class Ports:
 
     @classmethod
     def load(cls, root: Path) -> Self | None:
-        """Those of the last start, if there was one."""
+        """Return the ports of the last start, if there was one."""
         try:
             return cls(**json.loads((root / "ports.json").read_text()))
         except FileNotFoundError:
@@ -32,7 +32,7 @@ class Ports:
 
     @classmethod
     def choose(cls, root: Path, given: Mapping[str, int | None], ours: Collection[str]) -> Self:
-        """Those given, else those of the last start if they are free or held by ourselves (``ours``), else free ones.
+        """Take the ports given, else those of the last start if free or held by ourselves (``ours``), else free ones.
 
         They are remembered. Raises `ConfigurationError` when a given one is taken.
         """
@@ -45,7 +45,7 @@ class Ports:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody holds it."""
+    """Return whether nobody holds the port."""
     with suppress(ConfigurationError):
         check_free(port)
         return True
@@ -53,7 +53,7 @@ def is_free(port: int) -> bool:
 
 
 def answers(port: int) -> bool:
-    """Whether somebody accepts connections there."""
+    """Return whether somebody accepts connections on the port."""
     with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         return True
     return False

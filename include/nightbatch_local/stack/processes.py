@@ -1,4 +1,4 @@
-"""The processes of one stack, found in the process table.
+"""Start, find and stop the processes of one stack.
 
 Every process is started with the stack's folder and its component's name in its environment, and hands both down to
 all it starts, however they regroup themselves. A pid file could name a program that was given the pid since; a process
@@ -50,24 +50,24 @@ def spawn(root: Path, component: str, command: Sequence[str], env: Mapping[str, 
 
 
 def log_path(root: Path, component: str) -> Path:
-    """Where a component writes."""
+    """Return where a component writes its log."""
     return root / "logs" / f"{component}.log"
 
 
 def last_lines(root: Path, component: str, count: int = 15) -> str:
-    """The end of a component's log."""
+    """Return the end of a component's log."""
     with suppress(FileNotFoundError):
         return "\n".join(log_path(root, component).read_text(errors="replace").splitlines()[-count:])
     return "(no log)"
 
 
 def running(root: Path) -> dict[str, list[psutil.Process]]:
-    """The live processes of each component that runs, its leader first. Orphans of a dead leader do not count."""
+    """Return the live processes of each component that runs, its leader first. Orphans of a dead leader do not count."""
     return {name: group for name, group in _groups(root).items() if _leads(group[0])}
 
 
 def kill(root: Path, components: Collection[str]) -> None:
-    """SIGKILL, until none is left: a process may start another while we look."""
+    """Send SIGKILL until no process of the components is left: one may start another while we look."""
     while doomed := [process for component, process in _tagged(root) if component in components]:
         for process in doomed:
             with suppress(psutil.NoSuchProcess):
@@ -125,7 +125,7 @@ def _tagged(root: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _by_session(process: psutil.Process, sessions: Mapping[int, tuple[str, float]]) -> str | None:
-    """The component of a process of ours whose environment cannot be read.
+    """Return the component of a process of ours whose environment cannot be read; None if it is of none.
 
     Linux gives no process the id of a session that still has members, so a leader's id means that leader's session as
     long as any of them lives; a session that was made later under the same id has a leader younger than the record.
@@ -160,7 +160,7 @@ def _remember(root: Path, component: str, leader: int) -> None:
 
 
 def _sessions(root: Path) -> dict[int, tuple[str, float]]:
-    """Component and start of each leader, by its id."""
+    """Return component and start of each leader, by its id."""
     found = {}
     for path in (root / "sessions").glob("*"):
         with suppress(FileNotFoundError):

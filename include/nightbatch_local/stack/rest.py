@@ -1,4 +1,4 @@
-"""Airflow's REST API v2, as a stack's owner uses it."""
+"""Use Airflow's REST API v2 as a stack's owner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AirflowApi:
         self._http.close()
 
     def request(self, method: str, path: str, json: object = None) -> httpx.Response:
-        """Any path of the server, with a token; the answer whatever its status."""
+        """Ask any path of the server, with a token; return the answer whatever its status."""
         if "Authorization" not in self._http.headers:
             self._log_in()
         answer = self._http.request(method, path, json=json)
@@ -41,14 +41,14 @@ class AirflowApi:
         self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
     def call(self, method: str, path: str, json: object = None) -> Any:
-        """The decoded answer. Raises `NightbatchError` with Airflow's words if it is not a success."""
+        """Return the decoded answer. Raises `NightbatchError` with Airflow's words if it is not a success."""
         answer = self.request(method, f"/api/v2{path}", json)
         if not answer.is_success:
             raise NightbatchError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:2000]}")
         return answer.json() if answer.content else None
 
     def health(self) -> dict[str, Any] | None:
-        """What Airflow says of its components; None while the server does not answer. Needs no login."""
+        """Return what Airflow says of its components; None while the server does not answer. Needs no login."""
         try:
             answer = self._http.get("/api/v2/monitor/health")
         except httpx.TransportError:
@@ -60,7 +60,7 @@ class AirflowApi:
         self._http.get("/execution/health", timeout=60)
 
     def is_healthy(self, component: str, *, since: float) -> bool:
-        """Whether a component's heart beat after ``since`` (seconds of the epoch): an older beat is its forerunner's."""
+        """Return whether a component's heart beat after ``since`` (seconds of the epoch): an older beat is its forerunner's."""
         name = component.replace("-", "_")
         state = (self.health() or {}).get(name) or {}
         beat = state.get(f"latest_{name}_heartbeat")
@@ -69,7 +69,7 @@ class AirflowApi:
         )
 
     def wait_for_dag(self, dag_id: str, timeout: float) -> None:
-        """Until the Dag was parsed. Raises `NightbatchError` with the import errors after ``timeout`` seconds."""
+        """Wait until the Dag was parsed. Raises `NightbatchError` with the import errors after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         while self.request("GET", f"/api/v2/dags/{dag_id}").status_code != httpx.codes.OK:
             if time.monotonic() > deadline:
@@ -78,13 +78,13 @@ class AirflowApi:
             time.sleep(0.2)
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None, timeout: float = 60) -> str:
-        """Start a run now, without a data interval; its run_id. Waits for the Dag to be parsed first."""
+        """Start a run now, without a data interval; return its run_id. Waits for the Dag to be parsed first."""
         self.wait_for_dag(dag_id, timeout)
         run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}})
         return str(run["dag_run_id"])
 
     def wait_for_run(self, dag_id: str, run_id: str, timeout: float) -> dict[str, Any]:
-        """The run once it ended, whether well or not. Raises `NightbatchError` after ``timeout`` seconds."""
+        """Return the run once it ended, whether well or not. Raises `NightbatchError` after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         while True:
             run: dict[str, Any] = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")

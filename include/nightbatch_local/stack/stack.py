@@ -1,4 +1,4 @@
-"""The supervisor: starts, watches and stops the processes of one stack."""
+"""Start, watch and stop the processes of one stack."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Stack:
         self._drop_lock()
 
     def kill(self, component: str) -> None:
-        """SIGKILL a component with all its children, as a power cut would."""
+        """Kill a component with all its children by SIGKILL, as a power cut would."""
         if component != POSTGRES:
             processes.kill(self.root, (component,))
         elif (pid := self._postgres.pid) is not None:
@@ -130,14 +130,14 @@ class Stack:
             self._spawn(name, [*_python("airflow"), name, *_without_log_server(name)], self.environment())
 
     def status(self) -> dict[str, int]:
-        """The process id of each component that runs."""
+        """Return the process id of each component that runs."""
         found = {name: group[0].pid for name, group in processes.running(self.root).items()}
         pid = self._postgres.pid
         return found | ({} if pid is None else {POSTGRES: pid})
 
     @property
     def ports(self) -> Ports:
-        """Raises `NightbatchError` when the stack was never started."""
+        """Return the ports of the stack. Raises `NightbatchError` when it was never started."""
         ports = Ports.load(self.root)
         if ports is None:
             raise NightbatchError(f"No stack was started in {self.root} yet.")
@@ -145,30 +145,30 @@ class Stack:
 
     @property
     def dsn(self) -> str:
-        """The product's database."""
+        """Return the dsn of the product's database."""
         return self._settings.get("NIGHTBATCH_DSN") or self._postgres.dsn("nightbatch")
 
     @property
     def api_url(self) -> str:
-        """Where Airflow's UI and REST API are."""
+        """Return where Airflow's UI and REST API are."""
         return f"http://127.0.0.1:{self.ports.api}"
 
     @property
     def emulator_url(self) -> str:
-        """Where the emulator is; ``/openai/v1``, ``/anthropic`` and ``/gemini`` follow."""
+        """Return where the emulator is; ``/openai/v1``, ``/anthropic`` and ``/gemini`` follow."""
         return f"http://127.0.0.1:{self.ports.emulator}"
 
     @property
     def emulated(self) -> list[str]:
-        """The providers that the emulator stands in for."""
+        """Return the providers that the emulator stands in for."""
         return emulated(self._settings)
 
     def password(self, user: str = "admin") -> str:
-        """The password of ``admin`` or ``viewer`` for the UI and the API."""
+        """Return the password of ``admin`` or ``viewer`` for the UI and the API."""
         return Secrets.of(self.root).passwords[user]
 
     def environment(self) -> dict[str, str]:
-        """The environment in which `airflow` speaks to this stack."""
+        """Return the environment in which `airflow` speaks to this stack."""
         return airflow_environment(
             self.root,
             dags=self._dags,
@@ -180,7 +180,7 @@ class Stack:
         )
 
     def airflow(self, *args: str) -> str:
-        """What an `airflow` command printed. Raises `NightbatchError` with its error output if it fails."""
+        """Return what an `airflow` command printed. Raises `NightbatchError` with its error output if it fails."""
         done = subprocess.run(
             [*_python("airflow"), *args], env=self.environment(), capture_output=True, text=True, check=False
         )
@@ -190,30 +190,30 @@ class Stack:
 
     @property
     def client(self) -> AirflowApi:
-        """Airflow's REST API, logged in as admin."""
+        """Return Airflow's REST API, logged in as admin."""
         if self._client is None:
             self._client = AirflowApi(self.api_url, user="admin", password=self.password())
         return self._client
 
     def api(self, method: str, path: str, json: object = None) -> Any:
-        """One call of Airflow's REST API v2; ``path`` is like ``/dags``."""
+        """Make one call of Airflow's REST API v2; ``path`` is like ``/dags``."""
         return self.client.call(method, path, json)
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a run of a Dag now; its run_id."""
+        """Start a run of a Dag now; return its run_id."""
         return self.client.trigger(dag_id, conf)
 
     def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """A run as the REST API shows it."""
+        """Return a run as the REST API shows it."""
         run: dict[str, Any] = self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
         return run
 
     def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 120) -> dict[str, Any]:
-        """The run once it ended, whether well or not."""
+        """Return the run once it ended, whether well or not."""
         return self.client.wait_for_run(dag_id, run_id, timeout)
 
     def wait_healthy(self, timeout: float = 60) -> None:
-        """Until every component runs and Airflow calls it healthy.
+        """Wait until every component runs and Airflow calls it healthy.
 
         Raises `NightbatchError` with the end of the log of the first that ended, or is not there after ``timeout`` s.
         """
@@ -255,7 +255,7 @@ class Stack:
         return Ports.choose(self.root, self._given_ports, ours)
 
     def _stop_if_changed(self) -> None:
-        """Connections and settings reach a process when it starts: stop those that run with others."""
+        """Stop processes that run with other connections and settings than now: these reach a process only when it starts."""
         settings = json.dumps([self.environment(), self._emulator_command()], sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()
         record = self.root / "environment.sha256"
@@ -265,7 +265,7 @@ class Stack:
         record.write_text(digest)
 
     def _migrate_airflow(self) -> None:
-        """`airflow db migrate`, which takes seconds even when there is nothing to do, once per version and database."""
+        """Run `airflow db migrate`, which takes seconds even when there is nothing to do, once per version and database."""
         done_for = self._postgres.data_dir.with_name("airflow-version")
         if done_for.exists() and done_for.read_text() == version("apache-airflow"):
             return
@@ -339,5 +339,8 @@ def _python(module: str) -> list[str]:
 
 
 def _without_log_server(component: str) -> list[str]:
-    """Logs are read from the disk; the servers for them would hold fixed ports, and a second stack would fail."""
+    """Return the option that starts no log server, for the components that have one.
+
+    Logs are read from the disk; the servers for them would hold fixed ports, and a second stack would fail.
+    """
     return ["--skip-serve-logs"] if component in ("scheduler", "triggerer") else []

@@ -11,7 +11,7 @@ _NAME = re.compile(r"^-- ([a-z][a-z0-9_]*):", re.MULTILINE)
 
 @cache
 def queries(file: str) -> dict[str, bytes]:
-    """The queries of ``<file>.sql`` by name. Raises ValueError when a name stands there twice."""
+    """Return the queries of ``<file>.sql`` by name. Raises ValueError when a name stands there twice."""
     text = (files(__name__) / f"{file}.sql").read_text(encoding="utf-8")
     starts = list(_NAME.finditer(text))
     ends = [match.start() for match in starts[1:]] + [len(text)]

@@ -44,7 +44,7 @@ class Attempt:
 
 
 def attempts(store: Store, settings: Settings) -> list[Attempt]:
-    """Every attempt that is in doubt, held, or with its provider and told of in an alert; oldest first."""
+    """Return every attempt that is in doubt, held, or with its provider and told of in an alert; oldest first."""
     now = store.now()
     alerts = {alert.subject: alert for alert in store.open_alerts() if alert.kind in _ABOUT_ATTEMPTS}
     return [
@@ -55,7 +55,7 @@ def attempts(store: Store, settings: Settings) -> list[Attempt]:
 
 
 def other_alerts(store: Store) -> list[Alert]:
-    """Open alerts that no attempt of `attempts` stands for, and that ask for something."""
+    """Return the open alerts that no attempt of `attempts` stands for, and that ask for something."""
     shown = {str(batch.id) for batch in store.open_attempts() if batch.state in ("submitting", "held", "submitted")}
     return [
         alert
@@ -94,7 +94,7 @@ def _choices(batch: Batch, alert: Alert | None) -> Mapping[str, str]:
 
 
 def _outlook(batch: Batch, settings: Settings, now: datetime) -> tuple[str, str, datetime | None]:
-    """What is known of an attempt, what happens to it by itself, and when."""
+    """Return what is known of an attempt, what happens to it by itself, and when."""
     assert batch.intent_at is not None  # the schema says so for these states
     sent = f"A create was sent at {_at(batch.intent_at)}"
     state: Literal["submitting", "held", "submitted"] = batch.state  # type: ignore[assignment]  # see attempts
@@ -129,7 +129,7 @@ def _outlook(batch: Batch, settings: Settings, now: datetime) -> tuple[str, str,
 
 
 def _next_recovery(now: datetime) -> datetime:
-    """The Dag nightbatch_recover runs at half past."""
+    """Return when the Dag nightbatch_recover runs next: it does so at half past."""
     half_past = now.replace(minute=30, second=0, microsecond=0)
     return half_past if half_past > now else half_past + timedelta(hours=1)
 

@@ -1,4 +1,4 @@
-"""Everything that the page shows at a glance; no payload is in it."""
+"""Gather everything that the page shows at a glance; no payload is in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ LATEST = 20
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """``saved_usd`` since the first batch on ``first_day``; ``month`` is the running one, ``recent`` the last 30 days."""
+    """What the page shows. ``saved_usd`` is since ``first_day``, on which the first batch was sent.
+
+    ``saved_month_usd`` is of the running month, ``recent`` of the last 30 days.
+    """
 
     now: datetime
     first_day: date | None
@@ -40,7 +43,7 @@ class Dashboard:
 
 
 def dashboard(store: Store, settings: Settings) -> Dashboard:
-    """As of now, by the database's clock; days and months are those of UTC."""
+    """Return everything that the page shows, as of now by the database's clock; days and months are those of UTC."""
     with store.snapshot():
         today = sums.today(store)
         first = sums.first_day(store)

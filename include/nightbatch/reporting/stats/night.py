@@ -1,4 +1,4 @@
-"""What is under way, and what waits."""
+"""Read what is under way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Night:
 
 
 def night(store: Store) -> Night:
-    """As far as it has come."""
+    """Return the latest run as far as it has come."""
     with store.snapshot():  # a batch that is loaded in between would be closed in the one and not counted in the other
         run = latest_run(store)
         batches = sums.progress(store, run.run_id if run else None)
@@ -41,13 +41,13 @@ def night(store: Store) -> Night:
 
 
 def latest_run(store: Store) -> Run | None:
-    """The run that was planned last."""
+    """Return the run that was planned last; None when there is none."""
     found = sums.runs(store, 1)
     return found[0] if found else None
 
 
 def progress_of(store: Store, batch: Batch) -> Progress:
-    """One attempt."""
+    """Return how far one attempt has come."""
     return next(one for one in sums.progress(store, batch.run_id) if one.batch_id == batch.id)
 
 

@@ -1,4 +1,4 @@
-"""What was sent, paid and saved in a range of days."""
+"""Sum up what was sent, paid and saved in a range of days."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ class Days:
         return (self.until - self.since).days + 1
 
     def before(self) -> Days:
-        """As many days, just before these."""
+        """Return as many days, just before these."""
         return Days(self.since - timedelta(days=len(self)), self.since - timedelta(days=1))
 
 
 def last_days(store: Store, count: int = 30) -> Days:
-    """The last so many days, today included, by the database's clock."""
+    """Return the last so many days, today included, by the database's clock."""
     today = sums.today(store)
     return Days(today - timedelta(days=count - 1), today)
 
 
 @dataclass(frozen=True, slots=True)
 class Savings:
-    """A range of days, whole and in parts. Slices are in the order of their keys; only days with figures have one.
+    """The figures of a range of days, whole and in parts. Slices are in the order of their keys; only days with figures have one.
 
     ``by_label`` has the 100 labels that saved the most, as ``name=value``; a job counts once for each of its labels, so these
     do not add up to the whole.
+
     ``rejected`` jobs were never sent. ``trend``: how much more was saved than in the ``before`` range, as a part of that
     (0.1: a tenth more); None when there was nothing to compare with.
     """
@@ -71,7 +72,7 @@ class Savings:
 
 
 def savings(store: Store, days: Days) -> Savings:
-    """All figures of these days."""
+    """Return all figures of these days."""
     since, until = days.since, days.until
     before = days.before()
     total, earlier = sums.total(store, since, until), sums.total(store, before.since, before.until)

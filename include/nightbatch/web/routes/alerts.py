@@ -1,4 +1,4 @@
-"""What needs a person, and that a person has seen it."""
+"""Routes for alerts: what needs a person, and that a person has seen it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def alerts(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     resolved: Annotated[bool, Query(description="Those whose cause is gone, too.")] = False,
 ) -> AlertsPage:
-    """The newest first."""
+    """List the alerts, the newest first."""
     rows = stats.alerts(store, before=place(cursor, stats.LAST), limit=limit, resolved=resolved)
     return AlertsPage(alerts=rows, next_cursor=write_cursor(rows[-1].id) if len(rows) == limit else None)
 

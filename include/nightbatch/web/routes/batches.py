@@ -1,4 +1,4 @@
-"""Batches: where they stand, what came back, and what a person decides about them."""
+"""Routes for batches: where they stand, what came back, and what a person decides about them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _STREAMS: dict[int | str, dict[str, Any]] = {
 
 @router.get("/active", dependencies=READ)
 def active(store: OpenStore) -> Sequence[Progress]:
-    """All attempts that are open, the oldest first."""
+    """List all attempts that are open, the oldest first."""
     return [batch for batch in stats.night(store).batches if batch.closed_at is None]
 
 
 @router.get("/status/{batch_id}", dependencies=READ)
 def status(batch_id: Id, store: OpenStore) -> BatchStatus:
-    """Where an attempt stands, what happens to it by itself, and what a person may decide."""
+    """Show where an attempt stands, what happens to it by itself, and what a person may decide."""
     batch = decisions.find(store, batch_id)
     return BatchStatus(
         batch=stats.progress_of(store, batch),
@@ -54,7 +54,7 @@ def results(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     format: Annotated[Literal["page", "jsonl", "csv"], Query(description="A page, or all as a stream.")] = "page",
 ) -> ResultsPage | Response:
-    """The results of a batch with their outputs, in the order of its jobs."""
+    """Return the results of a batch with their outputs, in the order of its jobs."""
     decisions.find(store, batch_id)
     match format:
         case "jsonl":

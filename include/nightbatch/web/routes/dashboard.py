@@ -35,7 +35,7 @@ _HTML = {"text/html": {"schema": {"type": "string"}}}
 def dashboard(
     request: Request, store: OpenStore, can_run: CanRun, accept: Annotated[str, Header()] = ""
 ) -> Dashboard | Response:
-    """Everything at a glance: JSON, or the page for a browser (`Accept: text/html`). No payload is in it."""
+    """Show everything at a glance: JSON, or the page for a browser (`Accept: text/html`). No payload is in it."""
     if "text/html" not in accept:
         return _now(store)
     base = request.scope.get("root_path", "")
@@ -44,20 +44,20 @@ def dashboard(
 
 @router.get("/dashboard/live", dependencies=READ, response_class=HTMLResponse)
 def live(store: OpenStore, can_run: CanRun) -> str:
-    """The part of the page that is replaced every few seconds."""
+    """Return the part of the page that is replaced every few seconds."""
     return _render("live.html", **_shown(store, can_run=can_run))
 
 
 @router.post("/dashboard/estimate", dependencies=RUN, response_class=HTMLResponse)
 def estimate(store: OpenStore) -> str:
-    """What tonight would take, as a part of the page."""
+    """Show what tonight would take, as a part of the page."""
     found = submission.preview(store, job_types(), Settings.from_env(), params=RunParams())
     return _render("estimate.html", estimates=found, total=_total(found))
 
 
 @router.get("/dashboard/{file}", dependencies=READ, include_in_schema=False)
 def static(file: Literal["page.css", "page.js"]) -> Response:
-    """The page's style and script; they too are only for those who are logged in."""
+    """Return the page's style or script; they too are only for those who are logged in."""
     if file == "page.js":
         return Response((_PAGE / file).read_bytes(), media_type="text/javascript")
     return Response((_PAGE / file).read_text(encoding="utf-8") + charts.CHART_CSS, media_type="text/css")
@@ -80,7 +80,7 @@ def _shown(store: Store, *, can_run: bool) -> dict[str, Any]:
 
 
 def _total(estimates: Sequence[Estimate]) -> dict[str, Any]:
-    """Low and high sums of what has a price."""
+    """Return the low and high sums of what has a price."""
     priced = [one for one in estimates if one.batch_usd and one.realtime_usd]
     sums = {
         name: [sum((getattr(one, name)[end] for one in priced), Decimal(0)) for end in (0, 1)]

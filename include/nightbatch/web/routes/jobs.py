@@ -1,4 +1,4 @@
-"""Single jobs, and the two routes for services that want one kind of work done."""
+"""Routes for single jobs, and two for services that want one kind of work done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ router = APIRouter(tags=["jobs"])
 
 @router.get("/jobs/{job_id}", dependencies=READ_PAYLOADS)
 def job(job_id: Id, store: OpenStore) -> JobDetail:
-    """A job with its input, where it stands, and every answer that it ever had."""
+    """Show a job with its input, where it stands, and every answer that it ever had."""
     found = stats.job(store, job_id)
     if found is None:
         raise NotFound(f"There is no job {job_id}.")

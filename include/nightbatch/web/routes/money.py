@@ -1,4 +1,4 @@
-"""What was paid and saved, what things cost, and what the next night will."""
+"""Routes for money: what was paid and saved, what things cost, and what the next night will."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from nightbatch import reporting
 from nightbatch.batches import submission
+from nightbatch.core.days import span
 from nightbatch.core.ledger import RunParams
 from nightbatch.core.models import ProviderName
 from nightbatch.core.pricing import rates_for
@@ -19,7 +20,6 @@ from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
 from nightbatch.planning import reprocessing
 from nightbatch.planning.estimates import Estimate
-from nightbatch.planning.routes import span
 from nightbatch.postgres.store import Store
 from nightbatch.reporting import stats
 from nightbatch.reporting.stats import Days, Metrics, Savings
@@ -43,7 +43,7 @@ def _days(store: Store, from_day: date | None, to_day: date | None) -> Days:
 
 @router.get("/savings", dependencies=READ)
 def savings(store: OpenStore, from_day: From = None, to_day: To = None) -> Savings:
-    """What was sent, paid and saved in a range of days: whole, and by day, provider, model, job type and label."""
+    """Show what was sent, paid and saved in a range of days: whole, and by day, provider, model, job type and label."""
     return stats.savings(store, _days(store, from_day, to_day))
 
 
@@ -67,7 +67,7 @@ def report(
     to_day: To = None,
     format: Literal["json", "markdown", "csv", "html"] = "json",
 ) -> dict[str, Any] | Response:
-    """The report of a run, or of a range of days, as `nightbatch report` prints it; other formats come as a file."""
+    """Return the report of a run, or of a range of days, as `nightbatch report` prints it; other formats come as a file."""
     found: reporting.AnyReport
     if run_id is None:
         found = reporting.range_report(store, _days(store, from_day, to_day))
@@ -83,7 +83,7 @@ def report(
 
 @router.get("/metrics", dependencies=READ, response_model=Metrics, responses={200: {"content": {"text/plain": _TEXT}}})
 def metrics(request: Request, store: OpenStore) -> Metrics | Response:
-    """For monitoring: JSON, or with `Accept: text/plain` or OpenMetrics the format of Prometheus."""
+    """Return the figures for monitoring: JSON, or with `Accept: text/plain` or OpenMetrics the format of Prometheus."""
     found, accept = stats.metrics(store), request.headers.get("accept", "")
     if "text/plain" in accept or "openmetrics" in accept:
         text, content_type = exposition(found, accept)
@@ -93,7 +93,7 @@ def metrics(request: Request, store: OpenStore) -> Metrics | Response:
 
 @router.get("/prices", dependencies=READ)
 def prices(store: OpenStore) -> list[Price]:
-    """What every model in use costs now: the job types' own, those of the last 30 days, and those with an override."""
+    """Show what every model in use costs now: the job types' own, those of the last 30 days, and those with an override."""
     overrides, now = store.price_overrides(), store.now()
     known: set[tuple[ProviderName, str]] = {
         *(pair for kind in job_types().values() for pair in kind.models.items()),
@@ -126,7 +126,7 @@ def prices(store: OpenStore) -> list[Price]:
 
 @router.post("/estimate", dependencies=RUN)
 def estimate(wish: EstimateWish, store: OpenStore) -> Sequence[Estimate]:
-    """What a run would send now and about what it will cost, from the least to the most. Nothing is sent or written.
+    """Show what a run would send now and about what it will cost, from the least to the most. Nothing is sent or written.
 
     It asks for the right to run the Dag, since it looks through the whole queue, and no plan happens meanwhile.
     """

@@ -1,4 +1,4 @@
-"""Jobs in, and what waits."""
+"""Routes for the queue: take jobs in, and show what waits."""
 
 from __future__ import annotations
 
@@ -109,6 +109,6 @@ def _enqueue_file(store: Store, path: Path, wish: BulkWish) -> Enqueued:
 
 @router.get("/queue/status", dependencies=READ)
 def queue_status(store: OpenStore) -> QueueStatus:
-    """What waits, by provider, job type and priority."""
+    """Show what waits, by provider, job type and priority."""
     waiting = stats.queue(store)
     return QueueStatus(jobs=sum(row.jobs for row in waiting), waiting=waiting)

@@ -1,4 +1,4 @@
-"""Starting a run now, and pausing the nights."""
+"""Routes for runs: start one now, and pause the nights."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Anthropic: https://docs.claude.com/en/api/creating-message-batches."""
+"""Emulate Anthropic: https://docs.claude.com/en/api/creating-message-batches."""

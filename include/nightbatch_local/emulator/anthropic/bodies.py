@@ -1,4 +1,4 @@
-"""Message parameters in, message out."""
+"""Turn the parameters of a message into the message that answers them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "refusal": "refusal
 
 @malformed_is_400
 def answer(params: Params, *, seed: int, tier: Literal["batch", "standard"]) -> Answered:
-    """The message that `POST /v1/messages` gives. Raises `ApiError`."""
+    """Return the message that `POST /v1/messages` gives. Raises `ApiError`."""
     _refuse_faults(params)
     model = params["model"]
     digest = digest_of(seed, model, params)
@@ -93,7 +93,7 @@ def _refuse_schemas(params: Params) -> None:
 
 
 def _forced_tool(params: Params) -> Params | None:
-    """The tool that the answer must call, if any; `any` takes the first."""
+    """Return the tool that the answer must call, if any; `any` takes the first."""
     choice, tools = params.get("tool_choice") or {}, params.get("tools") or []
     if choice.get("type") == "any" and tools:
         return tools[0]  # type: ignore[no-any-return]
@@ -140,7 +140,7 @@ def _text_of(content: Any) -> tuple[str, int]:
 
 
 def _check_source(source: Params) -> None:
-    """Of an image in the request; what stands elsewhere is not looked at."""
+    """Check an image in the request; what stands elsewhere is not looked at."""
     kind = source.get("media_type")
     if source.get("type") != "base64" or kind == "application/pdf":
         return
@@ -173,7 +173,7 @@ def _content(reply: Reply, tool: Params | None, digest: str) -> list[dict[str, A
 
 
 def _thoughts(reply: Reply, digest: str) -> list[dict[str, Any]]:
-    """Signed, so that a later turn can give them back."""
+    """Return the thoughts, signed, so that a later turn can give them back."""
     return [{"type": "thinking", "thinking": "First I read it.", "signature": digest}] if reply.usage.thoughts else []
 
 
@@ -187,7 +187,7 @@ def _searches(reply: Reply, digest: str) -> list[dict[str, Any]]:
 
 
 def _usage(reply: Reply, tier: str) -> dict[str, Any]:
-    """`input_tokens` counts here what neither came from the cache nor went there."""
+    """Return the usage as Anthropic tells it: `input_tokens` leaves out what came from the cache or went there."""
     usage = reply.usage
     return {
         "input_tokens": usage.input_tokens - usage.cached_tokens - usage.written,

@@ -1,4 +1,4 @@
-"""The body of a batch creation: up to 256 MB of requests, taken apart without holding them all as objects."""
+"""Take the body of a batch creation, up to 256 MB of requests, apart without holding them all as objects."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 class Envelope(msgspec.Struct):
-    """The requests stay undecoded parts of the body."""
+    """The body of a batch creation; its requests stay undecoded parts of it."""
 
     requests: list[msgspec.Raw]
 
 
 def split_requests(body: Path, lines: Path) -> None:
-    """Writes each request of `body` as a line. Raises `ApiError` 400 for what the API refuses at once."""
+    """Write each request of `body` as a line. Raises `ApiError` 400 for what the API refuses at once."""
     requests = _decode(body)
     if not requests:
         raise ApiError(400, "requests: List should have at least 1 item after validation, not 0")

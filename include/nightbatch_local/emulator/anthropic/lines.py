@@ -1,4 +1,4 @@
-"""Anthropic batch requests, one stored line each, and their results."""
+"""Answer Anthropic's batch requests, one stored line each."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nightbatch_local.emulator.state import Batch, Outcome, State
 
 
 class AnthropicLines:
-    """See `dialect.Dialect`. Every request has a result, whatever way the batch ended."""
+    """Anthropic's `dialect.Dialect`. Every request has a result, whatever way the batch ended."""
 
     splits_errors = False
     keeps_partial = True
     reports_failure = False
 
     def check(self, state: State, batch: Batch, lines: Iterable[bytes]) -> Checked:
-        """The envelope was checked when the batch was created, `params` are checked when it is their turn."""
+        """Count the requests: the envelope was checked at the creation, `params` are checked when it is their turn."""
         total = expiring = 0
         for raw in lines:
             total += 1
@@ -30,7 +30,7 @@ class AnthropicLines:
         return Checked(total, expiring)
 
     def answer(self, state: State, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
-        """`succeeded`, or `errored` without a charge."""
+        """Return `succeeded`, or `errored` without a charge."""
         request = orjson.loads(raw)
         custom_id = request["custom_id"]
         try:
@@ -42,7 +42,7 @@ class AnthropicLines:
         return Result(custom_id, line, ok=True, model=answered.model, usage=answered.usage)
 
     def unfinished(self, batch: Batch, raw: bytes, outcome: Outcome) -> Result:
-        """`expired`, `canceled`, or, where the whole batch was made to fail, `errored`."""
+        """Return `expired`, `canceled`, or, where the whole batch was made to fail, `errored`."""
         custom_id = orjson.loads(raw)["custom_id"]
         if outcome == "failed":
             return _result(custom_id, _errored(ApiError(500, "Internal server error")), ok=False)

@@ -1,4 +1,4 @@
-"""Message batches and the realtime endpoint."""
+"""Serve message batches and the realtime endpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PATH = "/v1/messages/batches"
 
 
 async def create_batch(call: Call) -> Response:
-    """`POST /v1/messages/batches`: a fault of the envelope is refused here, one of `params` comes as a result."""
+    """Answer `POST /v1/messages/batches`: a fault of the envelope is refused here, one of `params` comes as a result."""
     body, lines = call.state.new_path("uploads"), call.state.new_path("inputs")
     try:
         await call.save_body(body, MOST_BYTES)
@@ -55,12 +55,12 @@ async def create_batch(call: Call) -> Response:
 
 
 async def get_batch(call: Call) -> Response:
-    """`GET /v1/messages/batches/{id}`."""
+    """Answer `GET /v1/messages/batches/{id}`."""
     return json_response(_view(call, _batch(call)))
 
 
 async def list_batches(call: Call) -> Response:
-    """`GET /v1/messages/batches?limit&after_id|before_id`, newest first."""
+    """Answer `GET /v1/messages/batches?limit&after_id|before_id`, newest first."""
     batches = call.state.batches("anthropic", call.account)
     limit, after, before = call.number("limit", 20, 1, 1000), call.query("after_id"), call.query("before_id")
     ids = [batch.id for batch in batches]
@@ -79,7 +79,7 @@ async def list_batches(call: Call) -> Response:
 
 
 async def cancel_batch(call: Call) -> Response:
-    """`POST /v1/messages/batches/{id}/cancel`: what is done by now stays done, and paid."""
+    """Answer `POST /v1/messages/batches/{id}/cancel`: what is done by now stays done, and paid."""
     batch, now = _batch(call), call.state.now()
     if batch.outcome is not None:
         raise ApiError(400, f"Batch {batch.id} has already ended and cannot be canceled.")
@@ -91,7 +91,7 @@ async def cancel_batch(call: Call) -> Response:
 
 
 async def delete_batch(call: Call) -> Response:
-    """`DELETE /v1/messages/batches/{id}`, once it has ended."""
+    """Answer `DELETE /v1/messages/batches/{id}`, once it has ended."""
     batch = _batch(call)
     if batch.outcome is None:
         raise ApiError(400, f"Batch {batch.id} cannot be deleted while it is being processed. Cancel it first.")
@@ -100,7 +100,7 @@ async def delete_batch(call: Call) -> Response:
 
 
 async def results(call: Call) -> Response:
-    """`GET /v1/messages/batches/{id}/results`: JSON lines, once it has ended and until it is archived."""
+    """Answer `GET /v1/messages/batches/{id}/results`: JSON lines, once it has ended and until it is archived."""
     batch = _batch(call)
     if batch.outcome is None:
         raise ApiError(404, f"Batch {batch.id} has no available results yet.")
@@ -111,7 +111,7 @@ async def results(call: Call) -> Response:
 
 
 async def create_message(call: Call) -> Response:
-    """`POST /v1/messages`: an answer at once, at the full price."""
+    """Answer `POST /v1/messages` at once, at the full price."""
     params, seed = await call.json(), call.emulator.settings.seed
     return call.charge("anthropic", await in_thread(partial(answer, params, seed=seed, tier="standard")))
 
@@ -167,7 +167,7 @@ def _view(call: Call, batch: Batch) -> dict[str, Any]:
 
 
 def _counts(batch: Batch) -> dict[str, int]:
-    """All are `processing` until the whole batch has ended."""
+    """Return the counts of requests; all are `processing` until the whole batch has ended."""
     counts = {"processing": 0, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
     if batch.outcome is None:
         return counts | {"processing": batch.total}

@@ -1,5 +1,6 @@
-"""What structured outputs refuse: https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations
+"""Refuse the schemas that structured outputs do not take.
 
+See https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations.
 Of how large a schema may be the document says only that complex ones may fail ("compiled grammar is too large"): none is
 refused for that here. Annotations it does not name (title, examples) pass, as those of Anthropic's SDK do.
 """

@@ -1,1 +1,1 @@
-"""Gemini Developer API: https://ai.google.dev/gemini-api/docs/batch-api."""
+"""Emulate the Gemini Developer API: https://ai.google.dev/gemini-api/docs/batch-api."""

@@ -1,4 +1,4 @@
-"""Request bodies in, response bodies out: generateContent and embedContent.
+"""Turn request bodies of generateContent and embedContent into response bodies.
 
 Protobuf's JSON takes field names in camel case and in snake case; so does this.
 """
@@ -43,7 +43,7 @@ _FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "refusal": "SAFETY", "no-part
 
 
 def field(body: Body, name: str) -> Any:
-    """A field by its camel-case name, or by its snake-case one."""
+    """Return a field by its camel-case name, or by its snake-case one."""
     if name in body:
         return body[name]
     return body.get(re.sub("[A-Z]", lambda upper: f"_{upper[0].lower()}", name))
@@ -51,7 +51,7 @@ def field(body: Body, name: str) -> Any:
 
 @malformed_is_400
 def generate(model: str, body: Body, *, seed: int, find: Find) -> Answered:
-    """A `GenerateContentResponse`. Raises `ApiError`."""
+    """Return a `GenerateContentResponse`. Raises `ApiError`."""
     _refuse_schemas(body)
     digest = digest_of(seed, model, body)
     tool = _forced_tool(body)
@@ -75,7 +75,7 @@ def generate(model: str, body: Body, *, seed: int, find: Find) -> Answered:
 
 @malformed_is_400
 def embed_content(model: str, body: Body, *, seed: int) -> Answered:
-    """An embedding with its token count. Raises `ApiError`."""
+    """Return an embedding with its token count. Raises `ApiError`."""
     text = _text_of(body.get("content"))
     if not text:
         raise ApiError(400, "* EmbedContentRequest.content: contents is not specified")
@@ -103,7 +103,7 @@ def _refuse_schemas(body: Body) -> None:
 
 
 def _forced_tool(body: Body) -> Body | None:
-    """The function that the answer must call, the first of those allowed."""
+    """Return the function that the answer must call, the first of those allowed."""
     config = field(field(body, "toolConfig") or {}, "functionCallingConfig") or {}
     functions = [one for tool in body.get("tools") or () for one in field(tool, "functionDeclarations") or ()]
     allowed = field(config, "allowedFunctionNames")
@@ -112,7 +112,10 @@ def _forced_tool(body: Body) -> Body | None:
 
 
 def _answer_parts(reply: Reply, tool: Body | None, digest: str) -> list[dict[str, Any]]:
-    """A model that thinks signs its answer, so that a later turn can give it back. A picture follows its text."""
+    """Return the parts of the answer.
+
+    A model that thinks signs its answer, so that a later turn can give it back. A picture follows its text.
+    """
     part: dict[str, Any] = {"text": reply.text}
     if tool and reply.finish == "stop":
         part = {"functionCall": {"name": tool["name"], "args": reply.value or {}, "id": digest}}
@@ -158,7 +161,7 @@ def _prompt(model: str, body: Body, digest: str, find: Find, tool: Body | None) 
 
 
 def _refuse_unknown(given: Body, known: frozenset[str], place: str) -> None:
-    """Protobuf's JSON takes no name that its message lacks."""
+    """Raise `ApiError` 400 for a name that the message lacks: Protobuf's JSON takes none."""
     for name in given:
         if re.sub("_([a-z])", lambda found: found[1].upper(), name) not in known:
             text = f"Invalid JSON payload received. Unknown name \"{name}\" at '{place}': Cannot find field."
@@ -204,7 +207,7 @@ def _check_inline(inline: Body) -> None:
 
 
 def _usage(reply: Reply) -> dict[str, Any]:
-    """`promptTokenCount` includes what came from the cache, and not what the model's own tools read."""
+    """Return the usage: `promptTokenCount` includes what came from the cache, and not what the model's own tools read."""
     usage = reply.usage
     asked = usage.input_tokens - usage.tool
     shown: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The Files API: resumable upload, get, list, delete, download."""
+"""Serve the Files API: resumable upload, get, list, delete, download."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _YOUTUBE = ("https://www.youtube.com/watch?v=", "https://youtu.be/")
 
 
 async def upload(call: Call) -> Response:
-    """`POST /upload/{v}/files`, and to the URL that it gives: start, upload, finalize, query."""
+    """Answer `POST /upload/{v}/files`, and posts to the URL that it gives: start, upload, finalize, query."""
     commands = [part.strip() for part in call.request.headers.get("x-goog-upload-command", "").split(",")]
     if "start" in commands:
         return await _start(call)
@@ -44,12 +44,12 @@ async def upload(call: Call) -> Response:
 
 
 async def get_file(call: Call) -> Response:
-    """`GET /{v}/files/{name}`."""
+    """Answer `GET /{v}/files/{name}`."""
     return json_response(_view(call, _file(call)))
 
 
 async def list_files(call: Call) -> Response:
-    """`GET /{v}/files?pageSize&pageToken`, newest first."""
+    """Answer `GET /{v}/files?pageSize&pageToken`, newest first."""
     files = [file for file in call.state.files("gemini", call.account) if file.purpose != "inline"]
     page, token = page_of(call, files, default=10, most=100)
     shown: dict[str, Any] = {"files": [_view(call, file) for file in page]} if page else {}
@@ -57,13 +57,13 @@ async def list_files(call: Call) -> Response:
 
 
 async def delete_file(call: Call) -> Response:
-    """`DELETE /{v}/files/{name}`."""
+    """Answer `DELETE /{v}/files/{name}`."""
     call.state.delete_file(_file(call))
     return json_response({})
 
 
 async def download(call: Call) -> Response:
-    """`GET /{v}/files/{name}:download?alt=media`, for files that the service has made."""
+    """Answer `GET /{v}/files/{name}:download?alt=media`, for files that the service has made."""
     file = call.state.file("gemini", call.account, call.path("name"))
     if file is None:
         raise _missing(call)
@@ -82,7 +82,7 @@ ROUTES = [
 
 
 def page_of(call: Call, found: list[Any], *, default: int, most: int) -> tuple[list[Any], str | None]:
-    """One page by `pageSize` and `pageToken`, and the next page's token. A token names the last item's place."""
+    """Return one page by `pageSize` and `pageToken`, and the next page's token. A token names the last item's place."""
     size, token = call.number("pageSize", default, 1, most), call.query("pageToken")
     try:
         before = int(base64.urlsafe_b64decode(token)) if token else None
@@ -164,7 +164,7 @@ def _refuse_taken(call: Call, name: str) -> None:
 
 
 def _file(call: Call) -> File:
-    """Produced files have names that this call refuses, as in python-genai #1759."""
+    """Return the file. Produced files have names that this call refuses, as in python-genai #1759."""
     if len(call.path("name")) > _LONGEST_NAME:
         raise ApiError(400, f"* GetFileRequest.name: the name may have at most {_LONGEST_NAME} characters")
     file = call.state.file("gemini", call.account, call.path("name"))
@@ -174,7 +174,10 @@ def _file(call: Call) -> File:
 
 
 def _missing(call: Call) -> ApiError:
-    """The real service answers 403 to hide whether a file exists; the emulator says plainly that there is none."""
+    """Return the error for a file that is not there.
+
+    The real service answers 403 to hide whether a file exists; the emulator says plainly that there is none.
+    """
     return ApiError(404, f"File {call.path('name')} does not exist or you have no permission to access it.")
 
 
@@ -198,7 +201,7 @@ def _view(call: Call, file: File) -> dict[str, Any]:
 
 
 def state_of(file: File, now: float) -> str:
-    """A video is looked at for a moment first, and one that is none fails."""
+    """Return the state of a file: a video is looked at for a moment first, and one that is none fails."""
     if file.purpose != "uploaded" or not file.mime.startswith("video/"):
         return "ACTIVE"
     if now < file.created_at + _PROCESSING_SECONDS:
@@ -207,7 +210,7 @@ def state_of(file: File, now: float) -> str:
 
 
 def usable_file(state: State, account: str, uri: str) -> File | None:
-    """The file that a request refers to, None for a video of YouTube. Raises `ApiError` as the service answers."""
+    """Return the file that a request refers to, None for a video of YouTube. Raises `ApiError` as the service answers."""
     if uri.startswith(_YOUTUBE):
         return None
     before, _, name = uri.rpartition("files/")
@@ -222,5 +225,5 @@ def usable_file(state: State, account: str, uri: str) -> File | None:
 
 
 def rfc3339(at: float) -> str:
-    """Seconds since 1970 as Google writes a time."""
+    """Write seconds since 1970 as Google writes a time."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Gemini batch lines: `{"key", "request"}` in a file, `{"request", "metadata"}` inline."""
+"""Answer Gemini's batch lines: `{"key", "request"}` in a file, `{"request", "metadata"}` inline."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PLAIN = orjson.OPT_SERIALIZE_NUMPY
 
 
 class GeminiLines:
-    """See `dialect.Dialect`. A batch that expired, failed or was cancelled has nothing to fetch."""
+    """Gemini's `dialect.Dialect`. A batch that expired, failed or was cancelled has nothing to fetch."""
 
     splits_errors = False
     keeps_partial = False
     reports_failure = True
 
     def check(self, state: State, batch: Batch, lines: Iterable[bytes]) -> Checked:
-        """A line that cannot be read fails the batch."""
+        """Count the lines; one that cannot be read fails the batch."""
         total = expiring = 0
         errors: list[dict[str, Any]] = []
         for number, raw in enumerate(lines, start=1):
@@ -40,7 +40,7 @@ class GeminiLines:
         return Checked(total, expiring, errors=errors)
 
     def answer(self, state: State, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
-        """A response, or an error without a charge, under the request's key."""
+        """Return a response, or an error without a charge, under the request's key."""
         line = orjson.loads(raw)
         key = _key(line)
         try:
@@ -52,7 +52,7 @@ class GeminiLines:
         return Result(key, shown, ok=True, model=answered.model, usage=answered.usage)
 
     def unfinished(self, batch: Batch, raw: bytes, outcome: Outcome) -> Result:
-        """Never asked for: such a batch has no results."""
+        """Raise `AssertionError`: such a batch has no results, so this is never asked for."""
         raise AssertionError(f"A Gemini batch that is {outcome} has no result lines.")
 
 

@@ -1,4 +1,4 @@
-"""Batches and the realtime endpoints."""
+"""Serve batches and the realtime endpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CANCEL_SECONDS = 1.0
 
 
 async def create_batch(method: str, call: Call) -> Response:
-    """`POST /{v}/models/{m}:batchGenerateContent` or `:asyncBatchEmbedContent`."""
+    """Answer `POST /{v}/models/{m}:batchGenerateContent` or `:asyncBatchEmbedContent`."""
     call.refuse_larger_than(_MOST_INLINE)
     model = _model(call, embedding=method == EMBED)
     given = (await call.json()).get("batch") or {}
@@ -54,12 +54,12 @@ async def create_batch(method: str, call: Call) -> Response:
 
 
 async def get_batch(call: Call) -> Response:
-    """`GET /{v}/batches/{id}`."""
+    """Answer `GET /{v}/batches/{id}`."""
     return json_response(operation(call.state, _batch(call), call.state.now()))
 
 
 async def list_batches(call: Call) -> Response:
-    """`GET /{v}/batches?pageSize&pageToken`, newest first."""
+    """Answer `GET /{v}/batches?pageSize&pageToken`, newest first."""
     page, token = files.page_of(call, call.state.batches("gemini", call.account), default=50, most=1000)
     now = call.state.now()
     shown: dict[str, Any] = {"operations": [operation(call.state, batch, now) for batch in page]} if page else {}
@@ -67,7 +67,7 @@ async def list_batches(call: Call) -> Response:
 
 
 async def cancel_batch(call: Call) -> Response:
-    """`POST /{v}/batches/{id}:cancel`: nothing can be fetched afterwards, and nothing is charged."""
+    """Answer `POST /{v}/batches/{id}:cancel`: nothing can be fetched afterwards, and nothing is charged."""
     batch, now = _batch(call), call.state.now()
     if batch.outcome is not None:
         raise ApiError(400, f"{batch.id} has ended.", status_name="FAILED_PRECONDITION")
@@ -78,7 +78,7 @@ async def cancel_batch(call: Call) -> Response:
 
 
 async def delete_batch(call: Call) -> Response:
-    """`DELETE /{v}/batches/{id}`, once it has ended."""
+    """Answer `DELETE /{v}/batches/{id}`, once it has ended."""
     batch = _batch(call)
     if batch.outcome is None:
         raise ApiError(400, f"{batch.id} is still running.", status_name="FAILED_PRECONDITION")
@@ -87,7 +87,7 @@ async def delete_batch(call: Call) -> Response:
 
 
 async def generate_content(call: Call) -> Response:
-    """`POST /{v}/models/{m}:generateContent`: an answer at once, at the full price."""
+    """Answer `POST /{v}/models/{m}:generateContent` at once, at the full price."""
     model, body = _model(call, embedding=False), await call.json()
     find = partial(files.usable_file, call.state, call.account)
     answered = await in_thread(partial(generate, model, body, seed=call.emulator.settings.seed, find=find))
@@ -95,13 +95,13 @@ async def generate_content(call: Call) -> Response:
 
 
 async def embed_one(call: Call) -> Response:
-    """`POST /{v}/models/{m}:embedContent`."""
+    """Answer `POST /{v}/models/{m}:embedContent`."""
     model, body = _model(call, embedding=True), await call.json()
     return call.charge("gemini", embed_content(model, body, seed=call.emulator.settings.seed))
 
 
 async def embed_many(call: Call) -> Response:
-    """`POST /{v}/models/{m}:batchEmbedContents`: many texts in one realtime call."""
+    """Answer `POST /{v}/models/{m}:batchEmbedContents`: many texts in one realtime call."""
     model, body = _model(call, embedding=True), await call.json()
     seed = call.emulator.settings.seed
     answers = [embed_content(model, one, seed=seed) for one in body.get("requests") or ()]

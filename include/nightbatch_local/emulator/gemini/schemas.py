@@ -1,4 +1,4 @@
-"""What a `Schema` is refused for: https://ai.google.dev/api/caching#Schema, and the words that users report.
+"""Refuse what a `Schema` is refused for: https://ai.google.dev/api/caching#Schema, and the words that users report.
 
 How deep and how large it may be is not published ("too many states for serving"): refused here is only what is far beyond what
 anybody reports to work.
@@ -100,5 +100,5 @@ def _all(given: Schema) -> Iterator[Schema]:
 
 
 def _camel(node: Schema) -> Schema:
-    """Fields may be written either way; names of properties stay as they are."""
+    """Return the fields in camel case: they may be written either way; names of properties stay as they are."""
     return {re.sub("_([a-z])", lambda found: found[1].upper(), word): value for word, value in node.items()}

@@ -1,4 +1,4 @@
-"""A batch as Gemini shows it: a long-running operation."""
+"""Show a batch as Gemini does: a long-running operation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ERRORS = {
 
 
 def operation(state: State, batch: Batch, now: float) -> dict[str, Any]:
-    """The operation at `now` (seconds since 1970)."""
+    """Return the operation at `now` (seconds since 1970)."""
     kind = "EmbedContentBatch" if batch.endpoint == EMBED else "GenerateContentBatch"
     output = _output(state, batch) if batch.outcome == "completed" else None
     metadata = {
@@ -61,7 +61,7 @@ def _state(batch: Batch, now: float) -> str:
 
 
 def _stats(batch: Batch) -> dict[str, str]:
-    """Protobuf's JSON writes 64-bit numbers as text."""
+    """Return the counts as text, as Protobuf's JSON writes 64-bit numbers."""
     counts = {
         "requestCount": batch.total,
         "successfulRequestCount": batch.succeeded,

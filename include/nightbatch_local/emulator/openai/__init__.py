@@ -1,1 +1,1 @@
-"""OpenAI: https://platform.openai.com/docs/api-reference/batch."""
+"""Emulate OpenAI: https://platform.openai.com/docs/api-reference/batch."""

@@ -1,4 +1,4 @@
-"""Request bodies in, response bodies out: chat completions, responses, embeddings, and the smaller endpoints."""
+"""Turn request bodies into response bodies: chat completions, responses, embeddings, and the smaller endpoints."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _IMAGE_TOKENS = 765
 
 @malformed_is_400
 def answer(url: str, body: Body, *, seed: int, at: float) -> Answered:
-    """What the endpoint at `url` answers at `at` (seconds since 1970). Raises `ApiError`."""
+    """Return what the endpoint at `url` answers at `at` (seconds since 1970). Raises `ApiError`."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise ApiError(400, "You must provide a model parameter.", param="model")
@@ -83,7 +83,7 @@ def _refuse_faults(body: Body, thoughts: int, fields: Collection[str]) -> None:
 
 
 def input_count(body: Body) -> int:
-    """How many texts an embeddings request asks for."""
+    """Count the texts that an embeddings request asks for."""
     given = body.get("input")
     return len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
 
@@ -180,7 +180,7 @@ def _require_strict(wanted: Body, schema: Any, tools: Any, inner: str | None, pa
 
 
 def _forced_tool(body: Body, inner: str | None) -> Body | None:
-    """The function that the answer must call; ``required`` takes the first."""
+    """Return the function that the answer must call; ``required`` takes the first."""
     choice, tools = body.get("tool_choice"), body.get("tools") or []
     functions: list[Body] = [tool[inner] if inner else tool for tool in tools if tool.get("type") == "function"]
     if choice == "required" and functions:
@@ -195,7 +195,7 @@ def _forced_tool(body: Body, inner: str | None) -> Body | None:
 
 
 def _before(prompt: Prompt, reply: Reply, digest: str) -> list[dict[str, Any]]:
-    """What comes before the answer: thoughts, searches, and what the model says while it works."""
+    """Return what comes before the answer: thoughts, searches, and what the model says while it works."""
     items: list[dict[str, Any]] = []
     if reply.usage.thoughts:
         items.append({"type": "reasoning", "id": f"rs_{digest}", "summary": []})
@@ -212,12 +212,12 @@ def _before(prompt: Prompt, reply: Reply, digest: str) -> list[dict[str, Any]]:
 
 
 def _with_a_picture(prompt: Prompt, usage: Usage) -> Usage:
-    """Another model draws it, and is billed for it beside the tokens of the answer."""
+    """Add the tokens of a picture: another model draws it, and is billed for it beside the tokens of the answer."""
     return replace(usage, asked_to_draw=tokens_in(prompt.text), drawn=PICTURE_TOKENS)
 
 
 def _drawn(digest: str) -> dict[str, Any]:
-    """https://platform.openai.com/docs/guides/tools-image-generation"""
+    """Return a picture as the tool gives it: https://platform.openai.com/docs/guides/tools-image-generation."""
     call = {"type": "image_generation_call", "id": f"ig_{digest}", "status": "completed", "output_format": "png"}
     return call | {"size": "1024x1024", "result": picture(digest)}
 
@@ -260,7 +260,7 @@ def _completions(body: Body, model: str, digest: str, at: int) -> Answered:
 
 
 def _moderations(body: Body, model: str, digest: str, at: int) -> Answered:
-    """Free of charge: https://platform.openai.com/docs/guides/moderation"""
+    """Answer free of charge: https://platform.openai.com/docs/guides/moderation."""
     _texts(body.get("input"))
     flags = {"flagged": False, "categories": {"violence": False}, "category_scores": {"violence": 0.01}}
     return Answered({"id": f"modr-{digest}", "model": model, "results": [flags]}, model, Usage(0))
@@ -313,7 +313,7 @@ def _prompt(
 
 
 def _media_tokens(part: Body) -> int:
-    """Of an image; one that stands elsewhere is not looked at."""
+    """Return the tokens of an image, and check it; one that stands elsewhere is not looked at."""
     named = part.get("image_url")
     url = str(named["url"] if isinstance(named, Mapping) else named or "")
     if url.startswith("data:"):

@@ -1,4 +1,4 @@
-"""OpenAI batch lines: checked before the batch starts, answered when it ends."""
+"""Check OpenAI's batch lines before the batch starts, and answer them when it ends."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ BatchError = dict[str, Any]
 
 
 class OpenAILines:
-    """See `dialect.Dialect`."""
+    """OpenAI's `dialect.Dialect`."""
 
     splits_errors = True
     keeps_partial = True
     reports_failure = True
 
     def check(self, state: State, batch: Batch, lines: Iterable[bytes]) -> Checked:
-        """Envelope, endpoint and model of every line; faults within a body come later, as a result."""
+        """Check envelope, endpoint and model of every line; faults within a body come later, as a result."""
         checker = _Checker(batch)
         for number, raw in enumerate(lines, start=1):
             checker.read(number, raw)
@@ -49,7 +49,7 @@ class OpenAILines:
         return replace(found, errors=[_error("token_limit_exceeded", over)]) if over and not found.errors else found
 
     def answer(self, state: State, batch: Batch, raw: bytes, *, seed: int, at: float) -> Result:
-        """A success, or a line with the status and error of the request."""
+        """Return a success, or a line with the status and error of the request."""
         line = orjson.loads(raw)
         custom_id = line["custom_id"]
         try:
@@ -61,7 +61,7 @@ class OpenAILines:
         return Result(custom_id, shown, ok=True, model=answered.model, usage=answered.usage)
 
     def unfinished(self, batch: Batch, raw: bytes, outcome: Outcome) -> Result:
-        """`batch_expired` or `batch_cancelled`."""
+        """Return a line with `batch_expired` or `batch_cancelled`."""
         custom_id = orjson.loads(raw)["custom_id"]
         code, message = _NOT_DONE[outcome]
         shown = {"id": _request_id(batch, custom_id), "custom_id": custom_id, "response": None}
@@ -79,7 +79,7 @@ class _Checker:
         self._total = self._expiring = self._inputs = 0
 
     def read(self, number: int, raw: bytes) -> None:
-        """Checks one line; `number` counts from 1."""
+        """Check one line; `number` counts from 1."""
         self._total += 1
         self._expiring += EXPIRE_MARKER in raw
         fault = self._fault(raw)
@@ -88,7 +88,7 @@ class _Checker:
             self._errors.append(_error(code, message, line=number, param=param))
 
     def result(self) -> Checked:
-        """What was found, the faults of the whole file first."""
+        """Return what was found, the faults of the whole file first."""
         whole = []
         if not self._total:
             whole.append(

@@ -1,4 +1,4 @@
-"""Files, batches and the realtime endpoints."""
+"""Serve files, batches and the realtime endpoints."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T", File, Batch)
 
 
 async def upload_file(call: Call) -> Response:
-    """`POST /files`, multipart; a batch file may hold 200 MB."""
+    """Answer `POST /files`, multipart; a batch file may hold 200 MB."""
     call.refuse_larger_than(_MOST_BYTES + _OVERHEAD)
     async with call.request.form(max_files=1) as form:
         upload, purpose = form.get("file"), form.get("purpose")
@@ -46,7 +46,7 @@ async def upload_file(call: Call) -> Response:
 
 
 async def list_files(call: Call) -> Response:
-    """`GET /files?purpose&order&limit&after`."""
+    """Answer `GET /files?purpose&order&limit&after`."""
     files = call.state.files("openai", call.account)
     if call.query("order") == "asc":
         files.reverse()
@@ -55,24 +55,24 @@ async def list_files(call: Call) -> Response:
 
 
 async def get_file(call: Call) -> Response:
-    """`GET /files/{id}`."""
+    """Answer `GET /files/{id}`."""
     return json_response(file_view(_file(call, call.path("id"))))
 
 
 async def delete_file(call: Call) -> Response:
-    """`DELETE /files/{id}`."""
+    """Answer `DELETE /files/{id}`."""
     file = _file(call, call.path("id"))
     call.state.delete_file(file)
     return json_response({"id": file.id, "object": "file", "deleted": True})
 
 
 async def file_content(call: Call) -> Response:
-    """`GET /files/{id}/content`."""
+    """Answer `GET /files/{id}/content`."""
     return FileResponse(_file(call, call.path("id")).path, media_type="application/octet-stream")
 
 
 async def create_batch(call: Call) -> Response:
-    """`POST /batches`: only what is wrong with the call itself is refused here, the content is checked later."""
+    """Answer `POST /batches`: only what is wrong with the call itself is refused here, the content is checked later."""
     body = await call.json()
     endpoint, file_id = body.get("endpoint"), body.get("input_file_id")
     if body.get("completion_window") != "24h":
@@ -90,19 +90,19 @@ async def create_batch(call: Call) -> Response:
 
 
 async def get_batch(call: Call) -> Response:
-    """`GET /batches/{id}`."""
+    """Answer `GET /batches/{id}`."""
     return json_response(batch_view(_batch(call), call.state.now()))
 
 
 async def list_batches(call: Call) -> Response:
-    """`GET /batches?limit&after`, newest first."""
+    """Answer `GET /batches?limit&after`, newest first."""
     batches = call.state.batches("openai", call.account)
     now = call.state.now()
     return _page(call, batches, lambda batch: batch_view(batch, now), default=20, most=100)
 
 
 async def cancel_batch(call: Call) -> Response:
-    """`POST /batches/{id}/cancel`: what is done by now stays done, and paid."""
+    """Answer `POST /batches/{id}/cancel`: what is done by now stays done, and paid."""
     batch, now = _batch(call), call.state.now()
     if batch.outcome is not None:
         raise ApiError(409, f"Cannot cancel a batch with status '{batch_view(batch, now)['status']}'.")
@@ -114,7 +114,7 @@ async def cancel_batch(call: Call) -> Response:
 
 
 async def realtime(url: str, call: Call) -> Response:
-    """An answer at once, at the full price."""
+    """Answer at once, at the full price."""
     body = await call.json()
     at = call.state.now()
     return call.charge("openai", await in_thread(partial(answer, url, body, seed=call.emulator.settings.seed, at=at)))
@@ -135,7 +135,7 @@ ROUTES = [
 
 
 def _store(upload: UploadFile, path: Path) -> tuple[int, str]:
-    """Copies the spooled upload to its place; its size and hash."""
+    """Copy the spooled upload to its place, and return its size and hash."""
     digest = sha256()
     with path.open("wb") as out:
         copyfileobj(upload.file, out, 1 << 20)

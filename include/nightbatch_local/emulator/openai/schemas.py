@@ -1,4 +1,4 @@
-"""What strict mode refuses: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
+"""Refuse what strict mode refuses: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas.
 
 Lengths of texts are not among the supported properties there, and are refused. Of titles, examples and other annotations the
 document says nothing: they pass, as those of OpenAI's own SDK do; ``default`` is refused, as users report.

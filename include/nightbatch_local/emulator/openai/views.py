@@ -1,4 +1,4 @@
-"""Files and batches as OpenAI shows them."""
+"""Show files and batches as OpenAI does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_PHASE = 5.0
 
 
 def file_view(file: File) -> dict[str, Any]:
-    """A file object."""
+    """Return a file object."""
     return {
         "id": file.id,
         "object": "file",
@@ -28,7 +28,7 @@ def file_view(file: File) -> dict[str, Any]:
 
 
 def batch_view(batch: Batch, now: float) -> dict[str, Any]:
-    """A batch object at `now` (seconds since 1970)."""
+    """Return a batch object at `now` (seconds since 1970)."""
     status = _status(batch, now)
     return {
         "id": batch.id,
