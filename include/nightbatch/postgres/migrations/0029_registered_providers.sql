@@ -38,7 +38,7 @@ ALTER TABLE nightbatch.connection_seen DROP CONSTRAINT connection_seen_provider_
 -- intent says whether they do; what does not say so, as an older release, is taken for untagged.
 ALTER TABLE nightbatch.batch ADD COLUMN tagged boolean NOT NULL DEFAULT true;
 ALTER TABLE nightbatch.batch ALTER COLUMN tagged SET DEFAULT false;
-UPDATE nightbatch.batch SET tagged = false WHERE provider = 'anthropic' AND state = 'submitting';
+UPDATE nightbatch.batch SET tagged = false WHERE provider = 'anthropic' AND closed_at IS NULL;
 DROP INDEX nightbatch.one_create_under_way_per_anthropic_workspace;
 CREATE UNIQUE INDEX one_untagged_create_under_way_per_account ON nightbatch.batch (provider, account_fingerprint)
 WHERE NOT tagged AND mode = 'batch' AND state = 'submitting';
