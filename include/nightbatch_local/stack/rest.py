@@ -92,7 +92,7 @@ class AirflowApi:
                 return run
             if time.monotonic() > deadline:
                 raise NightbatchError(f"Run {run_id} of {dag_id} is still {run['state']} after {timeout:.0f} s.")
-            time.sleep(0.3)
+            time.sleep(0.5)
 
     def create_pools(self, slots: dict[str, int]) -> None:
         """Make these pools, or set their slots."""

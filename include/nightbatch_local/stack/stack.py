@@ -38,6 +38,7 @@ POSTGRES = "postgres"
 GUARD = "guard"
 _MIGRATION = "airflow-migration"
 _POOL_SLOTS = 16
+_LOOK_EVERY = 0.3  # seconds; to look costs Airflow, which is starting, and this machine a part of its time
 _HEARTS = ("scheduler", "dag-processor", "triggerer")
 
 
@@ -226,7 +227,7 @@ class Stack:
             ]
             if waiting and time.monotonic() > deadline:
                 raise self._failed(waiting[0], f"is not healthy after {timeout:.0f} s")
-            time.sleep(0.1)
+            time.sleep(_LOOK_EVERY)
 
     def _start_all(self, deadline: float) -> None:
         port = self._choose_ports().postgres
@@ -280,7 +281,7 @@ class Stack:
             self._check_alive()
             if time.monotonic() > deadline:
                 raise self._failed("api-server", "does not answer")
-            time.sleep(0.1)
+            time.sleep(_LOOK_EVERY)
         self._progress("Airflow's UI answers")
         self.client.warm_up()
 
