@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from nightbatch_local.stack import Stack
+from tests.acceptance.calm import CALM
 from tests.acceptance.nights.steps import control, turnaround
 from tests.scratch import scratch
 
-SETTINGS = {
+SETTINGS = CALM | {
     "NIGHTBATCH_MAX_BATCH_JOBS": "8",
     "NIGHTBATCH_POLL_SECONDS": "0.3",
     "NIGHTBATCH_POLL_MAX_SECONDS": "1",
     "NIGHTBATCH_SETTLE_SECONDS": "2",
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",  # no file changes here
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "8",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
 }

@@ -13,6 +13,7 @@ import pytest
 from nightbatch_local.postgres.embedded import binaries
 from nightbatch_local.stack import Stack
 from tests.acceptance.nights.steps import (
+    ASK_EVERY,
     PROMPT_CANARY,
     assert_all_came_out_once,
     bill,
@@ -242,7 +243,7 @@ def wait_for_backfill(stack: Stack, jobs: set[int], timeout: float = 120) -> Non
     while not any(run_id.startswith("backfill") for run_id in runs_with(stack, jobs)):
         seen = [(run["dag_run_id"], run["state"]) for run in stack.api("GET", "/dags/nightbatch/dagRuns")["dag_runs"]]
         assert time.monotonic() < deadline, f"no backfill took a job within {timeout:.0f} s: {seen}"
-        time.sleep(0.1)
+        time.sleep(ASK_EVERY)
 
 
 # -- secrets
