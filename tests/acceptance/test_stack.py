@@ -20,6 +20,7 @@ from nightbatch_local.stack import Stack, processes
 from nightbatch_local.stack.credentials import Secrets
 from nightbatch_local.stack.environment import airflow_environment
 from nightbatch_local.stack.ports import Ports
+from tests.acceptance.calm import CALM
 
 DAGS = """
 from datetime import timedelta
@@ -61,7 +62,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     (folder / "dags").mkdir()
     (folder / "dags" / "small.py").write_text(DAGS)
-    with Stack(folder / "root", dags=folder / "dags", turnaround=1) as stack:
+    with Stack(folder / "root", dags=folder / "dags", turnaround=1, settings=CALM) as stack:
         yield stack
 
 
@@ -69,7 +70,7 @@ def wait_until(claim: Callable[[], bool], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not claim():
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 def left_over(root: Path) -> list[str]:
@@ -92,8 +93,12 @@ def task_state(stack: Stack, dag_id: str, run_id: str, task_id: str) -> str | No
     return state
 
 
-def test_a_deferrable_dag_runs_to_its_end_and_sees_the_emulator_as_its_providers(stack: Stack) -> None:
+def test_a_wait_survives_the_triggerer_being_killed_and_tasks_see_the_emulator_as_their_providers(stack: Stack) -> None:
     run_id = stack.trigger("hosts_and_a_wait")
+    wait_until(lambda: task_state(stack, "hosts_and_a_wait", run_id, "wait") == "deferred")
+    stack.kill("triggerer")
+    stack.start_component("triggerer")
+    stack.wait_healthy()
     assert stack.wait_for_run("hosts_and_a_wait", run_id)["state"] == "success"
     entry = f"/dags/hosts_and_a_wait/dagRuns/{run_id}/taskInstances/after/xcomEntries/return_value"
     assert stack.api("GET", entry)["value"] == {
@@ -133,15 +138,6 @@ def test_a_run_survives_the_scheduler_and_its_task_being_killed(stack: Stack) ->
     stack.start_component("scheduler")
     stack.wait_healthy()
     assert stack.wait_for_run("slow_task", run_id)["state"] == "success"
-
-
-def test_a_wait_survives_the_triggerer_being_killed(stack: Stack) -> None:
-    run_id = stack.trigger("hosts_and_a_wait")
-    wait_until(lambda: task_state(stack, "hosts_and_a_wait", run_id, "wait") == "deferred")
-    stack.kill("triggerer")
-    stack.start_component("triggerer")
-    stack.wait_healthy()
-    assert stack.wait_for_run("hosts_and_a_wait", run_id)["state"] == "success"
 
 
 def test_a_root_in_use_is_refused(stack: Stack) -> None:
