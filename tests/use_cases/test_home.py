@@ -7,13 +7,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from nightbatch.batches import fallback, home, recovery
-from nightbatch.core.errors import ConfigurationError, Displaced, Throttled
+from nightbatch.batches import decisions, fallback, home, recovery, walk
+from nightbatch.core.errors import ConfigurationError, Displaced, SubmissionInDoubt, Throttled
 from nightbatch.core.models import ProviderName
 from nightbatch.core.profiles import BUILT_IN
 from nightbatch.job_types import job_types
@@ -21,7 +22,7 @@ from nightbatch.postgres.store import open_store
 from nightbatch_local.postgres.embedded import EmbeddedPostgres
 from tests import surroundings
 from tests.use_cases.conftest import World
-from tests.use_cases.steps import alerts, recover, sent, until_all_succeed
+from tests.use_cases.steps import alerts, at_provider, planned, recover, sent, until_all_succeed
 from tests.use_cases.test_roles import login
 
 Backup = Callable[[World], World]
@@ -237,6 +238,81 @@ def test_what_a_lost_ledger_sent_after_a_refused_create_is_adopted(
     until_loaded(restored)
     until_all_succeed_with_a_plan(restored)
     restored.judge()
+
+
+@pytest.fixture
+def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that was read is not read again for what is a minute old, as for what is older than clocks may differ."""
+    monkeypatch.setattr(walk, "_SKEW", timedelta(seconds=-60))
+
+
+@pytest.mark.fault(62)
+def test_what_a_lost_ledger_sent_once_more_after_a_doubt_is_not_paid_again(
+    world: World, backup: Backup, provider: ProviderName, long_ago: None
+) -> None:
+    """The backup has it in doubt; since then it was settled, and its jobs went with another attempt."""
+    in_doubt = planned(world, provider)
+    world.emulator.fault(provider, "batch_create", "refuse", status=503, times=1)
+    with pytest.raises(SubmissionInDoubt):
+        world.submit(in_doubt)
+    restored = backup(world)
+    until_abandoned(world, in_doubt)
+    world.night("r2")
+    home.say(restored.store, "restored", by="me", reason="The disk died.")
+    until_abandoned(restored, in_doubt)
+    until_at_home(restored)
+    restored.night("r3")
+    assert sorted(line["custom_id"].partition("_")[0] for line in world.bill()) == ["j1", "j2", "j3"]
+
+
+@pytest.mark.fault(62)
+@pytest.mark.parametrize("at_the_backup", ["queued", "under way"])
+def test_what_a_lost_ledger_sent_once_more_after_a_load_is_not_paid_again(
+    world: World, backup: Backup, never_ending: None, provider: ProviderName, long_ago: None, at_the_backup: str
+) -> None:
+    """It ended without an answer since the backup, and its jobs went with another attempt."""
+    if at_the_backup == "under way":
+        under_way = sent(world, provider)
+        restored = backup(world)
+    else:
+        world.insert(provider, 3)
+        restored = backup(world)
+        (planned_since,) = world.plan()
+        under_way = planned_since.id
+        world.submit_until_certain(under_way)
+    world.emulator.control("POST", f"batches/{at_provider(world, under_way)}/end", {"as": "cancelled", "finished": 0})
+    world.load(under_way)
+    (again,) = [batch.id for batch in world.plan("r2")]
+    world.submit_until_certain(again)
+    world.emulator.control("POST", f"batches/{at_provider(world, again)}/end", {"as": "completed"})
+    world.load(again)
+    world.emulator.control("POST", "turnaround", {"seconds": 0.2})
+    home.say(restored.store, "restored", by="me", reason="The disk died.")
+    until_at_home(restored)
+    restored.night("r3")
+    assert sorted(line["custom_id"].partition("_")[0] for line in world.bill()) == ["j1", "j2", "j3"]
+
+
+def until_abandoned(world: World, batch_id: int) -> None:
+    """It is found that it was never created, by a person where nothing else can."""
+    deadline = time.monotonic() + 120
+    while world.store.batch(batch_id).state != "abandoned":
+        told = recover(world)
+        if world.store.batch(batch_id).state == "held":
+            decisions.release(world.store, batch_id, choice="resend", by="me", reason="It is not in the console.")
+        assert time.monotonic() < deadline, told
+        time.sleep(0.1)
+
+
+def until_at_home(world: World) -> None:
+    deadline = time.monotonic() + 120
+    while world.rows("SELECT nightbatch.displaced()") != [None] or world.store.open_attempts():
+        told = recover(world)
+        for alert in world.store.open_alerts():
+            if alert.kind == "attempt_stuck":  # OpenAI's results are gone, as a person knows
+                decisions.release(world.store, int(alert.subject), choice="drop", by="me", reason="The disk died.")
+        assert time.monotonic() < deadline, told
+        time.sleep(0.1)
 
 
 def until_loaded(world: World) -> None:

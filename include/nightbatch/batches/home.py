@@ -44,10 +44,13 @@ MEANINGS: Mapping[Said, str] = {
 """What a person may say of the database, and what is done then."""
 
 
-def require(store: Store) -> None:
-    """Raise `Displaced`, and an alert, while this database is not known to be the right one."""
+def require(store: Store, *, to_load: bool = False) -> None:
+    """Raise `Displaced`, and tell a person, where this database is not known to be the right one.
+
+    ``to_load``: what was under way may be loaded once a person says that the database was restored, as no other has it then.
+    """
     why = homes.displaced(store)
-    if why is None:
+    if why is None or (to_load and (said := homes.said(store)) and said[0] == "restored"):
         return
     message = (
         f"Nothing is sent from this database: {why}. Jobs that look queued here may have been sent. Say what happened:"
@@ -92,11 +95,18 @@ def say(store: Store, what: Said, *, by: str, reason: str, sure: bool = False) -
     return "nightbatch_recover reads the providers' lists, within the hour, and carries it out: start the Dag to have it now."
 
 
+def is_settled(store: Store) -> bool:
+    """Return whether nothing that a person said of the database is left to be carried out."""
+    return homes.said(store) is None
+
+
 def come_home(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType], settings: Settings) -> list[str]:
     """Carry out what a person said of the database, and return sentences about what was found.
 
-    Raises `Displaced` as `require` does, and while it cannot be carried out: when a list cannot be read, when a batch runs that
-    may be this installation's, or when the lists hold batches that a database which was only moved would know.
+    Raises `Displaced` as `require` does, and where the lists hold batches that a database which was only moved would know.
+    What was said cannot be carried out while a list cannot be read, or while a batch runs that may be this installation's. A
+    batch of before may have answered jobs that an attempt holds and may give back to the queue: then that one is settled first,
+    and the batch is left to the next call.
     """
     what = homes.said(store)
     if what is None:
@@ -126,16 +136,32 @@ def come_home(store: Store, provider_for: ProviderFor, types: Mapping[str, JobTy
         if said == "restored":
             _free_the_unsent(store, {batch.tag for _, batch, *_ in lost})
         run_id = f"restored__{now:%Y-%m-%dT%H:%M:%S}"
-        told = []
-        for provider, batch, requests, _ in lost:
+        told, waiting = [], []
+        for provider, batch, requests, whole in sorted(
+            lost, key=lambda one: not one[3]
+        ):  # what may be of any job comes last
+            if in_the_way := homes.in_the_way(store, provider.name, batch, requests if whole else None):
+                waiting.append(_waits(provider, batch, in_the_way))
+                continue
             told += _take_back(store, run_id, provider, batch, requests, lanes)
-        for provider, batch, _, whole in lost:
             if not whole:
                 told.append(_hold_back(store, provider, batch, "Not all of its results can be read."))
+        if waiting:
+            homes.doubt(store, "batches of before wait for what may hold their jobs")
+            homes.say(store, said)
+            return [*told, str(_told(store, f"Nothing is sent from this database yet. {' '.join(waiting)}"))]
         for name, account in found.read:
             walks.walked(store, name, account, now)
         store.resolve_alert("displaced", "ledger")
     return [f"This database is at home here from now on, as {said}.", *told]
+
+
+def _waits(provider: BatchProvider, batch: ListedBatch, in_the_way: list[int]) -> str:
+    numbers = ", ".join(map(str, in_the_way))
+    return (
+        f"{provider.name}'s {batch.provider_batch_id} may have answered jobs that are under way here in batch {numbers}: what is"
+        " in doubt there is settled first, and what has ended is loaded; what is held waits for you (`nightbatch release`)."
+    )
 
 
 @dataclass(slots=True)

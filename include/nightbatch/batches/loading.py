@@ -52,7 +52,7 @@ def load_batch(store: Store, provider: BatchProvider, types: Types, batch_id: in
     Raises `ReconciliationError` while the batch is still running, or when it turns out to be another attempt's, and the
     provider's errors when its results cannot be read.
     """
-    home.require(store)
+    home.require(store, to_load=True)
     batch = store.batch(batch_id)
     if batch.state != "submitted" or batch.provider_batch_id is None:
         return _figures(store, batch_id)

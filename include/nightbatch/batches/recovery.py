@@ -69,10 +69,24 @@ def recover(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType
             told.append(sentence)
     told += _load_again(store, provider_for, types)
     store.resolve_settled_alerts()
-    told += _look_back(store, provider_for) + walk.walk_after_nights(store, provider_for)
-    with suppress(Displaced):  # what the walk found is told by an alert
-        home.require(store)
+    told += _take_back_what_waited(store, provider_for, types, settings) + _look_back(store, provider_for)
+    if home.is_settled(store):
+        told += walk.walk_after_nights(store, provider_for)
+        with suppress(Displaced):  # what the walk found is told by an alert
+            home.require(store)
     return told + _erase(store, types, settings)
+
+
+def _take_back_what_waited(
+    store: Store, provider_for: ProviderFor, types: Mapping[str, JobType], settings: Settings
+) -> list[str]:
+    """Carry out what a person said of the database as far as it had to wait for attempts to be settled."""
+    if home.is_settled(store):
+        return []
+    try:
+        return home.come_home(store, provider_for, types, settings)
+    except Displaced as error:
+        return [str(error)]
 
 
 def _load_again(store: Store, provider_for: ProviderFor, types: Mapping[str, JobType]) -> list[str]:

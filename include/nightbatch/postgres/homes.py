@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from nightbatch.core.ledger import Batch
-from nightbatch.core.models import Endpoint, ProviderName
+from nightbatch.core.models import Endpoint, ListedBatch, ProviderName, RequestId
 from nightbatch.postgres.store import Store
 
 Said = Literal["moved", "restored", "copy"]
@@ -82,6 +82,15 @@ def waiting(store: Store, provider: ProviderName, job_ids: Sequence[int], create
     """Return those of the jobs that are queued here, and were before a batch with them was created."""
     values = {"provider": provider, "job_ids": list(job_ids), "created_at": created_at}
     return [Waiting(*row) for row in store.run("waiting", values, file=_FILE)]
+
+
+def in_the_way(
+    store: Store, provider: ProviderName, batch: ListedBatch, requests: Sequence[RequestId] | None
+) -> list[int]:
+    """Return the attempts under way that hold jobs of these requests, or any jobs, and may give them back to the queue."""
+    job_ids = None if requests is None else [request.job_id for request in requests]
+    values = {"provider": provider, "created_at": batch.created_at, "job_ids": job_ids}
+    return [row[0] for row in store.run("in_the_way", values, file=_FILE)]
 
 
 def make_attempt(

@@ -71,6 +71,16 @@ WHERE j.id = ANY (%(job_ids)s) AND j.provider = %(provider)s
         OR NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = j.id))
 ORDER BY j.id;
 
+-- in_the_way: attempts that hold jobs, any, or of these and sent before a batch with them was created, which that batch may have
+-- answered, as the lost ledger sent them once more after it had settled the attempt. One whose results are gone gives nothing back
+SELECT b.id FROM nightbatch.batch AS b
+WHERE b.provider = %(provider)s AND b.mode = 'batch' AND b.state IN ('submitting', 'held', 'submitted')
+    AND EXISTS (SELECT FROM nightbatch.open_job AS o WHERE o.batch_id = b.id AND (%(job_ids)s::bigint[] IS NULL OR (
+        o.job_id = ANY (%(job_ids)s) AND b.intent_at <= coalesce(%(created_at)s::timestamptz, now()) + interval '2 minutes')))
+    AND NOT (b.state = 'submitted' AND EXISTS (SELECT FROM nightbatch.alert AS a
+        WHERE a.kind = 'attempt_stuck' AND a.subject = b.id::text AND a.resolved_at IS NULL))
+ORDER BY b.id;
+
 -- unsent: attempts that were planned and, as far as the ledger knows, never sent; creates of theirs may have been refused
 SELECT * FROM nightbatch.batch WHERE state IN ('planned', 'uploaded') ORDER BY id;
 
