@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,21 +86,49 @@ def past(dsn: str) -> str:
 @contextmanager
 def pooled(behind: EmbeddedPostgres, *, mode: str = "transaction", size: int = 20) -> Iterator[int]:
     """PgBouncer before a server, for all of its databases and roles; its port."""
-    program, port = pgbouncer(), free_port()
-    account = account_for(behind.data_dir)
-    folder = behind.data_dir.with_name(f"{behind.data_dir.name}.pgbouncer-{port}")
-    account.make_dir(folder)
-    password = conninfo_to_dict(behind.dsn())["password"]
-    account.write_secret(folder / "users.txt", f'"postgres" "{password}"\n')
-    account.write_secret(folder / "pgbouncer.ini", _ini(behind.port, port, folder, mode, size))
-    with behind.log_file.open("ab") as log:
-        running = account.popen([program, folder / "pgbouncer.ini"], stdout=log, preexec_fn=None)
+    pooler = Pooler(behind, mode=mode, size=size)
+    pooler.start()
     try:
-        _wait_until_it_answers(make_conninfo(behind.dsn(), port=port), running)
-        yield port
+        pooler.wait_until_it_answers(behind.dsn())
+        yield pooler.port
     finally:
-        running.kill()
-        running.wait()
+        pooler.kill()
+
+
+class Pooler:
+    """PgBouncer before a server that runs, to be killed and started again; the server may be down then."""
+
+    def __init__(self, behind: EmbeddedPostgres, *, mode: str = "transaction", size: int = 20) -> None:
+        self._program, self.port = pgbouncer(), free_port()
+        self._account, self._log = account_for(behind.data_dir), behind.log_file
+        folder = behind.data_dir.with_name(f"{behind.data_dir.name}.pgbouncer-{self.port}")
+        self._account.make_dir(folder)
+        password = conninfo_to_dict(behind.dsn())["password"]
+        self._account.write_secret(folder / "users.txt", f'"postgres" "{password}"\n')
+        self._settings = folder / "pgbouncer.ini"
+        self._account.write_secret(self._settings, _ini(behind.port, self.port, folder, mode, size))
+
+    def start(self) -> None:
+        """Start it; it answers a little later."""
+        with self._log.open("ab") as log:
+            self._running = self._account.popen([self._program, self._settings], stdout=log, preexec_fn=None)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._running.kill()
+        self._running.wait()
+
+    def wait_until_it_answers(self, server_dsn: str) -> None:
+        """Raise psycopg's error when it has ended, or gives no connection within 20 s."""
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                psycopg.connect(make_conninfo(server_dsn, port=self.port)).close()
+                return
+            except psycopg.OperationalError:
+                if self._running.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
 
 def _ini(server_port: int, port: int, folder: Path, mode: str, size: int) -> str:
@@ -123,15 +150,3 @@ def _ini(server_port: int, port: int, folder: Path, mode: str, size: int) -> str
         "log_disconnections = 0",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _wait_until_it_answers(dsn: str, running: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            psycopg.connect(dsn).close()
-            return
-        except psycopg.OperationalError:
-            if running.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)

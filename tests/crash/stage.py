@@ -35,7 +35,7 @@ from tests.crash.mutations import MUTATIONS
 JOBS = 3
 AT_ONCE = 0.05
 """Seconds of the settle wait where nothing lags: a list that lags needs one that is longer."""
-_PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini"}
+PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini"}
 _LIVES = 8
 _UNFIT = 43
 
@@ -160,7 +160,7 @@ class Stage:
                         "INSERT INTO nightbatch.job (job_type, provider, input) VALUES ('creative_scoring', %s, %s)",
                         (provider, json.dumps({"headline": f"{headline} {number}"})),
                     )
-            yield Place(dsn, self._emulator_url + _PATHS[provider], provider, account)
+            yield Place(dsn, self._emulator_url + PATHS[provider], provider, account)
         finally:
             with psycopg.connect(self._server_dsn, autocommit=True) as admin:
                 admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -60,15 +60,21 @@ def make_installation(dsn: str) -> None:
 
 @contextmanager
 def backup(admin: psycopg.Connection[Any], dsn: str) -> Iterator[str]:
+    """Copy a database for a while; the DSN of the copy."""
+    copy = back_up(admin, dsn)
+    try:
+        yield copy
+    finally:
+        admin.execute(f"DROP DATABASE {copy.rpartition('/')[2]} WITH (FORCE)")
+
+
+def back_up(admin: psycopg.Connection[Any], dsn: str) -> str:
     """Copy a database as it stands, at home where it is; the DSN of the copy."""
-    name, database = f"{dsn.rpartition('/')[2]}_backup", dsn.rpartition("/")[2]
+    server, _, database = dsn.rpartition("/")
     with open_store(dsn) as store:
         home.require(store)
-    admin.execute(f"CREATE DATABASE {name} TEMPLATE {database} STRATEGY FILE_COPY")
-    try:
-        yield f"{dsn.rpartition('/')[0]}/{name}"
-    finally:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.execute(f"CREATE DATABASE {database}_backup TEMPLATE {database} STRATEGY FILE_COPY")
+    return f"{server}/{database}_backup"
 
 
 def come_home(place: Place) -> None:
