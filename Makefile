@@ -74,8 +74,8 @@ interleave: .venv/.dev ## processes side by side, SEEDS=2000 schedules; the bill
 fuzz: .venv/.dev ## schemas and templates of every kind at every provider, EXAMPLES=5000 each; the emulator is the judge
 	$(BIN)/python -m tests.fuzz --examples $(or $(EXAMPLES),5000)
 
-soak: .venv/.dev ## real Airflow for MINUTES=20 while its processes, Postgres and the providers are killed at random; HOSTILE=1: with other settings
-	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(HOSTILE),--hostile)
+soak: .venv/.dev pgbouncer ## real Airflow for MINUTES=20 while its processes, Postgres and the providers are killed at random; SURROUNDING="restored": elsewhere
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SURROUNDING),--surrounding "$(SURROUNDING)")
 
 crash-peers: .venv/.dev ## the same crash for nightbatch and for Airflow's own batch operators: jobs billed
 	$(BIN)/python -m tests.bench.crash_peers

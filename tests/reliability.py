@@ -137,7 +137,8 @@ the bill to the last cent.
 - **Any order**, `tests/use_cases/test_any_order.py`: hypothesis draws runs, backfills, clears, kills, faults, releases and
   lags in random order, with the same judge at the end.
 - **The soak**, `make soak`: nights that overlap on real Airflow components, while its worker, triggerer, scheduler,
-  api-server and Postgres are killed at random.
+  api-server and Postgres are killed at random; `SURROUNDING="second installation"` or another world of the crash proof has
+  it there.
 - **A test for each fault**, below, but for the one that says so. None is skipped.
 """
 

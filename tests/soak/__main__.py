@@ -1,4 +1,4 @@
-"""`python -m tests.soak --minutes 20 [--seed N]`: nights under a killer, then rest, then the bill."""
+"""`python -m tests.soak --minutes 20 [--seed N] [--surrounding S]`: nights under a killer, then rest, then the bill."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from nightbatch_local.stack import Stack
+from tests.crash.surroundings import MEANINGS, PLAIN
 from tests.soak import nights, person
 from tests.soak.judge import Verdict, judge
-from tests.soak.place import SETTINGS, TROUBLE, TURNAROUND_SECONDS, Place
+from tests.soak.place import TROUBLE, Place
 from tests.soak.rest import come_to_rest
+from tests.soak.surroundings import Around, around, stack_in
 from tests.soak.unrest import Unrest
 
 _START_SECONDS = 400.0
@@ -31,9 +32,9 @@ def main() -> int:
     for how in (signal.SIGINT, signal.SIGTERM):
         signal.signal(how, signal.default_int_handler)  # a shell's & would have it ignored
     root = Path(tempfile.mkdtemp(prefix="nb-soak-"))  # short: a socket's path has little room
-    print(f"Seed {options.seed}, {options.minutes:g} minutes, in {root}", flush=True)
+    print(f"Seed {options.seed}, {options.minutes:g} minutes, {options.surrounding}, in {root}", flush=True)
     try:
-        wrong = _soak(root / "stack", options.minutes, options.seed, hostile=options.hostile)
+        wrong = _soak(root / "stack", options.minutes, options.seed, options.surrounding)
     except KeyboardInterrupt:
         print(f"\nStopped; nothing is left running. Logs and databases: {root}")
         return 130
@@ -54,36 +55,36 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="of unrest; coming to rest takes a few more")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="decides what happens, not just when")
-    parser.add_argument("--hostile", action="store_true", help="in a database whose settings are all others")
+    parser.add_argument("--surrounding", choices=MEANINGS, default=PLAIN, help="the world in which it happens")
     return parser.parse_args()
 
 
-def _soak(root: Path, minutes: float, seed: int, *, hostile: bool) -> list[str]:
+def _soak(root: Path, minutes: float, seed: int, surrounding: str) -> list[str]:
     began = time.monotonic()
 
     def say(what: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {what}", flush=True)
 
-    stack = Stack(root, turnaround=TURNAROUND_SECONDS, seed=seed, settings=SETTINGS, progress=say)
-    try:
+    with stack_in(surrounding, root, seed, say) as (stack, pooler):
         stack.start(timeout=_START_SECONDS)
-        place = Place(stack, random.Random(seed))
-        if hostile:
-            place.make_hostile()
+        place = Place(stack, random.Random(seed), surrounding)
         unrest = Unrest(place)
-        _unquiet_nights(place, unrest, minutes * 60, say)
+        added = around(place, unrest, pooler)
+        _unquiet_nights(place, unrest, added, minutes * 60, say)
         say("The unrest is over.")
-        wrong = come_to_rest(place, unrest, say)
+        wrong = come_to_rest(place, unrest, added, say)
         verdict = judge(place)
         print(_summary(place, verdict, minutes, time.monotonic() - began))
+        for neighbour in added.neighbours:
+            beside = judge(neighbour)
+            print(_neighbours(neighbour, beside))
+            wrong += [f"the neighbour at {neighbour.providers[0]}: {what}" for what in beside.wrong]
         return wrong + verdict.wrong
-    finally:
-        stack.stop()
 
 
-def _unquiet_nights(place: Place, unrest: Unrest, seconds: float, say: Callable[[str], None]) -> None:
+def _unquiet_nights(place: Place, unrest: Unrest, added: Around, seconds: float, say: Callable[[str], None]) -> None:
     """Everything at once, each at its own pace (the mean seconds between two)."""
-    pace: Mapping[Callable[[], None], float] = {
+    pace: Mapping[Callable[[], object], float] = {
         lambda: nights.insert_jobs(place): 4,
         lambda: nights.start_night(place): 20,
         lambda: nights.start_recovery(place): 40,
@@ -94,10 +95,18 @@ def _unquiet_nights(place: Place, unrest: Unrest, seconds: float, say: Callable[
         unrest.end_what_hangs: 10,
         unrest.supervise: 0.5,
         lambda: say(_progress(place, unrest)): 20,
+        **added.paces,
     }
     until = time.monotonic() + seconds
+    turns = [(until - seconds * (1 - share), act) for share, act in added.turns]
     due = {act: time.monotonic() + place.dice.uniform(0, mean) for act, mean in pace.items()}
-    while time.monotonic() < until:
+    while time.monotonic() < until or turns:
+        if turns and turns[0][0] <= time.monotonic():
+            try:
+                turns[0][1]()
+                turns.pop(0)
+            except TROUBLE as error:  # the database is down: in a moment
+                say(str(error))
         for act, mean in pace.items():
             if due[act] <= time.monotonic():
                 with suppress(*TROUBLE):  # something is down, as it is meant to be: the next time comes
@@ -132,8 +141,23 @@ runs            {_counts(ends)}; {tally.clears} cleared
 a person        {_counts(tally.decisions)}
 jobs            {sum(place.states().values())}: {_counts(place.states())}
 attempts        {batches}
-billed lines    {verdict.billed}
+billed lines    {verdict.billed}{_died(place, verdict)}
 paid twice: {verdict.twice}, lost: {verdict.lost}"""
+
+
+def _died(place: Place, verdict: Verdict) -> str:
+    if place.lost is None:
+        return ""
+    return f"""
+with the disk   {place.tally.died} jobs inserted since the backup, {verdict.gone} paid answers
+cancelled       {verdict.cancelled} jobs that an answer of before may have been of"""
+
+
+def _neighbours(place: Place, verdict: Verdict) -> str:
+    return (
+        f"the neighbour at {place.providers[0]}: {_counts(place.states())}; {verdict.billed} billed lines, "
+        f"paid twice: {verdict.twice}, lost: {verdict.lost}"
+    )
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nightbatch.core.models import ProviderName
 from nightbatch.core.profiles import BUILT_IN
+from tests.crash.surroundings import gateways
 from tests.soak.place import LAG_SECONDS, Place
 
 _MARKS = ("refusal", "truncate", "misfit", "error=400", "error=500")
@@ -30,7 +31,7 @@ def insert_jobs(place: Place) -> None:
 
 def _job(place: Place) -> tuple[str, str, dict[str, Any], bool]:
     """Job type, provider, input, and whether nothing of its own keeps it from succeeding."""
-    provider, number = place.dice.choice(BUILT_IN), place.dice.randrange(10**9)
+    provider, number = place.dice.choice(place.providers), place.dice.randrange(10**9)
     if provider != "anthropic" and place.dice.random() < 0.25:
         return "embedding_generation", provider, {"text": f"Text {number}", "dimensions": 256}, True
     chance = place.dice.random()
@@ -71,6 +72,8 @@ def make_a_fault(place: Place) -> None:
 
 
 def _fault(place: Place, provider: ProviderName) -> dict[str, Any]:
+    if place.surrounding == "gateway" and place.dice.random() < 0.5:
+        return place.dice.choice(gateways())
     chance = place.dice.random()
     if chance < 0.08:
         return {"operation": "batch_list", "fault": "list_lag", "delay_seconds": LAG_SECONDS, "times": 4}

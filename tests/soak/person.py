@@ -19,11 +19,11 @@ _ADOPTED = 0.3
 def decide(place: Place) -> None:
     """Release every held attempt that has waited long enough; one that exists is mostly left for recovery to find."""
     held = place.sql(
-        "SELECT id FROM nightbatch.batch WHERE state = 'held' AND intent_at < now() - make_interval(secs => %s)",
+        "SELECT id, nonce FROM nightbatch.batch WHERE state = 'held' AND intent_at < now() - make_interval(secs => %s)",
         _PATIENCE_SECONDS,
     )
-    for (batch_id,) in held:
-        existing = _created(place.stack.root / "emulator", batch_id)
+    for batch_id, nonce in held:
+        existing = _created(place.stack.root / "emulator", nonce)
         if existing is None:
             choice: decisions.Choice = "drop" if place.dice.random() < _DROPPED else "resend"
             _release(place, batch_id, choice, "Anthropic has never created it.")
@@ -34,24 +34,25 @@ def decide(place: Place) -> None:
 def _release(
     place: Place, batch_id: int, choice: decisions.Choice, reason: str, provider_batch_id: str | None = None
 ) -> None:
-    with open_store(place.stack.dsn) as store:
+    with open_store(place.dsn) as store:
         decisions.release(
             store, batch_id, choice=choice, by="the soak", reason=reason, provider_batch_id=provider_batch_id
         )
     place.tally.decisions[choice] += 1
 
 
-def _created(emulator: Path, batch_id: int) -> str | None:
-    """The Anthropic batch that holds this attempt's requests, read from the emulator's own memory.
+def _created(emulator: Path, nonce: str) -> str | None:
+    """The Anthropic batch that holds the requests of the attempt with this nonce, read from the emulator's own memory.
 
-    Not over its API: its lists lag and break on our own demand, and a person who is misled does pay twice.
+    Not over its API: its lists lag and break on our own demand, and a person who is misled does pay twice. Not by the attempt's
+    number: another installation may have given it too.
     """
     with closing(sqlite3.connect(f"file:{emulator / 'state.sqlite'}?mode=ro", uri=True, timeout=30)) as memory:
         rows = memory.execute(
             "SELECT b.id, b.input_path, f.path FROM batch AS b LEFT JOIN file AS f ON f.id = b.output_file"
             " WHERE b.provider = 'anthropic'"
         ).fetchall()
-    mark = f"_a{batch_id}_".encode()
+    mark = f"_{nonce}".encode()
     return next((id_ for id_, *paths in rows if any(mark in _bytes(path) for path in paths)), None)
 
 

@@ -11,8 +11,10 @@ import httpx
 import psycopg
 
 from nightbatch.core.errors import NightbatchError
+from nightbatch.core.models import ProviderName
+from nightbatch.core.profiles import BUILT_IN
 from nightbatch_local.stack import Stack
-from tests.crash.surroundings import CALM, make_hostile
+from tests.crash.surroundings import CALM, PLAIN, make_hostile
 
 TROUBLE = (NightbatchError, httpx.HTTPError, psycopg.Error)
 """What anybody meets who asks while something is down: to be expected here, and to be tried again later."""
@@ -47,27 +49,57 @@ class Tally:
     decisions: Counter[str] = field(default_factory=Counter)
     runs: Counter[str] = field(default_factory=Counter)
     clears: int = 0
+    died: int = 0
+    """Jobs whose insert was confirmed, and that died with the disk."""
     jobs: set[int] = field(default_factory=set)
     """The jobs whose insert the database has confirmed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What was lost with the disk when the ledger was put back to its backup.
+
+    Jobs above ``newest_job`` are gone, and their numbers are given anew: ``nonces`` tell the lost ledger's attempts. It had
+    loaded the answers to the custom_ids ``loaded``, of the providers' ``batches``.
+    """
+
+    newest_job: int
+    nonces: frozenset[str]
+    loaded: frozenset[str]
+    batches: frozenset[str] = frozenset()
+
+
 @dataclass(slots=True)
 class Place:
-    """One soak: ``dice`` decides what happens, though never exactly when."""
+    """One soak: ``dice`` decides what happens, though never exactly when.
+
+    ``ledger`` leads to another ledger than the stack's own, for these ``providers``. ``others`` are the installations that send
+    through the same accounts. ``surrounding`` is one of `tests.crash.surroundings`.
+    """
 
     stack: Stack
     dice: random.Random
+    surrounding: str = PLAIN
+    ledger: str = ""
+    providers: tuple[ProviderName, ...] = BUILT_IN
+    others: frozenset[str] = frozenset()
+    lost: Lost | None = None
     tally: Tally = field(default_factory=Tally)
+
+    @property
+    def dsn(self) -> str:
+        """The ledger, at the server itself."""
+        return self.ledger or self.stack.dsn
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """One statement, committed."""
-        with psycopg.connect(self.stack.dsn, autocommit=True, connect_timeout=10, options=CALM) as connection:
+        with psycopg.connect(self.dsn, autocommit=True, connect_timeout=10, options=CALM) as connection:
             cursor = connection.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
 
     def make_hostile(self) -> None:
         """Give the ledger's database settings that nobody would choose, to every session from now on."""
-        with psycopg.connect(self.stack.dsn, autocommit=True) as connection:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
             make_hostile(connection, connection.info.dbname)
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
@@ -101,3 +133,25 @@ class Place:
     def states(self) -> Counter[str]:
         """How many jobs are in which state."""
         return Counter(dict(self.sql("SELECT state, count(*) FROM nightbatch.job_status GROUP BY state")))
+
+    def displaced(self) -> str | None:
+        """Why nothing is sent from the ledger until a person says what happened to it."""
+        ((why,),) = self.sql("SELECT nightbatch.displaced()")
+        return str(why) if why else None
+
+    def open_attempts(self) -> list[str]:
+        """The attempts that are not closed, in words."""
+        rows = self.sql(
+            "SELECT id, provider, state, extract(epoch FROM now() - planned_at)::int, error FROM nightbatch.batch"
+            " WHERE closed_at IS NULL ORDER BY id"
+        )
+        return [
+            f"attempt {id_} ({provider}) is {state} after {age} s {error or ''}"
+            for id_, provider, state, age, error in rows
+        ]
+
+    def unfinished(self) -> list[str]:
+        """What is still to come in the ledger: jobs, attempts, and its being at home."""
+        states = {state: count for state, count in self.states().items() if state in ("queued", "batched", "held")}
+        found = [f"{count} jobs are {state}" for state, count in sorted(states.items())]
+        return found + self.open_attempts() + [why for why in [self.displaced()] if why]

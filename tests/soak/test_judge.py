@@ -13,7 +13,7 @@ import pytest
 
 from nightbatch_local.stack import Stack
 from tests.soak.judge import judge
-from tests.soak.place import Place
+from tests.soak.place import Lost, Place
 
 COST = Decimal("0.000123")
 
@@ -115,3 +115,58 @@ def test_an_open_attempt_and_a_report_that_lags_are_told(place: Place) -> None:
         f"the bill says {COST} USD, nightbatch_report.savings_daily 0",
         "attempt 1 is submitted at rest",
     ]
+
+
+OURS, THEIRS = "0123456789abcdef", "fedcba9876543210"
+
+
+def asked_with(place: Place, nonce: str) -> None:
+    place.sql("UPDATE nightbatch.batch SET nonce = %s", nonce)
+
+
+def test_a_bill_is_split_by_installation(place: Place) -> None:
+    asked_with(place, OURS)
+    charge(place, f"j1_a1_{OURS}", f"j1_a1_{THEIRS}")
+    assert judge(place).twice == 1  # what no installation owns up to is everybody's
+    place.others = frozenset({THEIRS[:8]})
+    verdict = judge(place)
+    assert (verdict.billed, verdict.twice, verdict.lost, verdict.wrong) == (1, 0, 0, [])
+
+
+def test_a_job_that_died_with_the_disk_is_not_the_one_that_has_its_number_now(place: Place) -> None:
+    asked_with(place, OURS)
+    charge(place, f"j1_a1_{OURS}", f"j1_a1_{THEIRS}")
+    place.lost = Lost(newest_job=0, nonces=frozenset({THEIRS}), loaded=frozenset())
+    assert judge(place).wrong == []
+    place.lost = Lost(newest_job=1, nonces=frozenset({THEIRS}), loaded=frozenset())
+    assert judge(place).twice == 1
+
+
+def test_an_answer_that_only_the_lost_ledger_had_is_gone_and_what_it_never_loaded_is_lost(place: Place) -> None:
+    charge(place, f"j1_a1_{THEIRS}")
+    place.sql("DELETE FROM nightbatch.result")
+    place.sql("DELETE FROM nightbatch_report.batch_rollup")
+    place.sql(
+        "INSERT INTO nightbatch.dismissed (job_id, state, reason) VALUES (1, 'cancelled', 'The database was restored, and so on')"
+    )
+    place.lost = Lost(newest_job=1, nonces=frozenset({THEIRS}), loaded=frozenset({f"j1_a1_{THEIRS}"}))
+    verdict = judge(place)
+    assert (verdict.gone, verdict.cancelled, verdict.lost, verdict.wrong) == (1, 1, 0, [])
+    place.lost = Lost(newest_job=1, nonces=frozenset({THEIRS}), loaded=frozenset())
+    assert judge(place).lost == 1
+    charge(place, f"j1_a1_{THEIRS}", f"j1_a2_{OURS}")
+    place.lost = Lost(newest_job=1, nonces=frozenset({THEIRS}), loaded=frozenset({f"j1_a1_{THEIRS}"}))
+    assert judge(place).twice == 1
+
+
+def test_a_job_whose_lost_answer_a_person_gave_up_may_fail(place: Place) -> None:
+    place.sql(
+        "UPDATE nightbatch.result SET outcome = 'missing', error = 'given up', batch_cost_usd = NULL,"
+        " realtime_cost_usd = NULL, price_source = NULL"
+    )
+    place.sql("DELETE FROM nightbatch_report.batch_rollup")
+    place.lost = Lost(newest_job=1, nonces=frozenset(), loaded=frozenset({"j1_a1"}))
+    verdict = judge(place)
+    assert (verdict.gone, verdict.lost, verdict.wrong) == (1, 0, [])
+    place.lost = Lost(newest_job=1, nonces=frozenset(), loaded=frozenset())
+    assert "job 1 had every reason to succeed and is failed: given up" in judge(place).wrong

@@ -48,6 +48,13 @@ class Unrest:
         if self._kill(victim, alive):
             self._place.tally.kills[victim] += 1
 
+    def kill_airflow(self) -> None:
+        """All of it at once, with its tasks, so that nothing works on the ledger."""
+        for name in AIRFLOW:
+            self._stack.kill(name)
+            self._place.tally.kills[name] += 1
+            self._start_in(name, 0.5, 6)
+
     def supervise(self) -> None:
         """Start what is due, Postgres first: without it nothing else stays up."""
         alive, now = self._stack.status(), time.monotonic()
