@@ -53,7 +53,7 @@ class Disk:
         place = self._place
         if place.lost is None:
             return
-        if place.displaced() and not place.sql("SELECT FROM nightbatch.installation WHERE said IS NOT NULL"):
+        if place.displaced() and not place.sql("SELECT said FROM nightbatch.installation WHERE said IS NOT NULL"):
             self._say()
         if time.monotonic() - self._died_at > _PATIENCE_SECONDS:
             for (batch_id,) in place.sql(
