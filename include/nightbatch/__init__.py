@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from nightbatch.core.errors import ConfigurationError, NightbatchError, Rejected
-    from nightbatch.core.models import Answer, EmbeddingInput, Media, Prompt, ReadyBody, Tool, Turn
-    from nightbatch.job_types.base import EmbeddingType, JobInput, JobType, Misfit, Read, Tuned
+    from nightbatch.core.models import Answer, EmbeddingInput, Media, Prompt, RawRequest, Tool, Turn
+    from nightbatch.job_types.base import EmbeddingType, JobInput, JobType, OutputInvalid, ParsedOutput, Tuned
     from nightbatch.job_types.tool_calls import tool_calls
     from nightbatch.jobs.intake import BadLine, Enqueued, JobsRefused
 
@@ -32,11 +32,11 @@ __all__ = [
     "JobType",
     "JobsRefused",
     "Media",
-    "Misfit",
     "NightbatchError",
+    "OutputInvalid",
+    "ParsedOutput",
     "Prompt",
-    "Read",
-    "ReadyBody",
+    "RawRequest",
     "Rejected",
     "Tool",
     "Tuned",
@@ -49,9 +49,9 @@ __all__ = [
 _HOMES = {
     "nightbatch.core.errors": ("ConfigurationError", "NightbatchError", "Rejected"),
     "nightbatch.jobs.intake": ("BadLine", "Enqueued", "JobsRefused"),
-    "nightbatch.job_types.base": ("EmbeddingType", "JobInput", "JobType", "Misfit", "Read", "Tuned"),
+    "nightbatch.job_types.base": ("EmbeddingType", "JobInput", "JobType", "OutputInvalid", "ParsedOutput", "Tuned"),
     "nightbatch.job_types.tool_calls": ("tool_calls",),
-    "nightbatch.core.models": ("Answer", "EmbeddingInput", "Media", "Prompt", "ReadyBody", "Tool", "Turn"),
+    "nightbatch.core.models": ("Answer", "EmbeddingInput", "Media", "Prompt", "RawRequest", "Tool", "Turn"),
 }
 
 

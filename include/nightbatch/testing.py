@@ -26,7 +26,7 @@ def outputs_of(kind: JobType, *inputs: Mapping[str, Any], provider: ProviderName
 
     Without an input it is the type's ``example``. The emulator answers what the type's ``Output`` asks for; a mark in a text,
     such as ``[[emulator:refusal]]``, has it do otherwise (`nightbatch_local.emulator.prompt`). Raises `Rejected` for what a night
-    would reject, `Misfit` for an answer that does not fit, and `NightbatchError` for one that the provider did not give.
+    would reject, `OutputInvalid` for an answer that does not fit, and `NightbatchError` for one that the provider did not give.
     """
     with TemporaryDirectory() as folder, EmulatorProcess(folder) as emulator:
         asked = build(provider, api_key="emu-testing", base_url=getattr(emulator, f"{provider}_url"))

@@ -24,8 +24,8 @@ from tests.bench.tables import markdown
 
 REPORT = Path(__file__).parents[2] / "var" / "bench" / "report.json"
 PARTS = ("stages", "nights", "imports", "waits")
-_MOST_MEMORY = 64  # MB, above the bare process with its imports
-_MOST_GROWTH = 11  # times the seconds, for ten times the jobs
+_MAX_MEMORY = 64  # MB, above the bare process with its imports
+_MAX_GROWTH = 11  # times the seconds, for ten times the jobs
 _SLOWEST_AGED = 1.1  # times the seconds of the first nights
 
 
@@ -139,9 +139,7 @@ def _memory(rows: Iterable[Row], jobs: int) -> list[Row]:
     held = [row.memory_mb for row in rows if row.jobs == jobs and row.memory_mb is not None]
     most = max(held, default=0.0)
     spread = (min(held, default=0.0), most)
-    return [
-        Row("client memory", jobs, _MOST_MEMORY, most, spread, most <= _MOST_MEMORY, "MB at the most, of any stage")
-    ]
+    return [Row("client memory", jobs, _MAX_MEMORY, most, spread, most <= _MAX_MEMORY, "MB at the most, of any stage")]
 
 
 def _growth(rows: list[Row], small: int, large: int) -> list[Row]:
@@ -153,7 +151,7 @@ def _growth(rows: list[Row], small: int, large: int) -> list[Row]:
     ]
     if not times:
         return []
-    most, goal = round(max(times), 2), _MOST_GROWTH
+    most, goal = round(max(times), 2), _MAX_GROWTH
     unit = "times the seconds for ten times the jobs, of any stage"
     return [Row("growth", large, goal, most, (round(min(times), 2), most), most <= goal, unit)]
 

@@ -60,14 +60,14 @@ def with_the_sdks_retries() -> None:
 
 def without_the_epoch() -> None:
     """Whoever comes may send."""
-    _edit("ledger", "record_intent", b" AND state = 'uploaded' AND epoch = %(epoch)s", b"")
+    _edit("store", "record_intent", b" AND state = 'uploaded' AND epoch = %(epoch)s", b"")
     _edit(
-        "ledger",
+        "store",
         "record_upload",
         b" AND state = %(state)s AND state IN ('planned', 'uploaded') AND epoch = %(epoch)s",
         b"",
     )
-    _edit("ledger", "record_submission", b" AND provider_batch_id IS NULL", b"")
+    _edit("store", "record_submission", b" AND provider_batch_id IS NULL", b"")
 
 
 def without_the_loads_key() -> None:

@@ -15,7 +15,7 @@ from nightbatch.core.errors import NightbatchError
 
 _LOOK = 0.002  # seconds that a statement may take before it is looked whether it waits for a lock
 _PATIENCE = 600.0  # of a machine that does much else
-_MOST_STEPS = 3_000
+_MAX_STEPS = 3_000
 
 # By the connections' names: behind a pooler a process of the server is whoever's transaction it is
 _WAITS_FOR_AN_ACTOR = """
@@ -127,7 +127,7 @@ class Scheduler:
                 self._move(self._choose(stopped))
             else:  # each waits for another's lock: Postgres ends one of them
                 self._until_one_moves()
-            assert len(self.steps) < _MOST_STEPS, f"the actors do not end: {self.steps[-10:]}"
+            assert len(self.steps) < _MAX_STEPS, f"the actors do not end: {self.steps[-10:]}"
 
     def add(self, actor: Actor) -> None:
         """One more; it may come while the others are under way."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tests.mutation.guard import Mutation
 
-_LEDGER = "postgres/queries/ledger.sql"
-_LIFECYCLE = "postgres/queries/lifecycle.sql"
+_LEDGER = "postgres/store.sql"
+_LIFECYCLE = "postgres/lifecycle.sql"
 _STORE = "postgres/store.py"
-_DOUBT = "test_doubt.py::"
+_DOUBT = "test_in_doubt.py::"
 _LATE = "test_whoever_lost_an_attempt_to_another_process_changes_nothing_of_it"
 
 

@@ -23,11 +23,11 @@ from openai.types.responses.response_create_params import ResponseCreateParamsNo
 from pydantic import TypeAdapter
 
 from nightbatch.core.errors import Rejected
-from nightbatch.core.models import Answer, EmbeddingInput, Endpoint, Media, Prompt, ProviderName, ReadyBody, Request
+from nightbatch.core.models import Answer, EmbeddingInput, Endpoint, Media, Prompt, ProviderName, RawRequest, Request
 from nightbatch.core.profiles import BUILT_IN
 from nightbatch.core.provider import BatchProvider
 from nightbatch.job_types import job_types
-from nightbatch.job_types.base import JobType, Misfit
+from nightbatch.job_types.base import JobType, OutputInvalid
 from nightbatch.job_types.historical_reprocessing import HistoricalReprocessing
 from nightbatch.providers import build
 from tests.samples import mp4, png
@@ -215,7 +215,7 @@ def test_any_input_is_a_whole_line_or_a_reason(
         raw = data.draw(HOSTILE)
     try:
         request = prepared(kind.render_request(raw), folder)
-        assert isinstance(request, EmbeddingInput | Prompt | ReadyBody)
+        assert isinstance(request, EmbeddingInput | Prompt | RawRequest)
         line = adapter(provider).render("j1_a2", kind.models[provider], kind.endpoint(provider), request)
     except Rejected as reason:
         assert 0 < len(str(reason)) < 1000
@@ -235,7 +235,7 @@ def test_any_answer_is_an_output_or_a_misfit(name: str, text: str) -> None:
     context = kind.context(kind.read_input(orjson.dumps(kind.example)))
     try:
         read = kind.read_answer(Answer("succeeded", text=text), context)
-    except Misfit as reason:
+    except OutputInvalid as reason:
         assert str(reason)
     else:
         assert isinstance(orjson.loads(read.json), dict)

@@ -10,7 +10,17 @@ import orjson
 import pytest
 
 from nightbatch.core.errors import Rejected
-from nightbatch.core.models import EmbeddingInput, Endpoint, Media, Prompt, ProviderName, ReadyBody, Request, Tool, Turn
+from nightbatch.core.models import (
+    EmbeddingInput,
+    Endpoint,
+    Media,
+    Prompt,
+    ProviderName,
+    RawRequest,
+    Request,
+    Tool,
+    Turn,
+)
 from nightbatch.job_types import job_types
 from nightbatch.providers import build
 
@@ -226,9 +236,9 @@ def test_openai_keeps_no_response_unless_it_is_asked_to() -> None:
 )
 def test_a_ready_body_that_names_another_model_is_refused(provider: ProviderName, ready: Json) -> None:
     with pytest.raises(Rejected, match="which one is meant"):
-        body(provider, ReadyBody(ready))
+        body(provider, RawRequest(ready))
     own = ready | {"model": MODELS[provider]}
-    assert body(provider, ReadyBody(own)).get("model") in (MODELS[provider], None)
+    assert body(provider, RawRequest(own)).get("model") in (MODELS[provider], None)
 
 
 def test_a_model_among_the_provider_s_own_words_is_not_passed_over_in_silence() -> None:
@@ -239,7 +249,7 @@ def test_a_model_among_the_provider_s_own_words_is_not_passed_over_in_silence() 
 @pytest.mark.parametrize("provider", MODELS)
 def test_a_url_that_is_not_heeded_is_refused(provider: ProviderName) -> None:
     with pytest.raises(Rejected, match="url: "):
-        body(provider, ReadyBody({"messages": []}, "/v1/completions"))
+        body(provider, RawRequest({"messages": []}, "/v1/completions"))
 
 
 def test_a_task_type_reaches_gemini_and_openai_refuses_it() -> None:

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nightbatch.core.errors import Rejected
-from nightbatch.core.models import EmbeddingInput, Endpoint, Prompt, ProviderName, ReadyBody, Request, Tool, Turn
+from nightbatch.core.models import EmbeddingInput, Endpoint, Prompt, ProviderName, RawRequest, Request, Tool, Turn
 from nightbatch.core.profiles import BUILT_IN
 from nightbatch.job_types import job_types
 from nightbatch.job_types.base import JobType
@@ -50,7 +50,7 @@ prompt = st.builds(
 )
 request = (
     prompt
-    | st.dictionaries(text | st.just("model"), json_value, min_size=1, max_size=4).map(ReadyBody)
+    | st.dictionaries(text | st.just("model"), json_value, min_size=1, max_size=4).map(RawRequest)
     | st.builds(
         EmbeddingInput, texts=st.lists(text, min_size=1, max_size=3).map(tuple), dimensions=st.none() | st.just(8)
     )
@@ -146,7 +146,7 @@ def test_a_ready_body_is_read_as_pydantic_reads_it(raw: str) -> None:
 
 def test_a_type_made_from_raw_asks_in_its_own_way() -> None:
     class Polite(type(job_types()["raw"])):  # type: ignore[misc]  # the class of the registered type
-        def request(self, job: Any) -> ReadyBody:
-            return ReadyBody(job.body | {"please": True})
+        def request(self, job: Any) -> RawRequest:
+            return RawRequest(job.body | {"please": True})
 
-    assert Polite().render_request(b'{"body":{"a":1}}') == ReadyBody({"a": 1, "please": True})
+    assert Polite().render_request(b'{"body":{"a":1}}') == RawRequest({"a": 1, "please": True})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nightbatch import job_types
 from nightbatch.core.errors import ConfigurationError, Rejected
 from nightbatch.core.models import Answer, EmbeddingInput, Prompt
-from nightbatch.job_types.base import Misfit
+from nightbatch.job_types.base import OutputInvalid
 
 SCORING = job_types.job_types()["creative_scoring"]
 EMBEDDING = job_types.job_types()["embedding_generation"]
@@ -70,7 +70,7 @@ def test_an_answer_that_fits_is_kept_compact() -> None:
 
 @pytest.mark.parametrize("text", [None, "", "Certainly! Here is", json.dumps(SCORE | {"overall": 101}), "{}", "[1]"])
 def test_an_answer_that_does_not_fit_says_where(text: str | None) -> None:
-    with pytest.raises(Misfit, match="the answer does not fit"):
+    with pytest.raises(OutputInvalid, match="the answer does not fit"):
         SCORING.read_answer(Answer("succeeded", text=text))
 
 
@@ -102,7 +102,7 @@ def test_vectors_are_checked() -> None:
     assert output.json == b'{"count":2,"dimensions":2}'
     assert output.vectors == ((1.0, 0.5), (0.0, 1.0))
     for vectors in ((), ((),), ((1.0,), (1.0, 2.0)), ((float("nan"),),), ((float("inf"), 1.0),)):
-        with pytest.raises(Misfit):
+        with pytest.raises(OutputInvalid):
             EMBEDDING.read_answer(Answer("succeeded", embeddings=vectors))
 
 

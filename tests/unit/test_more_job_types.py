@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightbatch.core.errors import Rejected
-from nightbatch.core.models import Answer, Prompt, ReadyBody
+from nightbatch.core.models import Answer, Prompt, RawRequest
 from nightbatch.job_types import job_types
-from nightbatch.job_types.base import JobType, Misfit
+from nightbatch.job_types.base import JobType, OutputInvalid
 
 HOOKS = job_types()["hook_generation"]
 PREDICTIONS = job_types()["bulk_predictions"]
@@ -60,7 +60,7 @@ def test_near_duplicates_are_removed_and_no_more_are_kept_than_were_asked_for() 
 def test_fewer_hooks_than_were_wanted_are_kept_and_none_do_not_fit() -> None:
     read = HOOKS.read_answer(hooks("Wake to coffee", "Wake to coffee."), b"2")
     assert len(json.loads(read.json)["hooks"]) == 1
-    with pytest.raises(Misfit, match="it holds no hook"):
+    with pytest.raises(OutputInvalid, match="it holds no hook"):
         HOOKS.read_answer(hooks(), b"2")
 
 
@@ -192,10 +192,10 @@ def test_an_answer_is_checked_against_the_jobs_own_schema() -> None:
     context = json.dumps(SCHEMA).encode()
     assert PREDICTIONS.read_answer(answer({"complaint": True}), context).json == b'{"complaint":true}'
     for wrong in ({"complaint": "canary"}, {}, [1]):
-        with pytest.raises(Misfit, match="does not fit") as caught:
+        with pytest.raises(OutputInvalid, match="does not fit") as caught:
             PREDICTIONS.read_answer(answer(wrong), context)
         assert "canary" not in str(caught.value)
-    with pytest.raises(Misfit, match="no JSON"):
+    with pytest.raises(OutputInvalid, match="no JSON"):
         PREDICTIONS.read_answer(Answer("succeeded", text="Certainly!"), context)
 
 
@@ -220,7 +220,7 @@ def test_nothing_is_fetched_for_a_schema_that_refers_to_an_address() -> None:
             schema = {**SCHEMA, "properties": {"complaint": {"$ref": reference}}}
             with pytest.raises(Rejected, match=r"a \$ref has to be # or begin with #/\$defs/"):
                 predict("$text", {"text": "x"}, schema)
-            with pytest.raises(Misfit, match="refers to itself without end, or to nothing"):
+            with pytest.raises(OutputInvalid, match="refers to itself without end, or to nothing"):
                 PREDICTIONS.read_answer(answer({"complaint": True}), json.dumps(schema).encode())
         assert listener.callers == []
         listener.shutdown()
@@ -253,7 +253,7 @@ def test_a_schema_without_an_end_is_rejected_or_read_as_a_misfit() -> None:
     }
     with pytest.raises(Rejected, match=r"\$\.properties\.complaint: it refers to itself without end"):
         predict("$text", {"text": "x"}, inner)
-    with pytest.raises(Misfit, match="without end"):
+    with pytest.raises(OutputInvalid, match="without end"):
         PREDICTIONS.read_answer(answer({"complaint": True}), json.dumps(inner).encode())
 
 
@@ -266,7 +266,7 @@ def test_a_schema_that_names_itself_too_often_ends_all_the_same() -> None:
     deep = {"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": chain}
     with pytest.raises(Rejected, match="too large when all that it refers to is written out"):
         predict("$text", {"text": "x"}, deep)
-    with pytest.raises(Misfit, match="without end"):
+    with pytest.raises(OutputInvalid, match="without end"):
         PREDICTIONS.read_answer(answer({"a": 1}), json.dumps(deep).encode())
     assert time.process_time() - began < 60
 
@@ -277,7 +277,7 @@ def test_a_tree_of_nodes_is_read_as_its_schema_says() -> None:
     predict("$text", {"text": "x"}, tree)
     context = json.dumps(tree).encode()
     assert PREDICTIONS.read_answer(answer({"name": "a", "below": [{"name": "b"}]}), context).json
-    with pytest.raises(Misfit, match=r"\$\.below\[0\] breaks the rule 'required'"):
+    with pytest.raises(OutputInvalid, match=r"\$\.below\[0\] breaks the rule 'required'"):
         PREDICTIONS.read_answer(answer({"name": "a", "below": [{}]}), context)
 
 
@@ -286,7 +286,7 @@ def test_a_pattern_is_quick_whatever_it_says() -> None:
     predict("$text", {"text": "x"}, schema)
     context = json.dumps(schema).encode()
     assert PREDICTIONS.read_answer(answer({"complaint": "é" * 5000}), context)
-    with pytest.raises(Misfit, match="breaks the rule 'pattern'"):
+    with pytest.raises(OutputInvalid, match="breaks the rule 'pattern'"):
         PREDICTIONS.read_answer(answer({"complaint": "a" * 5000 + "!"}), context)
 
 
@@ -296,7 +296,7 @@ def test_a_pattern_is_quick_whatever_it_says() -> None:
 def test_a_ready_body_is_passed_through_and_its_answer_kept_as_text() -> None:
     raw = job_types()["raw"]
     body = {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0}
-    assert raw.render_request(json.dumps({"body": body}).encode()) == ReadyBody(body)
+    assert raw.render_request(json.dumps({"body": body}).encode()) == RawRequest(body)
     assert raw.read_answer(Answer("succeeded", text="Yes.")).json == b'{"text":"Yes."}'
     with pytest.raises(Rejected, match="body: Value error, it holds a whole number of more than 64 bits"):
         raw.render_request(b'{"body": {"max_tokens": 1000000000000000000000000000000}}')

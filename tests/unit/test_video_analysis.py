@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nightbatch.core.errors import Rejected
 from nightbatch.core.models import Answer, Media, Prompt
 from nightbatch.job_types import job_types
-from nightbatch.job_types.base import Misfit
+from nightbatch.job_types.base import OutputInvalid
 
 VIDEO = job_types()["video_analysis"]
 FILES = "https://generativelanguage.googleapis.com/v1beta/files/"
@@ -178,6 +178,6 @@ def test_an_answer_that_fits_is_read_whole() -> None:
     ],
 )
 def test_an_answer_that_does_not_fit_names_the_place(change: dict[str, Any], where: str) -> None:
-    with pytest.raises(Misfit, match=f"the answer does not fit: {where}: ") as caught:
+    with pytest.raises(OutputInvalid, match=f"the answer does not fit: {where}: ") as caught:
         VIDEO.read_answer(Answer("succeeded", text=json.dumps(GOOD | change)))
     assert "canary" not in str(caught.value)

@@ -306,13 +306,13 @@ def test_a_zero_byte_in_a_providers_word_costs_no_batch(
 ) -> None:
     """Postgres keeps every character but that one."""
     batch_id = sent(world, provider)
-    read = loading._Sheet._read
+    read = loading._ResultReader._read
 
     def with_zero(sheet: Any, job_id: int, kind: Any, line: Any) -> Any:
         answer = structs.replace(line.answer, finish_reason="st\0op")
         return read(sheet, job_id, kind, structs.replace(line, answer=answer))
 
-    monkeypatch.setattr(loading._Sheet, "_read", with_zero)
+    monkeypatch.setattr(loading._ResultReader, "_read", with_zero)
     assert world.load(batch_id).succeeded == 4
     assert world.rows("SELECT DISTINCT finish_reason FROM nightbatch.result") == ["stop"]
     world.judge()

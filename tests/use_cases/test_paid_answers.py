@@ -13,7 +13,7 @@ import pytest
 from nightbatch.batches import loading, retention
 from nightbatch.core.models import Answer, Endpoint, ProviderName, ProviderState
 from nightbatch.job_types import job_types
-from nightbatch.job_types.base import Read
+from nightbatch.job_types.base import ParsedOutput
 from nightbatch.job_types.raw import Raw
 from tests.use_cases.conftest import World
 
@@ -141,8 +141,8 @@ class Caption(Raw):
     name = "caption"
     openai_endpoint: ClassVar[Endpoint] = "responses"
 
-    def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        return Read(json.dumps({"text": answer.text}).encode())
+    def read_answer(self, answer: Answer, context: bytes = b"") -> ParsedOutput:
+        return ParsedOutput(json.dumps({"text": answer.text}).encode())
 
 
 PICTURES: dict[ProviderName, tuple[str, Json]] = {

@@ -21,7 +21,7 @@ from nightbatch.job_types import job_types
 from nightbatch.postgres.store import Store, open_store
 from tests.use_cases.conftest import World
 from tests.use_cases.steps import alerts, at_provider, end_unfinished, planned, recover, sent, wait_for_end
-from tests.use_cases.test_doubt import elsewhere, left_in_doubt
+from tests.use_cases.test_in_doubt import elsewhere, left_in_doubt
 
 
 class Meanwhile:

@@ -13,17 +13,17 @@ import pytest
 from nightbatch.core.errors import ConfigurationError
 from nightbatch.job_types import job_types
 from nightbatch.planning import reprocessing
-from nightbatch.planning.reprocessing import Again, Wish
+from nightbatch.planning.reprocessing import ReprocessRequest, ReprocessResult
 from nightbatch.postgres.store import open_store
 from tests.use_cases.conftest import World
 
 
-def wish(world: World, **changes: Any) -> Wish:
+def wish(world: World, **changes: Any) -> ReprocessRequest:
     now = world.store.now()
-    return Wish(**{"since": now - timedelta(days=1), "until": now + timedelta(days=1), **changes})
+    return ReprocessRequest(**{"since": now - timedelta(days=1), "until": now + timedelta(days=1), **changes})
 
 
-def again(world: World, *, dry_run: bool = False, **changes: Any) -> Again:
+def again(world: World, *, dry_run: bool = False, **changes: Any) -> ReprocessResult:
     return reprocessing.send_again(world.store, job_types(), wish(world, **changes), dry_run=dry_run)
 
 
@@ -96,8 +96,8 @@ def test_only_what_was_loaded_then_by_that_model_and_of_that_type_goes_again(wor
 
 def test_what_would_be_asked_just_as_before_is_left_out(world: World) -> None:
     a_past_night(world)
-    assert again(world, to_model="gpt-6-luna") == Again(0, 0, ())
-    assert again(world, prompt_version="1") == Again(0, 0, ())
+    assert again(world, to_model="gpt-6-luna") == ReprocessResult(0, 0, ())
+    assert again(world, prompt_version="1") == ReprocessResult(0, 0, ())
 
 
 def test_a_dry_run_prices_and_queues_nothing(world: World) -> None:

@@ -21,7 +21,7 @@ from nightbatch.core.settings import Settings
 
 if TYPE_CHECKING:
     from nightbatch.core.ledger import Batch
-    from nightbatch.planning.reprocessing import Wish
+    from nightbatch.planning.reprocessing import ReprocessRequest
     from nightbatch.postgres.store import Store
     from nightbatch.reporting import AnyReport
 
@@ -189,12 +189,12 @@ def reprocessing_form(job_types: list[str]) -> dict[str, Param]:
     }
 
 
-def reprocessing_wish(dag_run: Any, params: Mapping[str, Any], settings: Settings) -> Wish:
+def reprocessing_wish(dag_run: Any, params: Mapping[str, Any], settings: Settings) -> ReprocessRequest:
     """Return the form as a value; the days are those of the schedule's time zone.
 
     Raises `ConfigurationError` for an empty one, and as `heed`.
     """
-    from nightbatch.planning.reprocessing import Wish
+    from nightbatch.planning.reprocessing import ReprocessRequest
 
     heed(reprocessing_form([]), params, dag_run)
     if params["to_day"] and not params["from_day"]:
@@ -211,7 +211,7 @@ def reprocessing_wish(dag_run: Any, params: Mapping[str, Any], settings: Setting
     if since is None or until is None:
         raise ConfigurationError("Say which days: the run has none of its own.")
     changes = ("to_model", "to_provider", "prompt_version", "from_model", "max_jobs")
-    return Wish(
+    return ReprocessRequest(
         since=since,
         until=until,
         job_types=tuple(params["job_types"]),

@@ -49,7 +49,9 @@ def render_again(store: Store, types: Types, settings: Settings, job_id: int, ba
 
 def _render(types: Types, settings: Settings, batch: Batch, job: JobRow) -> bytes:
     provider = build(batch.provider, api_key="none")
-    request = media.Shelf(provider, settings.media_dir).fill(request_of(lambda *asked: _kind(types, *asked), job))
+    request = media.MediaResolver(provider, settings.media_dir).resolve(
+        request_of(lambda *asked: _kind(types, *asked), job)
+    )
     if request is None:
         raise Rejected(
             f"its media were uploaded to {batch.provider}, and nobody keeps the addresses that they had there"

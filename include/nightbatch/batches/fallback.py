@@ -24,7 +24,8 @@ from nightbatch.core.settings import Settings
 from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.jobs import media
-from nightbatch.planning import budgets, cache, estimates, routes
+from nightbatch.planning import budgets, cache, estimates
+from nightbatch.planning.routes import all_routes
 from nightbatch.postgres import plans
 from nightbatch.postgres.store import Store
 
@@ -56,17 +57,17 @@ class _NothingUrgent(Exception):
 def _plan(store: Store, types: Types, settings: Settings, now: datetime) -> None:
     """Plan an attempt for each urgent job, and set its full price aside from the budgets."""
     turnarounds = plans.turnarounds(store)
-    lanes = [replace(lane, max_requests=1) for lane in routes.lanes(types.values(), settings, turnarounds)]
+    routes = [replace(route, max_requests=1) for route in all_routes(types.values(), settings, turnarounds)]
     run_id = f"fallback__{now:%Y-%m-%dT%H:%M:%S.%f}"
     with suppress(_NothingUrgent), store.transaction():
         store.start_run(run_id, None, RunParams())
-        store.gather(lanes, None, RunParams(), all_types_known=not broken_job_types(), urgent=True)
-        answered = cache.answer(store, types, lanes, run_id=run_id)
-        if not estimates.measure(store, types, lanes, at=now, mode="realtime") and not answered:
+        store.gather(routes, None, RunParams(), all_types_known=not broken_job_types(), urgent=True)
+        answered = cache.answer(store, types, routes, run_id=run_id)
+        if not estimates.measure(store, types, routes, at=now, mode="realtime") and not answered:
             raise _NothingUrgent  # and no run that did nothing
-        budgeted = budgets.hold_back(store, settings)
-        store.claim(run_id, lanes, None, mode="realtime")
-        plans.keep_estimates(store, run_id, lanes, reserve=budgeted)
+        budgeted = budgets.apply_budget(store, settings)
+        store.claim(run_id, routes, None, mode="realtime")
+        plans.keep_estimates(store, run_id, routes, reserve=budgeted)
 
 
 def _bring_to_an_end(

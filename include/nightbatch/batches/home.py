@@ -14,13 +14,13 @@ from datetime import datetime, timedelta
 
 from nightbatch.batches import accounts, walk
 from nightbatch.core.errors import ConfigurationError, Displaced, ProviderError, Refused
-from nightbatch.core.ledger import Batch, Lane
+from nightbatch.core.ledger import Batch, Route
 from nightbatch.core.models import ListedBatch, ProviderName, RequestId, ResultLine, parse_custom_id
 from nightbatch.core.profiles import profiles
 from nightbatch.core.provider import BatchProvider
 from nightbatch.core.settings import Settings
 from nightbatch.job_types.base import JobType
-from nightbatch.planning import routes
+from nightbatch.planning.routes import all_routes
 from nightbatch.postgres import homes, walks
 from nightbatch.postgres.homes import Said as Said
 from nightbatch.postgres.store import Store
@@ -129,7 +129,7 @@ def come_home(store: Store, provider_for: ProviderFor, types: Mapping[str, JobTy
     if hindered:
         raise _told(store, f"Nothing is sent from this database yet. {' '.join(hindered)}")
     lost = [(provider, batch, *_requests(provider, batch)) for provider, batch in found.unknown]
-    lanes = {(lane.job_type, lane.provider): lane for lane in routes.lanes(types.values(), settings)}
+    routes = {(route.job_type, route.provider): route for route in all_routes(types.values(), settings)}
     with store.transaction():
         now = store.now()
         homes.settle(store)
@@ -143,7 +143,7 @@ def come_home(store: Store, provider_for: ProviderFor, types: Mapping[str, JobTy
             if in_the_way := homes.in_the_way(store, provider.name, batch, requests if whole else None):
                 waiting.append(_waits(provider, batch, in_the_way))
                 continue
-            told += _take_back(store, run_id, provider, batch, requests, lanes)
+            told += _take_back(store, run_id, provider, batch, requests, routes)
             if not whole:
                 told.append(_hold_back(store, provider, batch, "Not all of its results can be read."))
         if waiting:
@@ -230,7 +230,7 @@ def _free_the_unsent(store: Store, tags: Collection[str | None]) -> None:
 
 def _take_back(
     store: Store, run_id: str, provider: BatchProvider, batch: ListedBatch, requests: list[RequestId],
-    lanes: Mapping[tuple[str, ProviderName], Lane],
+    routes: Mapping[tuple[str, ProviderName], Route],
 ) -> list[str]:  # fmt: skip
     """Adopt a batch that the ledger does not know, within a transaction; return sentences about it."""
     name, created_at = batch.provider_batch_id, batch.created_at or store.now()
@@ -249,13 +249,13 @@ def _take_back(
             why = "Their numbers may be those of lost jobs, given again."
             told.append(_hold_back(store, provider, batch, why, unsure))
         jobs = [job for job in waiting if job.certain]
-        lane = next((found for job in jobs if (found := lanes.get((job.job_type, provider.name)))), None)
-        if lane is None:
+        route = next((found for job in jobs if (found := routes.get((job.job_type, provider.name)))), None)
+        if route is None:
             return [*told, f"{name}: none of its {len(job_ids)} jobs waits here. Its results stay at {provider.name}."]
-        model = jobs[0].model or lane.default_model
+        model = jobs[0].model or route.default_model
         ids = [job.id for job in jobs]
         attempt = homes.make_attempt(
-            store, run_id, requests[0].batch_id, batch.tag, provider.name, model, lane.endpoint, ids
+            store, run_id, requests[0].batch_id, batch.tag, provider.name, model, route.endpoint, ids
         )
     if attempt.payload_sha256 is None:
         digest = hashlib.sha256(name.encode()).hexdigest()

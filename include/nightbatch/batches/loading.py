@@ -28,14 +28,14 @@ from nightbatch.core.models import (
 )
 from nightbatch.core.pricing import Rates, rates_for
 from nightbatch.core.provider import BatchProvider
-from nightbatch.job_types.base import JobType, Misfit
+from nightbatch.job_types.base import JobType, OutputInvalid
 from nightbatch.jobs import media
 from nightbatch.planning import capacity
 from nightbatch.postgres.store import RowsRefused, Store
 
 Types = Mapping[str, JobType]
 _Row = tuple[Any, ...]
-_Copy = Callable[[Store, "_Sheet", Iterable[ResultLine | UnreadableLine]], None]
+_Copy = Callable[[Store, "_ResultReader", Iterable[ResultLine | UnreadableLine]], None]
 
 
 class _NotOurs(Exception):
@@ -94,7 +94,7 @@ def _load(store: Store, provider: BatchProvider, types: Types, batch: Batch, sta
             return False  # somebody else was quicker
         batch = store.date_submission(batch.id, state.created_at)
         rates = _rates(store, batch)
-        sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors, beside)
+        sheet = _ResultReader(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors, beside)
         sheet.contexts = _contexts(store, sheet)
         _read_all(store, provider, sheet, state, copy)
         if not sheet.seen and not sheet.holds_all_of(state) and _ended_lately(store, batch, state):
@@ -112,7 +112,7 @@ def _rates(store: Store, batch: Batch) -> Rates | None:
     )
 
 
-def _read_all(store: Store, provider: BatchProvider, sheet: _Sheet, state: ProviderState, copy: _Copy) -> None:
+def _read_all(store: Store, provider: BatchProvider, sheet: _ResultReader, state: ProviderState, copy: _Copy) -> None:
     """Read the results; twice where they do not add up with what the provider tells: a line may be lost on the way."""
     assert sheet.batch.provider_batch_id
     copy(store, sheet, provider.iter_results(sheet.batch.provider_batch_id))
@@ -123,14 +123,14 @@ def _read_all(store: Store, provider: BatchProvider, sheet: _Sheet, state: Provi
         sheet.refuse_anothers()
 
 
-def _copy(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | UnreadableLine]) -> None:
+def _copy(store: Store, sheet: _ResultReader, lines: Iterable[ResultLine | UnreadableLine]) -> None:
     with store.copy_results() as write:
         for line in lines:
             if row := sheet.row(line):
                 write(row)
 
 
-def _copy_one_by_one(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | UnreadableLine]) -> None:
+def _copy_one_by_one(store: Store, sheet: _ResultReader, lines: Iterable[ResultLine | UnreadableLine]) -> None:
     """Copy rows one by one where Postgres refused one among many: the refused row costs its own job and no other."""
     if not sheet.done:
         store.forget_embeddings(sheet.batch.id)
@@ -149,7 +149,7 @@ def _copy_one_by_one(store: Store, sheet: _Sheet, lines: Iterable[ResultLine | U
             write(row)
 
 
-def _contexts(store: Store, sheet: _Sheet) -> dict[int, bytes]:
+def _contexts(store: Store, sheet: _ResultReader) -> dict[int, bytes]:
     """Return what the answers of some types are read with, by job id; equal contexts are kept once."""
     asking = [name for name in set(sheet.members.values()) if name in sheet.types and sheet.types[name].keeps_context]
     kept: dict[bytes, bytes] = {}
@@ -178,13 +178,13 @@ def _load_answer(store: Store, types: Types, batch: Batch, line: ResultLine | Un
         if sent is None or sent.submitted_at is None:
             raise ReconciliationError(f"Attempt {batch.id} was closed before its answer came, which is paid for.")
         rates = _rates(store, sent)
-        sheet = _Sheet(sent, store.members(batch.id), types, rates, store.vector_brackets(), vectors, beside)
+        sheet = _ResultReader(sent, store.members(batch.id), types, rates, store.vector_brackets(), vectors, beside)
         sheet.contexts = _contexts(store, sheet)
         copy(store, sheet, [line])
         _close(store, sheet, ProviderState(answer, "ended", "answered"))
 
 
-def _close(store: Store, sheet: _Sheet, state: ProviderState) -> None:
+def _close(store: Store, sheet: _ResultReader, state: ProviderState) -> None:
     batch_id, kept = sheet.batch.id, not sheet.holds_all_of(state)
     keeps_unbilled = sheet.contradicts(state) or (kept and bool(sheet.rejects))
     again: dict[int, int | None] = {**sheet.again, **({} if keeps_unbilled else sheet.again_unbilled)}
@@ -233,7 +233,7 @@ def _kept(row: _Row) -> _Row:
     return (*row[:3], True, *row[4:-1], error)
 
 
-def _does_not_add_up(sheet: _Sheet, state: ProviderState) -> str:
+def _does_not_add_up(sheet: _ResultReader, state: ProviderState) -> str:
     counts = state.counts
     told = f"{sheet.batch.provider} counts {counts.succeeded} successes" if counts else "the provider gives no counts"
     message = (
@@ -248,7 +248,7 @@ def _does_not_add_up(sheet: _Sheet, state: ProviderState) -> str:
     )
 
 
-def _other_usage(sheet: _Sheet, told: tuple[int, int]) -> str:
+def _other_usage(sheet: _ResultReader, told: tuple[int, int]) -> str:
     read = sheet.tokens or [0, 0]
     return (
         f"Batch {sheet.batch.id}: {sheet.batch.provider} tells of {told[0]:,} input and {told[1]:,} output tokens for all of"
@@ -293,7 +293,7 @@ def _fill_in(
         forgotten = store.forget_missing(batch.id)
         gone = {job_id: moment for job_id, moment, _ in forgotten}
         rates = _rates(store, batch)
-        sheet = _Sheet(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors, beside)
+        sheet = _ResultReader(batch, store.members(batch.id), types, rates, store.vector_brackets(), vectors, beside)
         sheet.contexts = _contexts(store, sheet)
         sheet.done = sheet.members.keys() - gone.keys()
         sheet.answered_later = {job_id for job_id, _, later in forgotten if later}
@@ -405,7 +405,7 @@ def _is_ours(store: Store, request: RequestId) -> bool:
 
 
 @dataclass(slots=True)
-class _Sheet:
+class _ResultReader:
     """Reads the lines of one batch, and holds what was seen and what becomes of it."""
 
     batch: Batch
@@ -555,7 +555,7 @@ class _Sheet:
         elif kind is not None and outcome == "succeeded" and line.answer is not None:
             try:
                 read = kind.read_answer(line.answer, self.contexts.get(job_id, b""))
-            except Misfit as misfit:
+            except OutputInvalid as misfit:
                 outcome, reason = "failed", str(misfit)
                 self._keep_unfitting(job_id, line.answer)
             except MemoryError:

@@ -16,7 +16,7 @@ from nightbatch.batches import accounts, home, in_doubt, recovery, troubles, wal
 from nightbatch.batches.input_file import InputFile, private_folder
 from nightbatch.core import certainty
 from nightbatch.core.errors import Absent, ConfigurationError, ReconciliationError, Refused, Rejected, SubmissionInDoubt
-from nightbatch.core.ledger import Batch, JobRow, Lane, RunParams
+from nightbatch.core.ledger import Batch, JobRow, Route, RunParams
 from nightbatch.core.models import EmbeddingInput, FoundBatch, Request, custom_id
 from nightbatch.core.profiles import profile
 from nightbatch.core.provider import BatchProvider
@@ -24,8 +24,9 @@ from nightbatch.core.settings import Settings
 from nightbatch.job_types import broken_job_types
 from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.jobs import media
-from nightbatch.planning import budgets, cache, capacity, estimates, routes, run_forms
+from nightbatch.planning import budgets, cache, capacity, estimates, run_forms
 from nightbatch.planning.estimates import Estimate
+from nightbatch.planning.routes import all_routes
 from nightbatch.postgres import connections, plans
 from nightbatch.postgres.store import Store
 
@@ -41,18 +42,18 @@ def plan_run(
     job types and jobs that do not exist.
     """
     home.require(store)
-    lanes = _lanes(store, types, settings)
+    routes = _routes(store, types, settings)
     with store.transaction():
         if not store.start_run(run_id, queued_before, params):
             return store.run_batches(run_id)
         run_forms.check(store, types, params)
-        since_then = store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
-        cache.answer(store, types, lanes, run_id=run_id)
-        estimates.measure(store, types, lanes, at=store.now())
-        media.weigh(store, types, lanes, settings)
-        budgeted = budgets.hold_back(store, settings)
-        planned = store.claim(run_id, lanes, since_then)
-        plans.keep_estimates(store, run_id, lanes, reserve=budgeted)
+        since_then = store.gather(routes, queued_before, params, all_types_known=not broken_job_types())
+        cache.answer(store, types, routes, run_id=run_id)
+        estimates.measure(store, types, routes, at=store.now())
+        media.add_media_bytes(store, types, routes, settings)
+        budgeted = budgets.apply_budget(store, settings)
+        planned = store.claim(run_id, routes, since_then)
+        plans.keep_estimates(store, run_id, routes, reserve=budgeted)
         return planned
 
 
@@ -64,23 +65,23 @@ def preview(
     store: Store, types: Types, settings: Settings, *, queued_before: datetime | None = None, params: RunParams
 ) -> list[Estimate]:
     """Return estimates of what a plan would send now; changes nothing."""
-    lanes = _lanes(store, types, settings)
+    routes = _routes(store, types, settings)
     found: list[Estimate] = []
     try:
         with store.transaction():
             run_forms.check(store, types, params)
-            store.gather(lanes, queued_before, params, all_types_known=not broken_job_types())
-            cache.answer(store, types, lanes, run_id=None)
-            measured = estimates.measure(store, types, lanes, at=store.now())
-            budgets.hold_back(store, settings)
+            store.gather(routes, queued_before, params, all_types_known=not broken_job_types())
+            cache.answer(store, types, routes, run_id=None)
+            measured = estimates.measure(store, types, routes, at=store.now())
+            budgets.apply_budget(store, settings)
             found = estimates.estimates(store, measured)
             raise _Rollback
     except _Rollback:
         return found
 
 
-def _lanes(store: Store, types: Types, settings: Settings) -> list[Lane]:
-    return routes.lanes(types.values(), settings, plans.turnarounds(store))
+def _routes(store: Store, types: Types, settings: Settings) -> list[Route]:
+    return all_routes(types.values(), settings, plans.turnarounds(store))
 
 
 def submit_batch(store: Store, provider: BatchProvider, types: Types, settings: Settings, batch_id: int) -> int | None:
@@ -156,11 +157,11 @@ def _rendered(
     folder = private_folder(Path(settings.work_dir))
     _sweep(folder)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{batch.tag}-", suffix=".jsonl") as file:
-        shelf = media.Shelf(provider, settings.media_dir)
-        rendered = _render(store, provider, types, batch, shelf, file)
-        while shelf.wanted:  # after the inputs were read: an upload may take minutes, and asks the store
-            shelf.stock(store, batch)
-            rendered = _render(store, provider, types, batch, shelf, file)
+        resolver = media.MediaResolver(provider, settings.media_dir)
+        rendered = _render(store, provider, types, batch, resolver, file)
+        while resolver.missing:  # after the inputs were read: an upload may take minutes, and asks the store
+            resolver.upload_missing(store, batch)
+            rendered = _render(store, provider, types, batch, resolver, file)
         yield rendered
 
 
@@ -173,14 +174,14 @@ def _sweep(folder: Path) -> None:
 
 
 def _render(
-    store: Store, provider: BatchProvider, types: Types, batch: Batch, shelf: media.Shelf, file: IO[bytes]
+    store: Store, provider: BatchProvider, types: Types, batch: Batch, resolver: media.MediaResolver, file: IO[bytes]
 ) -> _Rendered:
     rendered, limits, inputs = _Rendered(Path(file.name)), profile(batch.provider).limits, 0
     kinds = lru_cache(None)(partial(_kind, types, batch, rendered.prompts))
     with InputFile(file) as written:
         for job in store.batch_inputs(batch.id):
             try:
-                request = shelf.fill(request_of(kinds, job))
+                request = resolver.resolve(request_of(kinds, job))
                 if request is None:
                     continue  # its media are uploaded first
                 with costs_the_job(f"the adapter of {batch.provider}"):

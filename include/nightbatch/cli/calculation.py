@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from nightbatch.cli.output import fields, opened, say, show_table
+from nightbatch.cli.output import echo, fields, open_ledger, show_table
 
 if TYPE_CHECKING:
     from nightbatch.planning.calculator import Calculation
@@ -23,7 +23,7 @@ def database_if_any() -> Iterator[Store | None]:
     if not os.environ.get("NIGHTBATCH_DSN"):
         yield None
         return
-    with opened() as store:
+    with open_ledger() as store:
         yield store
 
 
@@ -34,9 +34,9 @@ def to_json(found: Calculation) -> dict[str, Any]:
 
 def tell(found: Calculation) -> None:
     """Print the costs per day, month and year, and where tokens and prices come from."""
-    say(f"{found.calls_a_day:,} calls a day of {found.job_type}, by {found.model} of {found.provider}:")
+    echo(f"{found.calls_a_day:,} calls a day of {found.job_type}, by {found.model} of {found.provider}:")
     if found.realtime_usd is None or found.batch_usd is None or found.savings_usd is None:
-        say(f"The price of {found.model} is not known. Give it in nightbatch.price_override.")
+        echo(f"The price of {found.model} is not known. Give it in nightbatch.price_override.")
     else:
         rows = [
             _row("in realtime", found.realtime_usd),
@@ -46,9 +46,9 @@ def tell(found: Calculation) -> None:
         periods = ("a day", "a month", "a year")
         show_table("", ("", *periods), rows, figures=periods)
     cached = f", {found.cached_tokens:,} of them from the cache" if found.cached_tokens else ""
-    say(f"Tokens a call: {found.input_tokens:,} in{cached}, {found.output_tokens:,} out ({found.tokens_from}).")
+    echo(f"Tokens a call: {found.input_tokens:,} in{cached}, {found.output_tokens:,} out ({found.tokens_from}).")
     if found.price_source:
-        say(f"Prices: {found.price_source}.")
+        echo(f"Prices: {found.price_source}.")
 
 
 def _row(name: str, year: Decimal) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from nightbatch.cli.output import asked, opened, print_json, say
+from nightbatch.cli.output import echo, open_ledger, print_json, prompt
 
 if TYPE_CHECKING:
     from nightbatch.postgres.store import Store
@@ -28,13 +28,13 @@ def decide(
     """
     if not (dry_run or reason):
         if sys.stdin.isatty():
-            with opened() as store:
-                say(preview(store)[0], error=True)
-        reason = asked(reason, "Why", "--reason")
-    with opened() as store:
+            with open_ledger() as store:
+                echo(preview(store)[0], error=True)
+        reason = prompt(reason, "Why", "--reason")
+    with open_ledger() as store:
         message, price = preview(store)
         done = message if dry_run else carry_out(store, reason)
     if as_json:
         print_json({**about, "told": done, "price_usd": price})
     else:
-        say(done)
+        echo(done)

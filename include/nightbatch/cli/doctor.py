@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightbatch.cli.options import AsJson, Yes
-from nightbatch.cli.output import NEEDS_A_PERSON, Misuse, fields, opened, print_json, say, told
+from nightbatch.cli.output import NEEDS_A_PERSON, Misuse, echo, fields, open_ledger, print_json, report_errors
 
 if TYPE_CHECKING:
     from nightbatch.core.models import ProviderName
@@ -34,7 +34,7 @@ def doctor(
     Submissions in doubt or held, a server that may lose what it kept, providers and job types that are broken or do not go
     together, open alerts. Of each attempt it says what is known, what happens by itself and when, and what you may decide.
     """
-    with told(as_json):
+    with report_errors(as_json):
         if live:
             if as_json:
                 raise Misuse("--live writes its JSON to --output.")
@@ -56,7 +56,7 @@ def _findings() -> tuple[list[Attempt], list[str]]:
     from nightbatch.jobs import rehearsal
     from nightbatch.reporting import stats
 
-    with opened() as store:
+    with open_ledger() as store:
         with suppress(Displaced):  # the alert that it raises tells
             home.require(store)
         attempts = stats.attempts(store, Settings.from_env())
@@ -73,19 +73,19 @@ def _tell(attempts: list[Attempt], sentences: list[str]) -> None:
     for attempt in attempts:
         _tell_attempt(attempt)
     for sentence in sentences:
-        say(f"- {sentence}")
+        echo(f"- {sentence}")
     if not attempts and not sentences:
-        say("Nothing needs a person.")
+        echo("Nothing needs a person.")
 
 
 def _tell_attempt(attempt: Attempt) -> None:
     about = f"{attempt.jobs:,} jobs, {attempt.provider}, {attempt.model}"
-    say(f"Batch {attempt.batch_id} ({about}) is {attempt.state}.", bold=True)
-    say(f"  Known: {attempt.known}")
+    echo(f"Batch {attempt.batch_id} ({about}) is {attempt.state}.", bold=True)
+    echo(f"  Known: {attempt.known}")
     when = f" Next: {attempt.next_at:%Y-%m-%d %H:%M %Z}." if attempt.next_at else ""
-    say(f"  By itself: {attempt.next}{when}")
+    echo(f"  By itself: {attempt.next}{when}")
     for choice, meaning in attempt.choices.items():
-        say(f"  You may: nightbatch {_command(choice, attempt.batch_id)}: {meaning}")
+        echo(f"  You may: nightbatch {_command(choice, attempt.batch_id)}: {meaning}")
 
 
 def _command(choice: str, batch: int) -> str:
@@ -104,5 +104,5 @@ def _in_doubt() -> set[ProviderName]:
     """Return the providers at which the ledger has a create in doubt; without a database there is none to know of."""
     if not os.environ.get("NIGHTBATCH_DSN"):
         return set()
-    with opened() as store:
+    with open_ledger() as store:
         return {batch.provider for batch in store.open_attempts() if batch.state in ("submitting", "held")}

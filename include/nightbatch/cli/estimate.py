@@ -48,7 +48,7 @@ def of_the_past(
     from nightbatch.planning import reprocessing
 
     since, until = span(first, last, ZoneInfo(Settings.from_env().timezone))
-    wish = reprocessing.Wish(
+    wish = reprocessing.ReprocessRequest(
         since=since,
         until=until,
         job_types=job_types,

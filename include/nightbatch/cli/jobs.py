@@ -11,13 +11,13 @@ from nightbatch.cli.options import AsJson, By, DryRun, Why, login
 from nightbatch.cli.output import (
     NEEDS_A_PERSON,
     Misuse,
-    asked,
-    opened,
+    echo,
+    open_ledger,
     print_json,
     progress,
-    say,
+    prompt,
+    report_errors,
     show,
-    told,
 )
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def enqueue(
     from nightbatch.job_types import job_types
     from nightbatch.jobs import intake
 
-    with told(as_json):
+    with report_errors(as_json):
         source, size = _source(file)
         with progress(source.name, size) as advance:
             if check:
                 done = intake.check_file(job_types(), source, model=model, progress=advance)
             else:
-                with opened() as store:
+                with open_ledger() as store:
                     done = _enqueue(store, source, model, all_or_nothing, again, advance)
     if as_json:
         bad = [{"line": line.number, "reason": line.reason} for line in done.bad]
@@ -105,13 +105,13 @@ def _enqueue(
 
 def _tell_enqueued(name: str, done: Enqueued, what: str, all_or_nothing: bool) -> None:
     for line in done.bad:
-        say(f"{name}:{line.number}: {line.reason}", error=True)
+        echo(f"{name}:{line.number}: {line.reason}", error=True)
     known = f", {done.known:,} were queued before (--again queues them anew)" if done.known else ""
     bad = "bad lines, so nothing was queued" if all_or_nothing and done.bad else "bad lines left out"
-    say(f"{done.new:,} jobs {what}{known}, {len(done.bad):,} {bad}.")
+    echo(f"{done.new:,} jobs {what}{known}, {len(done.bad):,} {bad}.")
     if done.rejected:
         ids = ",".join(map(str, done.rejected[:20])) + (",..." if len(done.rejected) > 20 else "")
-        say(
+        echo(
             f"{len(done.rejected):,} of the known ones ended as rejected and are not asked by this:"
             f" `nightbatch retry --job-ids {ids}` asks them again.",
             error=True,
@@ -134,7 +134,7 @@ def cancel(
     What a batch has finished by then is paid for and loaded, the rest goes again. With --job: end
     queued jobs. One that is in a batch cannot be taken out of it, and is named; exit code 1 then.
     """
-    with told(as_json):
+    with report_errors(as_json):
         if (batch is None) == (not job):
             raise Misuse("Name one batch, or jobs by --job.")
         if batch is not None:
@@ -142,7 +142,7 @@ def cancel(
             return
         if dry_run:
             raise Misuse("--dry-run goes with a batch.")
-        _cancel_jobs(job or [], by or login(), asked(reason, "Why", "--reason"), as_json)
+        _cancel_jobs(job or [], by or login(), prompt(reason, "Why", "--reason"), as_json)
 
 
 def _cancel_batch(batch: int, by: str, reason: str, dry_run: bool, as_json: bool) -> None:
@@ -161,13 +161,13 @@ def _cancel_batch(batch: int, by: str, reason: str, dry_run: bool, as_json: bool
 def _cancel_jobs(jobs: list[int], by: str, reason: str, as_json: bool) -> None:
     from nightbatch.jobs import cancelling
 
-    with opened() as store:
+    with open_ledger() as store:
         done = cancelling.cancel_jobs(store, jobs, by=by, reason=reason)
     if as_json:
         print_json(done)
     else:
         for sentence in done.sentences():
-            say(sentence)
+            echo(sentence)
     raise typer.Exit(NEEDS_A_PERSON if done.under_way or done.unknown else 0)
 
 
@@ -187,7 +187,7 @@ def request(
     from nightbatch.core.settings import Settings
     from nightbatch.job_types import job_types
 
-    with told(as_json), opened() as store:
+    with report_errors(as_json), open_ledger() as store:
         found = render_again(store, job_types(), Settings.from_env(), job, batch)
     line = found.line.decode() if found.line is not None else None
     if as_json:
@@ -195,8 +195,8 @@ def request(
         print_json({**ids, "as_sent": found.as_sent, "reason": found.reason, "line": line})
     else:
         if line is not None:
-            say(line)
-        say(f"Job {found.job_id} in batch {found.batch_id}: {found.reason}", error=True)
+            echo(line)
+        echo(f"Job {found.job_id} in batch {found.batch_id}: {found.reason}", error=True)
     raise typer.Exit(0 if found.as_sent else NEEDS_A_PERSON)
 
 
@@ -214,11 +214,11 @@ def similar(
     from nightbatch.cli import similar as shown
     from nightbatch.reporting import stats
 
-    with told(as_json), opened() as store:
+    with report_errors(as_json), open_ledger() as store:
         found = stats.nearest(store, job, limit)
     if as_json:
         print_json(shown.to_json(job, found))
     elif found:
         show(shown.table(job, found))
     else:
-        say("There is no other vector of the same model and size.")
+        echo("There is no other vector of the same model and size.")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nightbatch.cli.options import AsJson, JobTypes, MaxJobs, Providers, job_type_names, one_provider, provider_names
-from nightbatch.cli.output import NEEDS_A_PERSON, Misuse, opened, print_json, say, show, told
+from nightbatch.cli.output import NEEDS_A_PERSON, Misuse, echo, open_ledger, print_json, report_errors, show
 from nightbatch.core.models import ProviderName
 
 
@@ -36,13 +36,13 @@ def estimate(
     """
     from nightbatch.cli import estimate as shown
 
-    with told(as_json):
+    with report_errors(as_json):
         if from_day is None and (to_day or to_model or to_provider):
             raise Misuse("--to-day, --to-model and --to-provider go with --from-day.")
         if from_day is not None and providers:
             raise Misuse("--providers is for the queue; past days go by --to-provider.")
         names, types = provider_names(providers), job_type_names(job_types)
-        with opened() as store:
+        with open_ledger() as store:
             if from_day is None:
                 found = shown.of_the_queue(store, names, types, max_jobs)
             else:
@@ -55,7 +55,7 @@ def estimate(
     elif found:
         show(shown.table(found))
     else:
-        say("Nothing is due, or the budgets have no room for it.")
+        echo("Nothing is due, or the budgets have no room for it.")
 
 
 def calculate(
@@ -78,7 +78,7 @@ def calculate(
     from nightbatch.job_types import job_types
     from nightbatch.planning import calculator
 
-    with told(as_json), calculation.database_if_any() as store:
+    with report_errors(as_json), calculation.database_if_any() as store:
         found = calculator.yearly(
             calls_a_day, job_type, model, types=job_types(), provider=provider, input_tokens=input_tokens,
             output_tokens=output_tokens, store=store,

@@ -35,7 +35,7 @@ class Misuse(Exception):
 
 
 @contextmanager
-def told(as_json: bool = False) -> Iterator[None]:
+def report_errors(as_json: bool = False) -> Iterator[None]:
     """Print errors of ours on stderr, without a traceback, in words or as ``{"error": ...}``, and exit with their code."""
     try:
         yield
@@ -43,22 +43,22 @@ def told(as_json: bool = False) -> Iterator[None]:
         if as_json:
             print_json({"error": str(error)}, error=True)
         else:
-            say(f"nightbatch: {error}", error=True)
+            echo(f"nightbatch: {error}", error=True)
         raise typer.Exit(WRONG_USAGE if isinstance(error, Misuse) else NEEDS_A_PERSON) from None
 
 
 @contextmanager
-def opened() -> Iterator[Store]:
+def open_ledger() -> Iterator[Store]:
     """Open the database of NIGHTBATCH_DSN. Raises `ConfigurationError` where it is missing or refuses."""
     from nightbatch.core.settings import database
-    from nightbatch.postgres.db_errors import in_words
+    from nightbatch.postgres.db_errors import translate
     from nightbatch.postgres.store import open_store
 
-    with in_words(), open_store(database()) as store:
+    with translate(), open_store(database()) as store:
         yield store
 
 
-def say(text: str, *, error: bool = False, bold: bool = False) -> None:
+def echo(text: str, *, error: bool = False, bold: bool = False) -> None:
     """Print a sentence. What came from outside cannot move the cursor or change colours."""
     shown = readable(text)
     typer.echo(typer.style(shown, bold=True) if bold and not plain() else shown, err=error)
@@ -101,7 +101,7 @@ def show_table(
     if rows:
         show(table(title, columns, rows, figures=figures))
     else:
-        say(f"{title}: nothing.")
+        echo(f"{title}: nothing.")
 
 
 def table(
@@ -156,7 +156,7 @@ def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def asked(given: str, question: str, option: str) -> str:
+def prompt(given: str, question: str, option: str) -> str:
     """Return what was given, else the answer of a person at a terminal. Raises `Misuse` where nobody is there to ask."""
     if given:
         return given

@@ -10,7 +10,7 @@ import typer
 
 from nightbatch.cli.files import format_of, whole_file
 from nightbatch.cli.options import AsJson
-from nightbatch.cli.output import Misuse, as_json_text, opened, plain, say, show, told
+from nightbatch.cli.output import Misuse, as_json_text, echo, open_ledger, plain, report_errors, show
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -52,17 +52,17 @@ def report(
     """
     from nightbatch import reporting
 
-    with told(as_json):
+    with report_errors(as_json):
         _check(runs, from_day, to_day, last)
         asked = "json" if as_json else "markdown" if markdown else wanted
         shown = format_of(output, asked, _ENDINGS, "terminal")
-        with opened() as store:
+        with open_ledger() as store:
             days = _days(store, from_day, to_day, last)
             found = reporting.range_report(store, days) if days else reporting.run_report(store, *runs or ())
         if output is not None:
             with whole_file(output) as file:
                 file.write(_text(found, shown))
-            say(f"The report is in {output}.", error=True)
+            echo(f"The report is in {output}.", error=True)
         elif shown == "terminal":
             page = reporting.render_terminal(found)
             show(_unboxed(page) if plain() else page)

@@ -14,7 +14,17 @@ import typer
 
 from nightbatch.cli.files import format_of, whole_file
 from nightbatch.cli.options import AsJson
-from nightbatch.cli.output import Misuse, as_json_text, fields, opened, print_json, progress, say, show_table, told
+from nightbatch.cli.output import (
+    Misuse,
+    as_json_text,
+    echo,
+    fields,
+    open_ledger,
+    print_json,
+    progress,
+    report_errors,
+    show_table,
+)
 from nightbatch.core.errors import NightbatchError
 
 if TYPE_CHECKING:
@@ -45,14 +55,14 @@ def results(
     The newest come first; those of a batch in the order of its jobs. With --json one object a line, whole, as
     with --format jsonl. A file ends with .jsonl or .csv, or --format says which.
     """
-    with told(as_json), opened() as store:
+    with report_errors(as_json), open_ledger() as store:
         wanted = format_of(output, "jsonl" if as_json else output_format, _ENDINGS, "table")
         if output is not None and batch is None and run is None and limit is None:
             raise Misuse("Name the --run or the --batch whose results are to be written, or give a --limit.")
         rows = _rows(store, run=run, batch=batch, job_type=job_type, limit=_limit(limit, output))
         if output is not None:
             count = _write(rows, output, wanted)
-            say(f"{count:,} results written to {output}.", error=True)
+            echo(f"{count:,} results written to {output}.", error=True)
         elif wanted == "table":
             _show(rows)
         elif wanted == "csv":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nightbatch.cli.options import AsJson, By, Why, login
-from nightbatch.cli.output import Misuse, asked, opened, print_json, say, told
+from nightbatch.cli.output import Misuse, echo, open_ledger, print_json, prompt, report_errors
 
 if TYPE_CHECKING:
     from nightbatch.batches.home import Said
@@ -20,16 +20,16 @@ def migrate(as_json: AsJson = False) -> None:
     Safe to repeat, also from two machines at once.
     """
     from nightbatch.core.settings import database
-    from nightbatch.postgres.db_errors import in_words
+    from nightbatch.postgres.db_errors import translate
     from nightbatch.postgres.migrate import migrate as apply
 
-    with told(as_json), in_words():
+    with report_errors(as_json), translate():
         applied = apply(database())
     if as_json:
         print_json({"applied": applied})
         return
     for name in applied or ["nothing to do"]:
-        say(name)
+        echo(name)
 
 
 def identify(
@@ -55,28 +55,28 @@ def identify(
     from nightbatch.batches import home
     from nightbatch.core.errors import Displaced
 
-    with told(as_json):
+    with report_errors(as_json):
         options: dict[Said, bool] = {"moved": moved, "restored": restored, "copy": copy}
         chosen = [what for what, given in options.items() if given]
         if len(chosen) > 1:
             raise Misuse("Choose one of --moved, --restored and --copy.")
-        with opened() as store:
+        with open_ledger() as store:
             if not chosen:
                 try:
                     home.require(store)
                 except Displaced:
                     if not as_json:
                         for what, meaning in home.MEANINGS.items():
-                            say(f"nightbatch identify --{what}: {meaning}")
+                            echo(f"nightbatch identify --{what}: {meaning}")
                     raise
                 done = "This database is where it was."
             else:
-                why = asked(reason, "Why", "--reason")
+                why = prompt(reason, "Why", "--reason")
                 done = home.say(store, chosen[0], by=by or login(), reason=why, sure=yes)
     if as_json:
         print_json({"said": chosen[0] if chosen else None, "told": done})
     else:
-        say(done)
+        echo(done)
 
 
 def emulator(
@@ -93,6 +93,6 @@ def emulator(
         from nightbatch_local.emulator.app import run_emulator
         from nightbatch_local.emulator.settings import EmulatorSettings
     except ModuleNotFoundError:
-        with told(as_json=False):
+        with report_errors(as_json=False):
             raise Misuse("The emulator is not installed: pip install 'nightbatch[local]'.") from None
     run_emulator(EmulatorSettings(state=state, port=port, turnaround=turnaround, seed=seed))

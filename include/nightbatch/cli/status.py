@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nightbatch.cli.options import AsJson
-from nightbatch.cli.output import Misuse, fields, minute, opened, print_json, say, show_table, told
+from nightbatch.cli.output import Misuse, echo, fields, minute, open_ledger, print_json, report_errors, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ def status(
 
     With --watch: the latest run live on a terminal; elsewhere a line for each change, with --json a line of JSON.
     """
-    with told(as_json):
+    with report_errors(as_json):
         if watch:
             from nightbatch.cli.watch import follow
 
@@ -41,7 +41,7 @@ def status(
 def _show_once(as_json: bool) -> None:
     from nightbatch.reporting import stats
 
-    with opened() as store, store.snapshot():
+    with open_ledger() as store, store.snapshot():
         queue, batches, night = stats.queue(store), store.open_attempts(), stats.night(store)
         alerts = len(store.open_alerts())
     if as_json:
@@ -61,9 +61,9 @@ def _show_once(as_json: bool) -> None:
         return
     _show_queue(queue)
     _show_batches(batches)
-    say(_latest(night.run) if night.run else "No run was planned yet.")
+    echo(_latest(night.run) if night.run else "No run was planned yet.")
     if alerts:
-        say(f"{alerts:,} {'alert is' if alerts == 1 else 'alerts are'} open: see `nightbatch alerts`.")
+        echo(f"{alerts:,} {'alert is' if alerts == 1 else 'alerts are'} open: see `nightbatch alerts`.")
 
 
 def night_json(night: Night) -> dict[str, Any]:

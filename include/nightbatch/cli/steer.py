@@ -25,14 +25,14 @@ from nightbatch.cli.options import (
 from nightbatch.cli.output import (
     NEEDS_A_PERSON,
     Misuse,
-    asked,
+    echo,
     fields,
     minute,
-    opened,
+    open_ledger,
     print_json,
-    say,
+    prompt,
+    report_errors,
     show_table,
-    told,
 )
 
 if TYPE_CHECKING:
@@ -59,18 +59,18 @@ def run(
     from nightbatch.core.ledger import RunParams
     from nightbatch.planning import run_forms
 
-    with told(as_json):
+    with report_errors(as_json):
         ids = job_ids(jobs)
         wanted = {"providers": provider_names(providers), "job_types": job_type_names(job_types), "job_ids": ids}
         if ids and os.environ.get("NIGHTBATCH_DSN"):  # without it the task `plan` sees to them
-            with opened() as store:
+            with open_ledger() as store:
                 run_forms.check(store, (), RunParams(job_ids=ids))
         conf = {name: list(values) for name, values in wanted.items() if values}
         started = dag.start({**conf, "max_jobs": max_jobs, "dry_run": dry_run})
     if as_json:
         print_json(started)
     else:
-        say(f"Run {started['run_id']} is {started['state']}: nightbatch status --watch")
+        echo(f"Run {started['run_id']} is {started['state']}: nightbatch status --watch")
 
 
 def release(
@@ -90,7 +90,7 @@ def release(
     from nightbatch.cli.decide import decide
     from nightbatch.job_types import job_types
 
-    with told(as_json):
+    with report_errors(as_json):
         choice = _choice(adopt=adopt is not None, resend=resend, drop=drop)
         decide(
             {"batch_id": batch, "choice": choice},
@@ -133,22 +133,22 @@ def retry(
     from nightbatch.batches import retrying
     from nightbatch.core.errors import NightbatchError
 
-    with told(as_json):
+    with report_errors(as_json):
         chosen = retrying.Choice(job_ids(jobs), run_id or None, words or None)
         if (batch is None) == (chosen == retrying.Choice()):
             raise Misuse("Give a batch, or choose jobs by --job-ids, --run or --ended-with.")
-        with opened() as store:
+        with open_ledger() as store:
             offer = retrying.preview(store, batch) if batch is not None else retrying.preview_jobs(store, chosen)
         if not offer.jobs:
             raise NightbatchError(str(offer))
         if dry_run:
             done = str(offer)
         else:
-            why = asked(reason, "Why", "--reason")
+            why = prompt(reason, "Why", "--reason")
             if not _agreed(offer, yes):
-                say("Nothing is sent again.", error=True)
+                echo("Nothing is sent again.", error=True)
                 raise typer.Exit(NEEDS_A_PERSON)
-            with opened() as store:
+            with open_ledger() as store:
                 who = by or login()
                 if batch is not None:
                     done = retrying.retry(store, batch, by=who, reason=why)
@@ -157,7 +157,7 @@ def retry(
     if as_json:
         print_json({**fields(offer), "told": done})
     else:
-        say(done)
+        echo(done)
 
 
 def load(
@@ -172,14 +172,14 @@ def load(
     """
     from nightbatch.batches import decisions
 
-    with told(as_json):
-        why = asked(reason, "Why", "--reason")
-        with opened() as store:
+    with report_errors(as_json):
+        why = prompt(reason, "Why", "--reason")
+        with open_ledger() as store:
             done = decisions.ask_to_load(store, batch, by=by or login(), reason=why)
     if as_json:
         print_json({"batch_id": batch, "told": done})
     else:
-        say(done)
+        echo(done)
 
 
 def _agreed(offer: Retry, yes: bool) -> bool:
@@ -188,7 +188,7 @@ def _agreed(offer: Retry, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise Misuse(f"{offer} There is nobody to ask: agree with --yes.")
-    say(str(offer), error=True)
+    echo(str(offer), error=True)
     return typer.confirm("Send them again?", err=True)
 
 
@@ -206,11 +206,11 @@ def alerts(
     """
     from nightbatch.reporting import stats
 
-    with told(as_json):
+    with report_errors(as_json):
         if acknowledge is not None:
             _acknowledge(acknowledge, by, as_json)
             return
-        with opened() as store:
+        with open_ledger() as store:
             found = stats.alerts(store, limit=1_000) if every else store.open_alerts()
     if as_json:
         print_json({"alerts": [fields(alert) for alert in found]})
@@ -228,9 +228,9 @@ def _stands(alert: Alert) -> str:
 def _acknowledge(alert: int, by: str, as_json: bool) -> None:
     from nightbatch.reporting import alerts as told_of
 
-    with opened() as store:
+    with open_ledger() as store:
         done = told_of.acknowledge(store, alert, by=by or login())
     if as_json:
         print_json({"alert_id": alert, "told": done})
     else:
-        say(done)
+        echo(done)

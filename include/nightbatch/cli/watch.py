@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from nightbatch.cli.output import console, opened, print_json, readable, say, table
+from nightbatch.cli.output import console, echo, open_ledger, print_json, readable, table
 from nightbatch.cli.status import night_json
 from nightbatch.core.errors import ConfigurationError
 
@@ -36,7 +36,7 @@ def follow(every: float, *, as_json: bool) -> None:
 def _look() -> tuple[datetime, Night]:
     from nightbatch.reporting import stats
 
-    with opened() as store:
+    with open_ledger() as store:
         now, night = store.now(), stats.night(store)
     if night.run is None:
         raise ConfigurationError("No run was planned yet.")
@@ -59,7 +59,7 @@ def _show_live(every: float) -> None:
             time.sleep(every)
             now, night = _look()
             live.update(_screen(now, night, screen.height - _AROUND), refresh=True)
-    say(_summary(night))
+    echo(_summary(night))
 
 
 def _tell_changes(every: float, *, as_json: bool) -> None:
@@ -72,14 +72,14 @@ def _tell_changes(every: float, *, as_json: bool) -> None:
             print_json(night_json(night))
         elif not as_json:
             for batch in changed:
-                say(f"{now:%Y-%m-%d %H:%M:%S} {_line(batch, now)}; {_back(night)}")
+                echo(f"{now:%Y-%m-%d %H:%M:%S} {_line(batch, now)}; {_back(night)}")
         known |= {batch.batch_id: batch.state for batch in changed}
         sys.stdout.flush()
         if _is_over(night):
             break
         time.sleep(every)
     if not as_json:
-        say(_summary(night))
+        echo(_summary(night))
 
 
 def _line(batch: Progress, now: datetime) -> str:

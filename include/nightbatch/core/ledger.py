@@ -79,12 +79,12 @@ class RunParams:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Route:
     """One job type on one provider, as planning sees it.
 
     ``capacity`` is the most bytes that a batch's requests may sum up to, ``overhead`` what the type adds to each input.
     ``fallback``: whether the type's jobs may go to the realtime API when no batch would be back by their deadline;
-    ``turnaround`` is how long a batch takes, in seconds. ``ready``: the type has a lane for each endpoint, and the body of a
+    ``turnaround`` is how long a batch takes, in seconds. ``ready``: the type has a route for each endpoint, and the body of a
     job tells which is its own, in the words of the ``dialect``. ``model_in``: where an input may name the model, as a path in the
     words of Postgres; ``model_prefix`` is what may stand before its name.
     """

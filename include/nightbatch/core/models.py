@@ -157,7 +157,7 @@ class EmbeddingInput(msgspec.Struct, frozen=True):
     title: str | None = None
 
 
-class ReadyBody(msgspec.Struct, frozen=True):
+class RawRequest(msgspec.Struct, frozen=True):
     """A request body in its provider's own words, passed through.
 
     The batch's model is put into it where it names none; another one is refused. ``url`` is the endpoint of OpenAI's that it is
@@ -168,7 +168,7 @@ class ReadyBody(msgspec.Struct, frozen=True):
     url: str | None = None
 
 
-Request = Prompt | EmbeddingInput | ReadyBody
+Request = Prompt | EmbeddingInput | RawRequest
 
 
 @dataclass(frozen=True, slots=True)

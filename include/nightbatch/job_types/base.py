@@ -90,11 +90,11 @@ def costs_the_job(whose: str) -> Iterator[None]:
         raise Rejected(f"{whose} failed with {type(error).__name__} on it ({where})") from error
 
 
-class Misfit(NightbatchError):
+class OutputInvalid(NightbatchError):
     """A paid answer that does not fit the job type's output: the job fails, and its cost is waste."""
 
 
-class Read(msgspec.Struct, frozen=True, gc=False):
+class ParsedOutput(msgspec.Struct, frozen=True, gc=False):
     """The result of a job: JSON for ``result.output``, and vectors for ``nightbatch.embedding``.
 
     ``whole``: the JSON holds all of the answer, so that nothing of it has to be kept beside.
@@ -215,22 +215,22 @@ class JobType(ABC):
         except Exception:  # noqa: BLE001  told as at night; to be ready for it costs more than the look itself
             return self.render_request(raw)
 
-    def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        """Return the validated output. Raises `Misfit` with a reason that names the field, never its value."""
+    def read_answer(self, answer: Answer, context: bytes = b"") -> ParsedOutput:
+        """Return the validated output. Raises `OutputInvalid` with a reason that names the field, never its value."""
         text = answer.text or _called(answer)
         try:
             if self._canonical:
-                return Read(self._canonical(text))
+                return ParsedOutput(self._canonical(text))
         except (ValueError, TypeError):
             pass  # the model itself has the last word, and the reason
         try:
-            return Read(self.Output.model_validate_json(text).model_dump_json().encode())
+            return ParsedOutput(self.Output.model_validate_json(text).model_dump_json().encode())
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             where = _place(first["loc"]) or "answer"
-            raise Misfit(f"the answer does not fit: {where}: {first['msg']}") from None
+            raise OutputInvalid(f"the answer does not fit: {where}: {first['msg']}") from None
         except UnicodeEncodeError:
-            raise Misfit("the answer does not fit: it holds half a character") from None
+            raise OutputInvalid("the answer does not fit: it holds half a character") from None
 
     _version: str | None = None
 
@@ -305,30 +305,30 @@ class EmbeddingType(JobType):
         asked = self.request(job)
         return orjson.dumps((len(asked.texts), asked.dimensions))
 
-    def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        """Return the vectors: one per text, of the size that was asked for, of finite numbers. Raises `Misfit` otherwise."""
+    def read_answer(self, answer: Answer, context: bytes = b"") -> ParsedOutput:
+        """Return the vectors: one per text, of the size asked for, of finite numbers. Raises `OutputInvalid` otherwise."""
         if answer.embeddings is None:
-            raise Misfit("the answer does not fit: its vectors do not say which text each belongs to")
+            raise OutputInvalid("the answer does not fit: its vectors do not say which text each belongs to")
         vectors = answer.embeddings
         sizes = {len(vector) for vector in vectors}
         count, dimensions = orjson.loads(context) if context else (len(vectors), None)
         if len(vectors) != count or (dimensions and sizes != {dimensions}):
             sized = f" of {dimensions} numbers" if dimensions else ""
-            raise Misfit(f"the answer does not fit: {count} vectors{sized} were asked for, and others came")
+            raise OutputInvalid(f"the answer does not fit: {count} vectors{sized} were asked for, and others came")
         require_vectors(vectors)
-        return Read(orjson.dumps({"count": len(vectors), "dimensions": sizes.pop()}), vectors)
+        return ParsedOutput(orjson.dumps({"count": len(vectors), "dimensions": sizes.pop()}), vectors)
 
 
 def require_vectors(vectors: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
-    """Return the vectors unchanged. Raises `Misfit` where they could not be stored.
+    """Return the vectors unchanged. Raises `OutputInvalid` where they could not be stored.
 
     That is so for none, for different sizes, and for what is no number or one too large.
     """
     sizes = set(map(len, vectors))
     if len(sizes) != 1 or 0 in sizes:
-        raise Misfit("the answer does not fit: it holds no vectors, or vectors of different sizes")
+        raise OutputInvalid("the answer does not fit: it holds no vectors, or vectors of different sizes")
     if not all(math.isfinite(sum(v)) and min(v) >= -_FLOAT4 and max(v) <= _FLOAT4 for v in vectors):
-        raise Misfit("the answer does not fit: a vector holds something that is no number, or one too large")
+        raise OutputInvalid("the answer does not fit: a vector holds something that is no number, or one too large")
     return vectors
 
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from nightbatch.core.errors import Rejected
 from nightbatch.core.models import Answer, Prompt
-from nightbatch.job_types.base import JobType, Misfit, Read, Tuned, writable
+from nightbatch.job_types.base import JobType, OutputInvalid, ParsedOutput, Tuned, writable
 from nightbatch.job_types.fast_json import with_digits
 from nightbatch.schemas import json_schema
 from nightbatch.schemas.plain import plain_schema
@@ -96,22 +96,24 @@ class BulkPredictions(JobType):
         """Return the schema, which the answer is checked against."""
         return orjson.dumps(job.answer)
 
-    def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
+    def read_answer(self, answer: Answer, context: bytes = b"") -> ParsedOutput:
         """Return the answer, checked against the schema, with every digit of its numbers.
 
-        Raises `Misfit` with the place that does not fit, never its value.
+        Raises `OutputInvalid` with the place that does not fit, never its value.
         """
         try:
             text = answer.text or ""
             found = orjson.loads(text)
             fault = json_schema.fault(orjson.loads(context or b"{}"), found)
         except json_schema.Endless:
-            raise Misfit("the answer does not fit: its schema refers to itself without end, or to nothing") from None
+            raise OutputInvalid(
+                "the answer does not fit: its schema refers to itself without end, or to nothing"
+            ) from None
         except ValueError:
-            raise Misfit("the answer does not fit: it is no JSON") from None
+            raise OutputInvalid("the answer does not fit: it is no JSON") from None
         if fault:
-            raise Misfit(f"the answer does not fit: {fault.json_path} breaks the rule {fault.validator!r}")
-        return Read(with_digits(text))
+            raise OutputInvalid(f"the answer does not fit: {fault.json_path} breaks the rule {fault.validator!r}")
+        return ParsedOutput(with_digits(text))
 
 
 class _Given(msgspec.Struct):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from nightbatch.core.models import Answer, Prompt
-from nightbatch.job_types.base import JobType, Misfit, Read, Tuned
+from nightbatch.job_types.base import JobType, OutputInvalid, ParsedOutput, Tuned
 
 _PROMPT = (
     "You write hooks for advertisements: first lines that make a reader stay. Each takes another angle, stands on its own,"
@@ -66,16 +66,16 @@ class HookGeneration(JobType):
         """Return how many hooks are wanted."""
         return b"%d" % job.count
 
-    def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
-        """Return the first distinct hooks, as many as were wanted or fewer. Raises `Misfit` where there is none."""
+    def read_answer(self, answer: Answer, context: bytes = b"") -> ParsedOutput:
+        """Return the first distinct hooks, as many as were wanted or fewer. Raises `OutputInvalid` where there is none."""
         given = self.Output.model_validate_json(super().read_answer(answer).json).hooks
         kept: list[HookGeneration.Output.Hook] = []
         for hook in given:
             if len(kept) < int(context or len(given)) and not any(_alike(hook.text, other.text) for other in kept):
                 kept.append(hook)
         if not kept:
-            raise Misfit("the answer does not fit: it holds no hook")
-        return Read(self.Output(hooks=kept).model_dump_json().encode())
+            raise OutputInvalid("the answer does not fit: it holds no hook")
+        return ParsedOutput(self.Output(hooks=kept).model_dump_json().encode())
 
 
 def _alike(one: str, other: str) -> bool:

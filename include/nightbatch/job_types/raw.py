@@ -9,9 +9,9 @@ import msgspec
 import orjson
 from pydantic import AfterValidator, BaseModel, Field
 
-from nightbatch.core.models import Answer, Endpoint, ProviderName, ReadyBody, Request
+from nightbatch.core.models import Answer, Endpoint, ProviderName, RawRequest, Request
 from nightbatch.core.profiles import profile
-from nightbatch.job_types.base import JobInput, JobType, Read, require_vectors, writable
+from nightbatch.job_types.base import JobInput, JobType, ParsedOutput, require_vectors, writable
 
 Url = Literal[
     "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/moderations",
@@ -80,24 +80,24 @@ class Raw(JobType):
         if self.ready:  # not a team's own type made from it, which may ask for more
             try:
                 given = _ready.decode(raw)
-                return ReadyBody(writable(given.body), given.url)
+                return RawRequest(writable(given.body), given.url)
             except (ValueError, RecursionError):
                 pass  # for the reason
         return super().render_request(raw)
 
-    def request(self, job: Input) -> ReadyBody:
+    def request(self, job: Input) -> RawRequest:
         """Return the job's body, with its URL."""
-        return ReadyBody(job.body, job.url)
+        return RawRequest(job.body, job.url)
 
-    def read_answer(self, answer: Answer, context: bytes = b"") -> Read:
+    def read_answer(self, answer: Answer, context: bytes = b"") -> ParsedOutput:
         """Return the answer's text, whatever it says, or its vectors.
 
         The message stands beside the text where it calls a function, shows an image, or has more than one choice.
         """
         if answer.embeddings is not None:
             vectors = require_vectors(answer.embeddings)
-            return Read(b'{"text":"","count":%d}' % len(vectors), vectors)
+            return ParsedOutput(b'{"text":"","count":%d}' % len(vectors), vectors)
         text = orjson.dumps(answer.text or "")
         if answer.message is None:
-            return Read(b'{"text":%b}' % text)
-        return Read(b'{"text":%b,"message":%b}' % (text, answer.message), whole=True)
+            return ParsedOutput(b'{"text":%b}' % text)
+        return ParsedOutput(b'{"text":%b,"message":%b}' % (text, answer.message), whole=True)

@@ -13,7 +13,7 @@ import msgspec
 
 from nightbatch.core.errors import ConfigurationError, NightbatchError, Rejected
 from nightbatch.core.lines import Line, Numbered, why_no_model
-from nightbatch.core.models import Prompt, ReadyBody, Request
+from nightbatch.core.models import Prompt, RawRequest, Request
 from nightbatch.core.profiles import profile, profiles, why_unknown
 from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.jobs.batch_files import LABEL
@@ -241,7 +241,7 @@ _named = msgspec.json.Decoder(_Named).decode
 
 def _check(kind: JobType, line: Line, request: Request) -> None:
     """Raise `Rejected` where the line cannot be written, or its provider or its model does not take it."""
-    if isinstance(request, ReadyBody):
+    if isinstance(request, RawRequest):
         named = str(request.body.get("model") or "").strip()
     else:
         named = (_named(line.input).model or "").strip() if kind.model_in else ""
@@ -250,7 +250,7 @@ def _check(kind: JobType, line: Line, request: Request) -> None:
     named, column = named.removeprefix(facts.model_prefix), column.removeprefix(facts.model_prefix)
     if named and column and named != column:
         raise Rejected(f"model: the input asks for {named[:60]}, and the job for {column[:60]}: which one is meant?")
-    if isinstance(request, ReadyBody) and facts.has_openai_endpoints:
+    if isinstance(request, RawRequest) and facts.has_openai_endpoints:
         return  # what else stands in a body is for the provider to judge
     asked = column or named or kind.models[line.provider], kind.endpoint(line.provider), request
     try:

@@ -11,7 +11,7 @@ import orjson
 from msgspec.structs import replace
 
 from nightbatch.core.errors import ConfigurationError, Rejected, Transient
-from nightbatch.core.ledger import Batch, Lane
+from nightbatch.core.ledger import Batch, Route
 from nightbatch.core.models import Media, Prompt, ProviderName, Request
 from nightbatch.core.profiles import profile
 from nightbatch.core.provider import BatchProvider, MediaUploads
@@ -67,7 +67,7 @@ def _find_all(folder: str, media: Sequence[Media]) -> list[LocalFile | None]:
     return found
 
 
-class Shelf:
+class MediaResolver:
     """The media of one attempt while its requests are rendered."""
 
     def __init__(self, provider: BatchProvider, folder: str) -> None:
@@ -75,11 +75,11 @@ class Shelf:
         self._folder = folder
         self._ready: dict[str, Media] = {}
         self._refused: dict[str, str] = {}
-        self.wanted: dict[str, LocalFile] = {}
+        self.missing: dict[str, LocalFile] = {}
         """The files that have to be uploaded before the requests that refer to them can be rendered."""
 
-    def fill(self, request: Request) -> Request | None:
-        """Return the request with its media as the adapter takes them; None while some are ``wanted``. Raises `Rejected`."""
+    def resolve(self, request: Request) -> Request | None:
+        """Return the request with its media as the adapter takes them; None while some are ``missing``. Raises `Rejected`."""
         if not isinstance(request, Prompt) or not request.media:
             return request
         with costs_the_job("the look for its media"):
@@ -90,7 +90,7 @@ class Shelf:
         for file in missing:
             if file.path in self._refused:
                 raise Rejected(self._refused[file.path])
-        self.wanted |= {file.path: file for file in missing}
+        self.missing |= {file.path: file for file in missing}
         if missing:
             return None
         placed = [self._placed(one, file, inside) for one, file in zip(request.media, files, strict=True)]
@@ -103,27 +103,27 @@ class Shelf:
             return replace(media, path=file.path, mime_type=file.mime_type)
         return replace(self._ready[file.path], fps=media.fps)
 
-    def stock(self, store: Store, batch: Batch) -> None:
-        """Upload what is wanted, each content once for the account, and write down that the attempt uses it.
+    def upload_missing(self, store: Store, batch: Batch) -> None:
+        """Upload what is missing, each content once for the account, and write down that the attempt uses it.
 
-        Raises `Transient` and `AccountRefused`; what the provider cannot process is remembered, for `fill` to reject.
+        Raises `Transient` and `AccountRefused`; what the provider cannot process is remembered, for `resolve` to reject.
         """
-        for path, file in self.wanted.items():
+        for path, file in self.missing.items():
             try:
                 self._ready[path] = _upload(store, self._provider, batch, file)
             except Rejected as error:
                 self._refused[path] = f"{batch.provider} refused the file: {error}"
             except OSError as error:
                 self._refused[path] = f"a media file cannot be read ({type(error).__name__})"
-        self.wanted = {}
+        self.missing = {}
 
 
 def looked_up(store: Store, provider: BatchProvider, batch: Batch, request: Request, settings: Settings) -> Request:
-    """Return one request with its media, uploaded where that is needed. Raises as `Shelf.fill` and `Shelf.stock` do."""
-    shelf = Shelf(provider, settings.media_dir)
-    while (filled := shelf.fill(request)) is None:
-        shelf.stock(store, batch)
-    return filled
+    """Return one request with its media, uploaded where that is needed. Raises what `MediaResolver` raises."""
+    resolver = MediaResolver(provider, settings.media_dir)
+    while (resolved := resolver.resolve(request)) is None:
+        resolver.upload_missing(store, batch)
+    return resolved
 
 
 def _upload(store: Store, provider: BatchProvider, batch: Batch, file: LocalFile) -> Media:
@@ -155,13 +155,13 @@ def delete_unused(store: Store, provider: BatchProvider) -> None:
                 provider.delete_media(file_name)
 
 
-def weigh(store: Store, types: Types, lanes: Sequence[Lane], settings: Settings) -> None:
+def add_media_bytes(store: Store, types: Types, routes: Sequence[Route], settings: Settings) -> None:
     """Add the bytes of its media to each job that a plan has gathered, so that it cuts batches that can be sent.
 
     Within the plan's transaction. A job whose media cannot be found weighs nothing: it is rejected when it is rendered.
     """
     names = [name for name, kind in types.items() if _shows_media(kind)]
-    numbers = [n for n, lane in enumerate(lanes) if lane.job_type in (*names, "historical_reprocessing")]
+    numbers = [n for n, route in enumerate(routes) if route.job_type in (*names, "historical_reprocessing")]
     sizes: dict[int, int] = {}
     seen: set[str] = set()
     for job_id, provider, job in rows.candidates(store, numbers, names):
@@ -170,7 +170,7 @@ def weigh(store: Store, types: Types, lanes: Sequence[Lane], settings: Settings)
             if size := _weight(settings.media_dir, provider, request, seen):
                 sizes[job_id] = min(size, profile(provider).limits.max_request_bytes)
     if sizes:
-        rows.weigh(store, sizes)
+        rows.add_media_bytes(store, sizes)
 
 
 def _shows_media(kind: JobType) -> bool:

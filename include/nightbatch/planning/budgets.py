@@ -9,14 +9,14 @@ from nightbatch.postgres.plans import Budget
 from nightbatch.postgres.store import Store
 
 
-def hold_back(store: Store, settings: Settings) -> bool:
+def apply_budget(store: Store, settings: Settings) -> bool:
     """Leave out of a plan what tonight's budgets have no room for; return whether there is any budget at all.
 
     Call it in the transaction that plans: what is claimed is set aside in the same one, so two plans cannot spend it twice.
     """
     found = plans.budgets(store, night_of(store.now(), settings))
     for budget in found:
-        waiting, unpriced = plans.hold_back(store, budget)
+        waiting, unpriced = plans.apply_budget(store, budget)
         _tell(store, budget, waiting, unpriced)
     return bool(found)
 

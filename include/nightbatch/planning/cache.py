@@ -8,14 +8,14 @@ from contextlib import suppress
 import orjson
 
 from nightbatch.core.errors import Rejected
-from nightbatch.core.ledger import Lane
+from nightbatch.core.ledger import Route
 from nightbatch.core.models import Prompt
 from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.postgres import lifecycle
 from nightbatch.postgres.store import Store
 
 
-def answer(store: Store, types: Mapping[str, JobType], lanes: Sequence[Lane], *, run_id: str | None) -> int:
+def answer(store: Store, types: Mapping[str, JobType], routes: Sequence[Route], *, run_id: str | None) -> int:
     """Answer gathered jobs from earlier results, and return how many: same input, type, provider, model, prompt version.
 
     Call it in the plan's transaction, after the run's limit and before its budgets. Without ``run_id`` the jobs are only left
@@ -23,9 +23,9 @@ def answer(store: Store, types: Mapping[str, JobType], lanes: Sequence[Lane], *,
     """
     if not lifecycle.asks_the_cache(store):
         return 0
-    versions = [types[lane.job_type].prompt_version for lane in lanes]
+    versions = [types[route.job_type].prompt_version for route in routes]
     able = [name for name, kind in types.items() if _tells_all(kind)]
-    answered = lifecycle.find_answers(store, lanes, versions, able)
+    answered = lifecycle.find_answers(store, routes, versions, able)
     if run_id is not None:
         lifecycle.copy_answers(store, run_id)
     return answered

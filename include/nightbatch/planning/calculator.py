@@ -19,7 +19,7 @@ from nightbatch.postgres import plans
 from nightbatch.postgres.store import Store
 
 DAYS = 365
-_LEAST_OF_ANSWER = 10
+_MIN_OF_ANSWER = 10
 """An answer is taken to fill a tenth of what its type allows: the least, so that the savings are not overstated."""
 
 
@@ -150,6 +150,6 @@ def _known(kind: JobType, provider: ProviderName, model: str, store: Store | Non
     except Rejected as error:
         raise ConfigurationError(f"What a call of {kind.name} takes is not known ({error}): give its tokens.") from None
     return Tokens(
-        Usage(tokens_in, longest // _LEAST_OF_ANSWER),
+        Usage(tokens_in, longest // _MIN_OF_ANSWER),
         "the job type's example, by OpenAI's tokenizer; the answer a tenth of the longest allowed",
     )

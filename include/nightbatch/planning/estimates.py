@@ -15,13 +15,13 @@ from typing import Any
 import orjson
 
 from nightbatch.core.errors import Rejected
-from nightbatch.core.ledger import JobRow, Lane
-from nightbatch.core.models import EmbeddingInput, Prompt, ProviderName, ReadyBody, Request
+from nightbatch.core.ledger import JobRow, Route
+from nightbatch.core.models import EmbeddingInput, Prompt, ProviderName, RawRequest, Request
 from nightbatch.core.pricing import Rates, rates_for
 from nightbatch.core.profiles import profile
 from nightbatch.job_types.base import JobType, costs_the_job
 from nightbatch.postgres import plans
-from nightbatch.postgres.plans import Group, Lesson, Yardstick
+from nightbatch.postgres.plans import CostModel, Group, Lesson
 from nightbatch.postgres.store import Store
 
 Types = Mapping[str, JobType]
@@ -33,8 +33,8 @@ _SHORT_ANSWER = 0.1
 _IMAGE_TOKENS = 258  # https://ai.google.dev/gemini-api/docs/tokens
 _VIDEO_TOKENS = 60 * 300  # about 300 a second: https://ai.google.dev/gemini-api/docs/video-understanding
 _BYTES_PER_TOKEN = 4.0  # of English, where no input could be read
-_LONGEST_ANSWER = 16_384  # of a ready body that sets no bound
-_LONGEST_OF_ALL = 1_000_000  # no model answers with more, whatever a ready body says
+_MAX_ANSWER = 16_384  # of a ready body that sets no bound
+_MAX_OF_ALL = 1_000_000  # no model answers with more, whatever a ready body says
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Measure:
     """What a plan knows of one group: input tokens per byte, output tokens per job, each from the least to the most."""
 
     group: Group
-    lane: Lane
+    route: Route
     reckoned_per_byte: float
     input_per_byte: tuple[float, float]
     output_per_job: tuple[float, float]
@@ -75,8 +75,8 @@ class Measure:
         low, high = (round(group.size * part) for part in self.input_per_byte)
         short, long = (round(group.jobs * part) for part in self.output_per_job)
         return Estimate(
-            job_type=self.lane.job_type,
-            provider=self.lane.provider,
+            job_type=self.route.job_type,
+            provider=self.route.provider,
             model=group.model,
             jobs=group.jobs,
             input_tokens=(low, high),
@@ -92,17 +92,17 @@ class Measure:
         tariff = self.rates.batch if mode == "batch" else self.rates.realtime
         return tariff.cost_together(*low), tariff.cost_together(*high)
 
-    def yardstick(self, limits: Mapping[tuple[str, str], int], *, mode: str) -> Yardstick:
-        """Return the yardstick at the high end of the estimate.
+    def cost_model(self, limits: Mapping[tuple[str, str], int], *, mode: str) -> CostModel:
+        """Return the cost_model at the high end of the estimate.
 
         What is set aside of a budget, and counted against a queue, should not turn out too little.
         """
-        provider, model, high = self.lane.provider, self.group.model, self.input_per_byte[1]
+        provider, model, high = self.route.provider, self.group.model, self.input_per_byte[1]
         tariff = (self.rates.batch if mode == "batch" else self.rates.realtime) if self.rates else None
         found = [limits[key] for key in ((provider, model), (provider, "")) if key in limits]
         # The largest request is set aside: a batch may begin its last request anywhere below its limit.
         room = max(min(found) - round(self.group.largest * high), 1) if found else None
-        return Yardstick(
+        return CostModel(
             number=self.group.number,
             model=model,
             tokens_per_byte=high,
@@ -113,28 +113,28 @@ class Measure:
         )
 
 
-def measure(store: Store, types: Types, lanes: Sequence[Lane], *, at: datetime, mode: str = "batch") -> list[Measure]:
-    """Measure what was gathered, and keep the yardsticks for the rest of the plan's transaction."""
+def measure(store: Store, types: Types, routes: Sequence[Route], *, at: datetime, mode: str = "batch") -> list[Measure]:
+    """Measure what was gathered, and keep the cost_models for the rest of the plan's transaction."""
     groups = plans.groups(store)
     texts = _measured(store, types, {group.number for group in groups})
     learned, overrides = plans.lessons(store), store.price_overrides()
     found = []
     for group in groups:
-        lane = lanes[group.number]
-        lesson = learned.get((lane.job_type, lane.provider, group.model))
-        per_byte, longest = texts.get(group.number, (1 / _BYTES_PER_TOKEN, _LONGEST_ANSWER))
+        route = routes[group.number]
+        lesson = learned.get((route.job_type, route.provider, group.model))
+        per_byte, longest = texts.get(group.number, (1 / _BYTES_PER_TOKEN, _MAX_ANSWER))
         found.append(
             Measure(
                 group=group,
-                lane=lane,
+                route=route,
                 reckoned_per_byte=per_byte,
-                input_per_byte=_input(per_byte, lane.provider, lesson),
+                input_per_byte=_input(per_byte, route.provider, lesson),
                 output_per_job=_output(longest, lesson),
-                rates=rates_for(lane.provider, group.model, at=at, overrides=overrides),
+                rates=rates_for(route.provider, group.model, at=at, overrides=overrides),
             )
         )
     limits = plans.token_limits(store)
-    plans.keep_yardsticks(store, [one.yardstick(limits, mode=mode) for one in found])
+    plans.keep_yardsticks(store, [one.cost_model(limits, mode=mode) for one in found])
     return found
 
 
@@ -154,12 +154,12 @@ def _output(longest: int, lesson: Lesson | None) -> tuple[float, float]:
     return (lesson.output_low, lesson.output_high) if lesson else (longest * _SHORT_ANSWER, float(longest))
 
 
-def _measured(store: Store, types: Types, lanes: set[int]) -> dict[int, tuple[float, int]]:
-    """Return, by lane, the tokens per byte of a few candidates, and the longest answer that they ask for, in tokens."""
+def _measured(store: Store, types: Types, routes: set[int]) -> dict[int, tuple[float, int]]:
+    """Return, by route, the tokens per byte of a few candidates, and the longest answer that they ask for, in tokens."""
     tokens: dict[int, int] = defaultdict(int)
     sizes: dict[int, int] = defaultdict(int)
     longest: dict[int, int] = defaultdict(int)
-    for number, size, job in plans.samples(store, sorted(lanes)):
+    for number, size, job in plans.samples(store, sorted(routes)):
         with suppress(Rejected), costs_the_job(f"the job type {job.job_type}"):  # it is told when it is rendered
             asked, answer = of_one(_request(types, job))
             tokens[number] += asked
@@ -192,7 +192,7 @@ def _words(request: Request) -> tuple[str, int]:
         case Prompt():
             schema = orjson.dumps(request.schema).decode() if request.schema else ""
             return "\n".join((request.system or "", request.user, schema)), request.max_tokens
-        case ReadyBody():
+        case RawRequest():
             return orjson.dumps(request.body).decode(), _bound(request.body)
 
 
@@ -213,7 +213,7 @@ def _bound(body: Mapping[str, Any]) -> int:
     places = [body, config] if isinstance(config, Mapping) else [body]
     names = ("max_output_tokens", "max_completion_tokens", "max_tokens", "maxOutputTokens")
     found = [place[name] for place in places for name in names if isinstance(place.get(name), int)]
-    return min(max(min(found), 0), _LONGEST_OF_ALL) if found else _LONGEST_ANSWER
+    return min(max(min(found), 0), _MAX_OF_ALL) if found else _MAX_ANSWER
 
 
 def count_tokens(text: str) -> int:

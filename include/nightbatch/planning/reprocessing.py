@@ -22,7 +22,7 @@ Types = Mapping[str, JobType]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ReprocessRequest:
     """What to send again, by when its results were loaded (``since`` inclusive, ``until`` not), and what to change.
 
     Empty job types mean all that can be asked again, ``from_model`` only what that model answered.
@@ -39,7 +39,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class ReprocessResult:
     """What a reprocessing found: ``new`` jobs are queued, ``known`` ones were asked for before; ``estimates`` price both."""
 
     new: int
@@ -51,13 +51,13 @@ class _Rollback(Exception):
     pass
 
 
-def send_again(store: Store, types: Types, wish: Wish, *, dry_run: bool = False) -> Again:
+def send_again(store: Store, types: Types, wish: ReprocessRequest, *, dry_run: bool = False) -> ReprocessResult:
     """Queue a reprocessing of every past job that the wish names and changes; a dry run only prices them.
 
     What would be asked just as before is left out. Raises `ConfigurationError` for a wish that no job can meet.
     """
     _check(types, wish)
-    found = Again(0, 0, ())
+    found = ReprocessResult(0, 0, ())
     try:
         with store.transaction():
             expected = reprocessing.gather(store, _values(types, wish), max_jobs=wish.max_jobs)
@@ -65,7 +65,7 @@ def send_again(store: Store, types: Types, wish: Wish, *, dry_run: bool = False)
             estimates = tuple(_estimate(one, overrides, at) for one in expected)
             jobs = sum(one.jobs for one in expected)
             new = reprocessing.insert(store, wish.prompt_version)
-            found = Again(new, jobs - new, estimates)
+            found = ReprocessResult(new, jobs - new, estimates)
             if dry_run:
                 raise _Rollback
     except _Rollback:
@@ -73,7 +73,7 @@ def send_again(store: Store, types: Types, wish: Wish, *, dry_run: bool = False)
     return found
 
 
-def _check(types: Types, wish: Wish) -> None:
+def _check(types: Types, wish: ReprocessRequest) -> None:
     if not (wish.to_model or wish.to_provider or wish.prompt_version):
         raise ConfigurationError("Say what is to change: the model, the provider or the prompt version.")
     if wish.since >= wish.until:
@@ -96,7 +96,7 @@ def _can(kind: JobType, provider: ProviderName) -> bool:
     return provider in kind.models and kind.endpoint(provider) == HistoricalReprocessing().endpoint(provider)
 
 
-def _values(types: Types, wish: Wish) -> dict[str, object]:
+def _values(types: Types, wish: ReprocessRequest) -> dict[str, object]:
     kinds = [
         (kind, provider)
         for name, kind in types.items()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from nightbatch.core.ledger import Lane
+from nightbatch.core.ledger import Route
 from nightbatch.core.models import Endpoint, ProviderName
 from nightbatch.core.profiles import profiles
 from nightbatch.core.settings import Settings
@@ -39,12 +39,12 @@ Turnarounds = Mapping[tuple[str, str], float]
 _PROMISED = 86_400.0  # what the providers promise, until their batches tell
 
 
-def lanes(
+def all_routes(
     types: Iterable[PlannedType], settings: Settings, turnarounds: Turnarounds = MappingProxyType({})
-) -> list[Lane]:
-    """Return a lane for every job type on every provider that can do it, and each of its endpoints."""
+) -> list[Route]:
+    """Return a route for every job type on every provider that can do it, and each of its endpoints."""
     return [
-        Lane(
+        Route(
             job_type=kind.name,
             provider=provider,
             default_model=kind.models[provider],

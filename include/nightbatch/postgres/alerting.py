@@ -12,7 +12,7 @@ from nightbatch.core.models import ProviderName
 from nightbatch.postgres.store import Store
 
 
-class Rate(NamedTuple):
+class SuccessRate(NamedTuple):
     """How the jobs of a run ended."""
 
     run_id: str
@@ -51,10 +51,10 @@ def raise_milestone(store: Store, amount: Decimal, message: str) -> bool:
     return True
 
 
-def last_rate(store: Store, at_least: int) -> Rate | None:
+def last_rate(store: Store, at_least: int) -> SuccessRate | None:
     """Return how the jobs ended in the last complete run, of the last 30 days, in which so many of them ended."""
     row = store.run("last_rate", {"at_least": at_least}, file="alerting").fetchone()
-    return Rate(*row) if row else None
+    return SuccessRate(*row) if row else None
 
 
 def backlog(store: Store, hours: float) -> list[Backlog]:

@@ -74,7 +74,7 @@ def _words(error: psycopg.Error) -> str:
 
 
 @contextmanager
-def in_words() -> Iterator[None]:
+def translate() -> Iterator[None]:
     """Raise `ConfigurationError` for what the person at the command line can mend; other errors pass as they are."""
     try:
         yield

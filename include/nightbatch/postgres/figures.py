@@ -74,23 +74,23 @@ class Price:
 
 def totals(store: Store, *run_ids: str) -> Run | None:
     """Return these runs together; None for runs that were never planned."""
-    row = store.run("run_totals", {"run_ids": list(run_ids)}, file="reporting").fetchone()
+    row = store.run("run_totals", {"run_ids": list(run_ids)}, file="figures").fetchone()
     return Run(*row) if row else None
 
 
 def parts(store: Store, *run_ids: str) -> list[Part]:
     """Return the figures of these runs by provider and job type."""
-    return [Part(*row) for row in store.run("run_breakdown", {"run_ids": list(run_ids)}, file="reporting")]
+    return [Part(*row) for row in store.run("run_breakdown", {"run_ids": list(run_ids)}, file="figures")]
 
 
 def reasons(store: Store, *run_ids: str) -> list[Reason]:
     """Return why jobs of these runs did not succeed, the most frequent reason first, 30 at most."""
-    return [Reason(*row) for row in store.run("run_reasons", {"run_ids": list(run_ids)}, file="reporting")]
+    return [Reason(*row) for row in store.run("run_reasons", {"run_ids": list(run_ids)}, file="figures")]
 
 
 def prices(store: Store, *run_ids: str) -> list[Price]:
     """Return what every model of these runs was priced with that was loaded."""
-    return [Price(*row) for row in store.run("run_prices", {"run_ids": list(run_ids)}, file="reporting")]
+    return [Price(*row) for row in store.run("run_prices", {"run_ids": list(run_ids)}, file="figures")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +106,4 @@ class Waiting:
 
 def queue(store: Store) -> list[Waiting]:
     """Return what waits, the largest piles first."""
-    return [Waiting(*row) for row in store.run("queue", file="reporting")]
+    return [Waiting(*row) for row in store.run("queue", file="figures")]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from nightbatch.core.ledger import Lane
+from nightbatch.core.ledger import Route
 from nightbatch.postgres.store import Store
 
 _FILE = "lifecycle"
@@ -31,14 +31,16 @@ def asks_the_cache(store: Store) -> bool:
     return bool(row and row[0])
 
 
-def find_answers(store: Store, lanes: Sequence[Lane], versions: Sequence[str | None], job_types: Sequence[str]) -> int:
+def find_answers(
+    store: Store, routes: Sequence[Route], versions: Sequence[str | None], job_types: Sequence[str]
+) -> int:
     """Take the jobs that earlier results answer out of what was gathered, and return how many they are.
 
-    ``versions`` are the prompt versions in force, by lane; ``job_types`` those that can be answered so.
+    ``versions`` are the prompt versions in force, by route; ``job_types`` those that can be answered so.
     """
     values = {
-        "lane_numbers": list(range(len(lanes))),
-        "lane_providers": [lane.provider for lane in lanes],
+        "lane_numbers": list(range(len(routes))),
+        "lane_providers": [route.provider for route in routes],
         "lane_versions": list(versions),
         "job_types": list(job_types),
     }

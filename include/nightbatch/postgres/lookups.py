@@ -65,13 +65,13 @@ class ResultRow:
 
 def job(store: Store, job_id: int) -> Job | None:
     """Return a job with its state, None when there is no such job."""
-    row = store.run("job", {"job_id": job_id}, file="browsing").fetchone()
+    row = store.run("job", {"job_id": job_id}, file="lookups").fetchone()
     return Job(*row) if row else None
 
 
 def job_results(store: Store, job_id: int) -> list[ResultRow]:
     """Return every answer that a job ever had, the newest first."""
-    return [ResultRow(*row) for row in store.run("job_results", {"job_id": job_id}, file="browsing")]
+    return [ResultRow(*row) for row in store.run("job_results", {"job_id": job_id}, file="lookups")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +92,20 @@ def sent_request(store: Store, job_id: int, batch_id: int | None) -> SentRequest
 
     None when the job was in no attempt, or not in this one.
     """
-    row = store.run("sent_request", {"job_id": job_id, "batch_id": batch_id}, file="browsing").fetchone()
+    row = store.run("sent_request", {"job_id": job_id, "batch_id": batch_id}, file="lookups").fetchone()
     return SentRequest(row[0], row[1], JobRow(*row[2:6]), row[6]) if row else None
 
 
 def results(store: Store, *, run_id: str | None, job_type: str | None, limit: int) -> list[ResultRow]:
     """Return results, the newest first."""
     values = {"run_id": run_id, "job_type": job_type, "limit": limit}
-    return [ResultRow(*row) for row in store.run("results", values, file="browsing")]
+    return [ResultRow(*row) for row in store.run("results", values, file="lookups")]
 
 
 def batch_results(store: Store, batch_id: int, *, after: int = FIRST, limit: int = _PAGE) -> list[ResultRow]:
     """Return the results of the jobs behind ``after``, in the order of the jobs."""
     values = {"batch_id": batch_id, "after": after, "limit": limit}
-    return [ResultRow(*row) for row in store.run("batch_results", values, file="browsing")]
+    return [ResultRow(*row) for row in store.run("batch_results", values, file="lookups")]
 
 
 def all_batch_results(store: Store, batch_id: int) -> Iterator[ResultRow]:
@@ -118,15 +118,15 @@ def all_batch_results(store: Store, batch_id: int) -> Iterator[ResultRow]:
 
 def job_types_of(store: Store, batch_id: int) -> dict[str, int]:
     """Return how many jobs of each type an attempt has."""
-    return dict(store.run("job_types_of", {"batch_id": batch_id}, file="browsing").fetchall())
+    return dict(store.run("job_types_of", {"batch_id": batch_id}, file="lookups").fetchall())
 
 
 def alerts(store: Store, *, before: int = LAST, limit: int = 100, resolved: bool = True) -> list[Alert]:
     """Return the alerts before the one of that id, the newest first; without ``resolved`` only those that are open."""
     values = {"before": before, "limit": limit, "resolved": resolved}
-    return [Alert(*row) for row in store.run("alerts", values, file="browsing")]
+    return [Alert(*row) for row in store.run("alerts", values, file="lookups")]
 
 
 def models(store: Store) -> list[tuple[ProviderName, str]]:
     """Return the models that were asked in the last 30 days, with their providers."""
-    return store.run("models", file="browsing").fetchall()
+    return store.run("models", file="lookups").fetchall()

@@ -66,14 +66,14 @@ def retire(store: Store, provider: ProviderName, account: str) -> list[str]:
 
 
 def candidates(
-    store: Store, lanes: Sequence[int], job_types: Sequence[str]
+    store: Store, routes: Sequence[int], job_types: Sequence[str]
 ) -> Iterator[tuple[int, ProviderName, JobRow]]:
-    """Yield id, provider and row of a plan's candidates on these lanes that are of these types, within its transaction."""
-    values = {"lanes": list(lanes), "job_types": list(job_types)}
+    """Yield id, provider and row of a plan's candidates on these routes that are of these types, within its transaction."""
+    values = {"routes": list(routes), "job_types": list(job_types)}
     for job_id, provider, job_type, text in store.run("candidates", values, file="media"):
         yield job_id, provider, JobRow(job_id, job_type, text.encode())
 
 
-def weigh(store: Store, sizes: Mapping[int, int]) -> None:
+def add_media_bytes(store: Store, sizes: Mapping[int, int]) -> None:
     """Add these bytes to the candidates of a plan, by job id, without making them dearer: media are not billed by their bytes."""
     store.run("weigh", {"job_ids": list(sizes), "bytes": list(sizes.values())}, file="media")

@@ -1,4 +1,4 @@
-"""What a plan reckons with: samples, yardsticks, budgets, and the room in a provider's queue."""
+"""What a plan reckons with: samples, cost_models, budgets, and the room in a provider's queue."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from nightbatch.core.ledger import Batch, JobRow, Lane
+from nightbatch.core.ledger import Batch, JobRow, Route
 from nightbatch.core.profiles import profile
 from nightbatch.postgres.store import Store
 
-_SAMPLES = 30  # of each lane: the average of so many texts tells the next thousand within a few per cent
-_MOST_BYTES = 200_000
+_SAMPLES = 30  # of each route: the average of so many texts tells the next thousand within a few per cent
+_MAX_BYTES = 200_000
 
 
 class Group(NamedTuple):
-    """The candidates of one lane and model; ``number`` is the lane's place."""
+    """The candidates of one route and model; ``number`` is the route's place."""
 
     number: int
     model: str
@@ -45,7 +45,7 @@ class Usual(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class CostModel:
     """What one byte and one job of a group come to, at the high end; ``token_room`` bounds the tokens of one batch."""
 
     number: int
@@ -76,15 +76,15 @@ def absent_jobs(store: Store, ids: Sequence[int]) -> list[int]:
     return [number for number in dict.fromkeys(ids) if number not in found]
 
 
-def samples(store: Store, lanes: Sequence[int]) -> Iterator[tuple[int, int, JobRow]]:
-    """Yield a few candidates of each of these lanes: the lane's place, the bytes reckoned with, and the job."""
-    values = {"lanes": list(lanes), "each": _SAMPLES, "most_bytes": _MOST_BYTES}
+def samples(store: Store, routes: Sequence[int]) -> Iterator[tuple[int, int, JobRow]]:
+    """Yield a few candidates of each of these routes: the route's place, the bytes reckoned with, and the job."""
+    values = {"routes": list(routes), "each": _SAMPLES, "most_bytes": _MAX_BYTES}
     for number, size, job_type, text, version in store.run("samples", values, file="plans"):
         yield number, size, JobRow(0, job_type, text.encode(), version)
 
 
 def groups(store: Store) -> list[Group]:
-    """Return what a plan would send, by lane and model."""
+    """Return what a plan would send, by route and model."""
     return [Group(*row) for row in store.run("groups", file="plans")]
 
 
@@ -110,17 +110,17 @@ def token_limits(store: Store) -> dict[tuple[str, str], int]:
     return {(row[0], row[1]): row[2] for row in store.run("token_limits", file="plans")}
 
 
-def keep_yardsticks(store: Store, yardsticks: Sequence[Yardstick]) -> None:
-    """Keep the yardsticks for the rest of the transaction."""
+def keep_yardsticks(store: Store, cost_models: Sequence[CostModel]) -> None:
+    """Keep the cost_models for the rest of the transaction."""
     store.run("make_yardsticks", file="plans")
     columns = {
-        "lanes": [one.number for one in yardsticks],
-        "models": [one.model for one in yardsticks],
-        "tokens_per_byte": [one.tokens_per_byte for one in yardsticks],
-        "reckoned_per_byte": [one.reckoned_per_byte for one in yardsticks],
-        "usd_per_byte": [one.usd_per_byte for one in yardsticks],
-        "usd_per_job": [one.usd_per_job for one in yardsticks],
-        "token_rooms": [one.token_room for one in yardsticks],
+        "routes": [one.number for one in cost_models],
+        "models": [one.model for one in cost_models],
+        "tokens_per_byte": [one.tokens_per_byte for one in cost_models],
+        "reckoned_per_byte": [one.reckoned_per_byte for one in cost_models],
+        "usd_per_byte": [one.usd_per_byte for one in cost_models],
+        "usd_per_job": [one.usd_per_job for one in cost_models],
+        "token_rooms": [one.token_room for one in cost_models],
     }
     store.run("insert_yardsticks", columns, file="plans")
 
@@ -130,18 +130,18 @@ def budgets(store: Store, night: datetime) -> list[Budget]:
     return [Budget(*row) for row in store.run("budgets", {"night": night}, file="plans")]
 
 
-def hold_back(store: Store, budget: Budget) -> tuple[int, int]:
+def apply_budget(store: Store, budget: Budget) -> tuple[int, int]:
     """Leave out what the budget has no room for; return how many jobs, and how many of them for want of a price."""
     unpriced = [row[0] for row in store.run("hold_back", {"budget_id": budget.id, "usd": budget.usd}, file="plans")]
     return len(unpriced), sum(unpriced)
 
 
-def keep_estimates(store: Store, run_id: str, lanes: Sequence[Lane], *, reserve: bool) -> None:
+def keep_estimates(store: Store, run_id: str, routes: Sequence[Route], *, reserve: bool) -> None:
     """Write down what the attempts just planned are expected to take."""
     values = {
         "run_id": run_id,
-        "lane_numbers": list(range(len(lanes))),
-        "lane_types": [lane.job_type for lane in lanes],
+        "lane_numbers": list(range(len(routes))),
+        "lane_types": [route.job_type for route in routes],
     }
     store.run("insert_estimates", values, file="plans")
     if reserve:

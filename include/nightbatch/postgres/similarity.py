@@ -27,10 +27,10 @@ def nearest(store: Store, job_id: int, at_most: int) -> list[Neighbour]:
     Raises `ConfigurationError` on a server without pgvector, and `NightbatchError` for a job without vectors.
     """
     try:
-        rows = store.run("similar", {"job_id": job_id, "at_most": at_most}, file="similar").fetchall()
+        rows = store.run("similar", {"job_id": job_id, "at_most": at_most}, file="similarity").fetchall()
     except psycopg.errors.FeatureNotSupported as error:
         raise ConfigurationError(str(error)) from None
-    if not rows and store.run("has_vectors", {"job_id": job_id}, file="similar").fetchone() == (False,):
+    if not rows and store.run("has_vectors", {"job_id": job_id}, file="similarity").fetchone() == (False,):
         raise NightbatchError(
             f"Job {job_id} has no vectors: only embedding_generation jobs whose results were loaded have some."
         )

@@ -31,8 +31,8 @@ def insert_rows(store: Store, rows: Sequence[Row]) -> int:
     except psycopg.errors.UniqueViolation:  # another producer was quicker with one of the keys
         with _all_or_none(store):
             _set_down(store, fresh)
-            new = sum(store.run(name, file="intake").rowcount for name in ("insert_plain", "insert_incoming"))
-            store.run("clear_incoming", file="intake")
+            new = sum(store.run(name, file="staging").rowcount for name in ("insert_plain", "insert_incoming"))
+            store.run("clear_incoming", file="staging")
             return new
 
 
@@ -41,7 +41,7 @@ def _without_known(store: Store, rows: Sequence[Row]) -> Sequence[Row]:
     keys = {row[_KEY] for row in rows if row[_KEY] is not None}
     if not keys:
         return rows
-    known = {row[0] for row in store.run("known_keys", {"keys": list(keys)}, file="intake")}
+    known = {row[0] for row in store.run("known_keys", {"keys": list(keys)}, file="staging")}
     fresh = []
     for row in rows:
         key = row[_KEY]
@@ -59,10 +59,10 @@ def insert_for_ids(store: Store, rows: Sequence[Row]) -> list[int]:
     """
     with _all_or_none(store):
         _set_down(store, rows)
-        plain = iter(sorted(row[0] for row in store.run("insert_plain", file="intake")))
-        store.run("insert_incoming", file="intake")
-        known: dict[str | None, int] = dict(store.run("incoming_ids", file="intake").fetchall())
-        store.run("clear_incoming", file="intake")
+        plain = iter(sorted(row[0] for row in store.run("insert_plain", file="staging")))
+        store.run("insert_incoming", file="staging")
+        known: dict[str | None, int] = dict(store.run("incoming_ids", file="staging").fetchall())
+        store.run("clear_incoming", file="staging")
         return [next(plain) if row[_KEY] is None else known[row[_KEY]] for row in rows]
 
 
@@ -83,13 +83,13 @@ def _all_or_none(store: Store) -> Iterator[None]:
 
 
 def _set_down(store: Store, rows: Sequence[Row]) -> None:
-    store.run("make_incoming", file="intake")
+    store.run("make_incoming", file="staging")
     _copy(store, "copy_incoming", rows)
 
 
 def _copy(store: Store, name: str, rows: Sequence[Row]) -> int:
     if rows:
-        with store.copy(name, _TYPES, file="intake") as write:
+        with store.copy(name, _TYPES, file="staging") as write:
             for row in rows:
                 write(row)
     return len(rows)
@@ -98,4 +98,4 @@ def _copy(store: Store, name: str, rows: Sequence[Row]) -> int:
 def rejected_of(store: Store, rows: Sequence[Row]) -> list[int]:
     """Return the jobs that have the dedup key of one of these rows and ended as rejected."""
     keys = list({row[_KEY] for row in rows if row[_KEY] is not None})
-    return [row[0] for row in store.run("rejected_of_keys", {"keys": keys}, file="intake")] if keys else []
+    return [row[0] for row in store.run("rejected_of_keys", {"keys": keys}, file="staging")] if keys else []

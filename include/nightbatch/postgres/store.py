@@ -22,7 +22,7 @@ from psycopg.types.json import JsonbBinaryDumper, JsonBinaryDumper
 from psycopg.types.string import ByteaBinaryLoader
 
 from nightbatch.core.errors import NightbatchError, SubmissionInDoubt
-from nightbatch.core.ledger import Alert, Batch, JobRow, Lane, RunParams
+from nightbatch.core.ledger import Alert, Batch, JobRow, Route, RunParams
 from nightbatch.core.models import Endpoint, ProviderName
 from nightbatch.core.pricing import PriceFactor, PriceOverride
 from nightbatch.core.profiles import broken_profiles, profile, profiles
@@ -103,7 +103,7 @@ class Store:
             yield
 
     def run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str) -> Cursor[Any]:
-        """Run a named query of one of the files in ``queries``, for the other modules of this room."""
+        """Run a named query of one of the files beside the modules, for the other modules of this room."""
         cursor = self.connection.cursor(row_factory=tuple_row)
         return cursor.execute(queries(file)[name], params)
 
@@ -120,14 +120,14 @@ class Store:
                 copy.set_types(types)
                 yield copy.write_row
 
-    def _run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str = "ledger") -> Cursor[Any]:
+    def _run(self, name: str, params: Mapping[str, Any] | None = None, *, file: str = "store") -> Cursor[Any]:
         return self.run(name, params, file=file)
 
     def batches_of(self, name: str, *, file: str, **params: Any) -> list[Batch]:
         """Return the attempts that a named query of one of the files finds, for the other modules of this room."""
         return self._batches(name, file=file, **params)
 
-    def _batches(self, name: str, *, file: str = "ledger", **params: Any) -> list[Batch]:
+    def _batches(self, name: str, *, file: str = "store", **params: Any) -> list[Batch]:
         cursor = self.connection.cursor(row_factory=_batch_row)
         return cursor.execute(queries(file)[name], params).fetchall()
 
@@ -138,7 +138,7 @@ class Store:
     def insert_job(self, job_type: str, provider: str, text: str) -> int:
         """Insert one job, as a producer's plain SQL would, and return its id. ``text`` is the input's JSON."""
         values = {"job_type": job_type, "provider": provider, "input": text}
-        return int(self._run("insert_job", values, file="intake").fetchone()[0])  # type: ignore[index]
+        return int(self._run("insert_job", values, file="staging").fetchone()[0])  # type: ignore[index]
 
     # -- planning
 
@@ -152,7 +152,7 @@ class Store:
 
     def gather(
         self,
-        lanes: Sequence[Lane],
+        routes: Sequence[Route],
         queued_before: datetime | None,
         params: RunParams,
         *,
@@ -173,12 +173,12 @@ class Store:
         self._run(
             "gather",
             {
-                **_lane_columns(lanes),
+                **_lane_columns(routes),
                 "queued_before": queued_before,
                 "providers": list(params.providers),
                 "job_types": list(params.job_types),
                 "job_ids": list(params.job_ids),
-                "known_types": sorted({lane.job_type for lane in lanes}),
+                "known_types": sorted({route.job_type for route in routes}),
                 "all_types_known": all_types_known,
                 "known_providers": list(profiles()),
                 "all_providers_known": not broken_profiles(),
@@ -198,7 +198,7 @@ class Store:
     def claim(
         self,
         run_id: str,
-        lanes: Sequence[Lane],
+        routes: Sequence[Route],
         since_then: str | None,
         *,
         mode: Literal["batch", "realtime"] = "batch",
@@ -207,7 +207,7 @@ class Store:
 
         With ``since_then``, as `gather` gave it, the next plan looks at new jobs from there on only.
         """
-        columns = _lane_columns(lanes)
+        columns = _lane_columns(routes)
         self._run("dismiss_candidates", {"run_id": run_id})
         self._run("make_kinds", columns)
         self._run("place", columns)
@@ -288,7 +288,7 @@ class Store:
         values = {"batch_id": batch_id, "job_types": None if job_types is None else list(job_types)}
         cursor = self.connection.cursor(row_factory=_job_row)
         cursor.adapters.register_loader("json", ByteaBinaryLoader)
-        return cursor.stream(queries("ledger")["batch_inputs"], values, binary=True, size=_ROWS)
+        return cursor.stream(queries("store")["batch_inputs"], values, binary=True, size=_ROWS)
 
     def record_prompts(self, batch_id: int, versions: Mapping[str, str]) -> None:
         """Write down which version of its prompt each job type of an attempt is asked with."""
@@ -686,21 +686,21 @@ def _escaped(text: bytes) -> bytes:
     return text.replace(b"\\", rb"\\").replace(b"\n", rb"\n").replace(b"\t", rb"\t").replace(b"\r", rb"\r")
 
 
-def _lane_columns(lanes: Sequence[Lane]) -> dict[str, list[Any]]:
+def _lane_columns(routes: Sequence[Route]) -> dict[str, list[Any]]:
     return {
-        "lane_numbers": list(range(len(lanes))),
-        "lane_types": [lane.job_type for lane in lanes],
-        "lane_providers": [lane.provider for lane in lanes],
-        "lane_models": [lane.default_model for lane in lanes],
-        "lane_endpoints": [lane.endpoint for lane in lanes],
-        "lane_overheads": [lane.overhead for lane in lanes],
-        "lane_capacities": [lane.capacity for lane in lanes],
-        "lane_requests": [lane.max_requests for lane in lanes],
-        "lane_request_bytes": [lane.max_request_bytes for lane in lanes],
-        "lane_fallbacks": [lane.fallback for lane in lanes],
-        "lane_turnarounds": [lane.turnaround for lane in lanes],
-        "lane_ready": [lane.ready for lane in lanes],
-        "lane_models_in": [lane.model_in for lane in lanes],
-        "lane_dialects": [lane.dialect for lane in lanes],
-        "lane_prefixes": [lane.model_prefix for lane in lanes],
+        "lane_numbers": list(range(len(routes))),
+        "lane_types": [route.job_type for route in routes],
+        "lane_providers": [route.provider for route in routes],
+        "lane_models": [route.default_model for route in routes],
+        "lane_endpoints": [route.endpoint for route in routes],
+        "lane_overheads": [route.overhead for route in routes],
+        "lane_capacities": [route.capacity for route in routes],
+        "lane_requests": [route.max_requests for route in routes],
+        "lane_request_bytes": [route.max_request_bytes for route in routes],
+        "lane_fallbacks": [route.fallback for route in routes],
+        "lane_turnarounds": [route.turnaround for route in routes],
+        "lane_ready": [route.ready for route in routes],
+        "lane_models_in": [route.model_in for route in routes],
+        "lane_dialects": [route.dialect for route in routes],
+        "lane_prefixes": [route.model_prefix for route in routes],
     }

@@ -41,16 +41,16 @@ from nightbatch.providers.wire import (
     Download,
     LineWriter,
     PerLoop,
-    counted,
+    download_with_resume,
     fingerprint,
     fresh,
     lines,
-    named,
     quiet,
     refusal,
+    require_id,
     still_kept,
+    to_counts,
     translated,
-    whole,
 )
 
 _SKEW = timedelta(minutes=2)  # between the database's clock and Anthropic's
@@ -105,7 +105,7 @@ class AnthropicBatches:
                     "follow_redirects": False,
                 },
             )
-            return named(batch.id)
+            return require_id(batch.id)
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
         """Return the batches that may be this submission, by time and count."""
@@ -157,7 +157,7 @@ class AnthropicBatches:
             if batch.archived_at:
                 raise Absent("Anthropic does not keep the results any more: they are archived.", status=410)
         with still_kept(), self._errors():
-            for line in lines(whole(partial(self._download, provider_batch_id)), known):
+            for line in lines(download_with_resume(partial(self._download, provider_batch_id)), known):
                 yield _read(line)
 
     def _download(self, provider_batch_id: str, headers: dict[str, str]) -> AbstractContextManager[Download]:
@@ -204,7 +204,7 @@ def _said(body: Any, _: int) -> Said | None:
     if body["type"] != "error" or not body.keys() <= {"type", "error", "request_id"}:
         return None
     error = body["error"]
-    kind, message = named(error["type"]), named(error["message"])
+    kind, message = require_id(error["type"]), require_id(error["message"])
     text = f"{kind}: {message}"
     if is_of_the_account(error):
         return Said(text, "account")
@@ -246,17 +246,19 @@ def _listed(batch: MessageBatch) -> ListedBatch:
     if not isinstance(batch.created_at, datetime) or batch.created_at.tzinfo is None:
         raise Transient("Anthropic's list has a batch without a time: it could not be read.")
     ended = batch.processing_status == "ended"
-    return ListedBatch(named(batch.id), None, batch.created_at, requests=_total(batch), ended=ended)
+    return ListedBatch(require_id(batch.id), None, batch.created_at, requests=_total(batch), ended=ended)
 
 
 def _state(batch: MessageBatch) -> ProviderState:
     """Return the state of a batch; its counts other than ``processing`` are 0 until the whole batch has ended."""
     ended = batch.processing_status == "ended"
     return ProviderState(
-        provider_batch_id=named(batch.id),
+        provider_batch_id=require_id(batch.id),
         phase="ended" if ended else "running",
-        status=named(batch.processing_status),
-        counts=counted(_total(batch), batch.request_counts.succeeded, batch.request_counts.errored) if ended else None,
+        status=require_id(batch.processing_status),
+        counts=to_counts(_total(batch), batch.request_counts.succeeded, batch.request_counts.errored)
+        if ended
+        else None,
         unknown=batch.processing_status not in ("in_progress", "canceling", "ended"),
         created_at=batch.created_at,
         ended_at=batch.ended_at,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from nightbatch.core.errors import Rejected
-from nightbatch.core.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request, Tool
+from nightbatch.core.models import EmbeddingInput, Endpoint, Media, Prompt, RawRequest, Request, Tool
 from nightbatch.providers.anthropic_schema import anthropic_schema
 from nightbatch.providers.thinking import of_anthropic
 from nightbatch.providers.wire import image, in_base64, is_long, merged, require_fit, require_no_url, with_model
@@ -20,7 +20,7 @@ def line(custom_id: str, model: str, endpoint: Endpoint, request: Request) -> di
         raise Rejected("Anthropic has no embeddings")
     require_fit(endpoint, request)
     require_no_url(request)
-    body = request.body if isinstance(request, ReadyBody) else _params(model, request)
+    body = request.body if isinstance(request, RawRequest) else _params(model, request)
     return {"custom_id": custom_id, "params": with_model(body, model)}
 
 

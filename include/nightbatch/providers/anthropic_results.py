@@ -12,13 +12,13 @@ from typing import Any, Literal
 from nightbatch.core.models import Answer, ResultLine, UnreadableLine, Usage
 from nightbatch.providers import plain
 from nightbatch.providers.wire import (
-    added,
     as_json,
     brief,
     digits_kept,
     read_object,
     said,
     something,
+    sum_tokens,
     tier,
     usage,
     well_formed,
@@ -147,7 +147,7 @@ def _usage(tokens: dict[str, Any]) -> Usage | None:
     fresh, cached, written = (
         tokens.get(name) for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     )
-    total = added(fresh, cached, written)
+    total = sum_tokens(fresh, cached, written)
     return usage(
         total if fresh is not None else None,
         tokens.get("output_tokens"),

@@ -12,7 +12,7 @@ import anthropic
 from nightbatch.schemas.plain import children, holds_itself, parts, plain_schema, remembered
 from nightbatch.schemas.words import reject
 
-_MOST_CHOICES = 16  # parameters of several types: json-schema-limitations in the document above
+_MAX_CHOICES = 16  # parameters of several types: json-schema-limitations in the document above
 
 
 @remembered
@@ -29,8 +29,8 @@ def anthropic_schema(schema: dict[str, Any]) -> dict[str, Any]:
     if definitions:
         made["$defs"] = {name: _described(node, definitions) for name, node in definitions.items()}
     choices = sum("anyOf" in node for node in parts(made))
-    if choices > _MOST_CHOICES:
-        reject("$", f"{choices} of its parts are choices (anyOf, or may be null); Anthropic takes {_MOST_CHOICES}")
+    if choices > _MAX_CHOICES:
+        reject("$", f"{choices} of its parts are choices (anyOf, or may be null); Anthropic takes {_MAX_CHOICES}")
     return anthropic.transform_schema(made)
 
 

@@ -50,18 +50,18 @@ from nightbatch.providers.wire import (
     LineWriter,
     PerLoop,
     any_of_ours,
+    download_with_resume,
     fingerprint,
     fresh,
     gone_is_fine,
     lines,
-    named,
     of_tag,
     quiet,
     refusal,
+    require_id,
     still_kept,
     translated,
     wait_for_the_line,
-    whole,
 )
 
 # The SDK defaults to v1. Google documents batches, and the files that they read and write, for v1beta only:
@@ -147,7 +147,7 @@ class GeminiBatches:
             file = self._until_active(self._upload(name, path), _ACTIVE_SECONDS)
             if file.state == types.FileState.FAILED:
                 raise Refused("Gemini could not process the uploaded file.")
-            return named(file.name)
+            return require_id(file.name)
 
     def upload_media(self, path: Path, mime_type: str, sha256: str) -> UploadedMedia:
         """Upload a media file, named after its content and four characters more, as `upload` does for an input."""
@@ -157,7 +157,7 @@ class GeminiBatches:
             if file.state == types.FileState.FAILED:
                 raise Rejected("Gemini could not process the uploaded file.")
             expires_at = file.expiration_time or datetime.now(UTC) + _FILE_KEPT
-            return UploadedMedia(named(file.name), named(file.uri), expires_at)
+            return UploadedMedia(require_id(file.name), require_id(file.uri), expires_at)
 
     def has_media(self, file_name: str) -> bool:
         try:
@@ -188,7 +188,7 @@ class GeminiBatches:
                     config=types.CreateBatchJobConfig(display_name=submission.tag),
                 )
             self._note_tag(job.display_name)
-            return named(job.name)
+            return require_id(job.name)
 
     def _note_tag(self, display_name: Any) -> None:
         if str(display_name).startswith("nb-"):
@@ -244,7 +244,7 @@ class GeminiBatches:
         """Yield the results; an expired or cancelled batch has none, unless it counts a success: its file may be named later."""
         operation = self._get(provider_batch_id)
         with self._errors():
-            named(operation.get("name"))
+            require_id(operation.get("name"))
             name, state = _responses_file(operation), _state(operation)
             done = state.counts is not None and state.counts.succeeded > 0
             if not name and (done or state.status in _WITH_RESULTS):
@@ -252,7 +252,7 @@ class GeminiBatches:
         if not name:
             return
         with still_kept(), self._errors():
-            for line in lines(whole(partial(self._download, name)), known):
+            for line in lines(download_with_resume(partial(self._download, name)), known):
                 yield _read(line)
 
     @contextmanager
@@ -395,7 +395,7 @@ def _said(body: Any, status: int) -> Said | None:
     error = body["error"]
     if body.keys() != {"error"} or error["code"] != status:
         return None
-    word, message = named(error["status"]), named(error["message"])
+    word, message = require_id(error["status"]), require_id(error["message"])
     details = [detail for detail in error.get("details") or () if isinstance(detail, dict)]
     fault: Literal["account", "content", "absent"] | None = None
     if (status == 403 and "may not exist" in message) or (status == 404 and "models/" not in message):
@@ -438,7 +438,7 @@ def _listed(operation: dict[str, Any]) -> ListedBatch:
     metadata = operation.get("metadata") or {}
     ended = _state(operation).phase != "running"
     return ListedBatch(
-        named(operation.get("name")), metadata.get("displayName"), _time(metadata.get("createTime")), ended=ended
+        require_id(operation.get("name")), metadata.get("displayName"), _time(metadata.get("createTime")), ended=ended
     )
 
 
@@ -456,7 +456,7 @@ def _state(operation: dict[str, Any]) -> ProviderState:
         done = _responses_file(operation) or _succeeded(metadata)
         phase = "ended" if done else "failed"
     return ProviderState(
-        provider_batch_id=named(operation.get("name")),
+        provider_batch_id=require_id(operation.get("name")),
         phase=phase,
         status=word,
         counts=_counts(metadata.get("batchStats") or {}),

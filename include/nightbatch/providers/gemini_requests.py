@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from nightbatch.core.errors import Rejected
-from nightbatch.core.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request
+from nightbatch.core.models import EmbeddingInput, Endpoint, Media, Prompt, RawRequest, Request
 from nightbatch.providers.gemini_schema import gemini_schema
 from nightbatch.providers.thinking import of_gemini
 from nightbatch.providers.wire import in_base64, merged, require_fit, require_no_url, with_model
@@ -30,7 +30,7 @@ def _request_body(model: str, request: Request) -> dict[str, Any]:
     match request:
         case EmbeddingInput():
             return _embedding(request)
-        case ReadyBody():
+        case RawRequest():
             return _without_model(model, request.body)
         case Prompt():
             return _without_model(model, merged(_generate(model, request), request.provider_options.get("gemini", {})))

@@ -11,16 +11,16 @@ from typing import Any, Literal
 from nightbatch.core.models import Answer, ResultLine, UnreadableLine, Usage
 from nightbatch.providers import plain
 from nightbatch.providers.wire import (
-    added,
     as_json,
     brief,
     digits_kept,
+    parse_vector,
     read_object,
     said,
     something,
+    sum_tokens,
     tier,
     usage,
-    vector,
     well_formed,
     why_unusable,
 )
@@ -77,7 +77,7 @@ def _result(line: bytes, found: dict[str, Any]) -> ResultLine:
         return _errored(line, key, error)
     response = found["response"]
     if "embedding" in response:
-        answer = Answer("succeeded", embeddings=(vector(response["embedding"]["values"]),))
+        answer = Answer("succeeded", embeddings=(parse_vector(response["embedding"]["values"]),))
     else:
         answer = _answer(line, response)
     counted, why = _usage(response), why_unusable(answer)
@@ -196,8 +196,8 @@ def _usage(response: dict[str, Any]) -> Usage | None:
         taken, written = int(count) if isinstance(count, str) and count.isdecimal() else count, 0
     thoughts, tools = tokens.get("thoughtsTokenCount"), tokens.get("toolUsePromptTokenCount")
     return usage(
-        added(taken, tools) if taken is not None else None,
-        added(written, thoughts),
+        sum_tokens(taken, tools) if taken is not None else None,
+        sum_tokens(written, thoughts),
         tokens.get("cachedContentTokenCount"),
         terms=tier(tokens.get("serviceTier")),
         output_reasoning_tokens=thoughts,
@@ -221,10 +221,10 @@ def _by_modality(tokens: Mapping[str, Any]) -> dict[str, int | None]:
     for name, found in lists.items():
         for kind, count in found.items():
             unit = name.format(_MODALITIES.get(kind, kind.lower()))
-            counts[unit] = added(counts.get(unit), count)
+            counts[unit] = sum_tokens(counts.get(unit), count)
             if name == "input_{}_tool_tokens":  # the totals of the prompt do not hold them
                 whole = f"input_{_MODALITIES.get(kind, kind.lower())}_tokens"
-                counts[whole] = added(counts.get(whole), count)
+                counts[whole] = sum_tokens(counts.get(whole), count)
     return counts
 
 

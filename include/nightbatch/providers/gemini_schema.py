@@ -13,7 +13,7 @@ from nightbatch.schemas.plain import holds_itself, looks_around, plain_schema, r
 from nightbatch.schemas.words import reject
 
 _DEEPEST = 32
-_MOST_PARTS = 5000
+_MAX_PARTS = 5000
 _KEPT = ("description", "minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength", "pattern", "required")
 _NOTED = ("exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems")
 
@@ -39,9 +39,9 @@ class _Writer:
         self._parts = count(1)
 
     def node(self, node: dict[str, Any], place: str, depth: int) -> dict[str, Any]:
-        if next(self._parts) > _MOST_PARTS or depth > _DEEPEST:
+        if next(self._parts) > _MAX_PARTS or depth > _DEEPEST:
             reject(
-                place, f"written out, it has more than {_MOST_PARTS:,} parts or {_DEEPEST} levels, too much for Gemini"
+                place, f"written out, it has more than {_MAX_PARTS:,} parts or {_DEEPEST} levels, too much for Gemini"
             )
         if "$ref" in node:
             target = self._definitions[node["$ref"].removeprefix("#/$defs/")]

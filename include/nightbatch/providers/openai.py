@@ -43,19 +43,19 @@ from nightbatch.providers.wire import (
     PerLoop,
     any_of_ours,
     brief,
-    counted,
+    download_with_resume,
     fingerprint,
     fresh,
     gone_is_fine,
     lines,
-    named,
     of_tag,
     quiet,
     refusal,
+    require_id,
     still_kept,
+    to_counts,
     translated,
     usage,
-    whole,
 )
 
 _TAG = "nightbatch_tag"
@@ -112,7 +112,7 @@ class OpenAIBatches:
                 purpose="batch",
                 expires_after={"anchor": "created_at", "seconds": _INPUT_DAYS * 86_400},
             )
-            return named(uploaded.id)
+            return require_id(uploaded.id)
 
     def submit(self, submission: Submission, path: Path) -> str:
         if submission.input_file is None:
@@ -125,7 +125,7 @@ class OpenAIBatches:
                 metadata={_TAG: submission.tag, "nightbatch_batch": str(submission.batch_id)},
             )
             self.shows_tags = self.shows_tags or any_of_ours([_listed(batch)])
-            return named(batch.id)
+            return require_id(batch.id)
 
     def find_submission(self, submission: Submission) -> list[FoundBatch]:
         since = (submission.intent_at or _LONG_AGO) - timedelta(days=1)
@@ -173,14 +173,14 @@ class OpenAIBatches:
         """Yield successes from the output file and failures from the error file; either may be missing, also as ``""``."""
         with self._errors():
             batch = self._client.batches.retrieve(provider_batch_id)
-            named(batch.id)
+            require_id(batch.id)
             files = [file_id for file_id in (batch.output_file_id, batch.error_file_id) if file_id]
             if batch.request_counts and batch.request_counts.completed and not batch.output_file_id:
                 raise NotNamed("OpenAI does not name the results of this batch, or does not any more.", status=410)
         for file_id in files:
             download = partial(self._download, file_id)
             with still_kept(), self._errors():
-                for line in lines(whole(download), known):
+                for line in lines(download_with_resume(download), known):
                     yield _read(line)
 
     def _download(self, file_id: str, headers: dict[str, str]) -> AbstractContextManager[Download]:
@@ -233,7 +233,12 @@ def _said(body: Any, _: int) -> Said | None:
     error = body["error"]
     if body.keys() != {"error"}:
         return None
-    code, kind, message, param = error.get("code"), named(error["type"]), named(error["message"]), error.get("param")
+    code, kind, message, param = (
+        error.get("code"),
+        require_id(error["type"]),
+        require_id(error["message"]),
+        error.get("param"),
+    )
     text = f"{code}: {message}" if code else message
     if is_of_the_account(code) or is_of_the_account(kind):
         return Said(text, "account")
@@ -254,11 +259,11 @@ def _state(batch: Batch) -> ProviderState:
     counts = batch.request_counts
     ended = batch.completed_at or batch.expired_at or batch.cancelled_at or batch.failed_at
     return ProviderState(
-        provider_batch_id=named(batch.id),
+        provider_batch_id=require_id(batch.id),
         phase=phase,
-        status=named(batch.status),
+        status=require_id(batch.status),
         # A batch that was run to its end has requests: counts of nothing are those of a server that does not count.
-        counts=counted(counts.total, counts.completed, counts.failed)
+        counts=to_counts(counts.total, counts.completed, counts.failed)
         if counts and (counts.total or batch.status != "completed")
         else None,
         error=brief("; ".join(f"{error.code}: {error.message}" for error in errors)) or None,
@@ -293,7 +298,7 @@ def _tokens(batch: Batch) -> tuple[int, int] | None:
 def _listed(batch: Batch) -> ListedBatch:
     ended = batch.status in _ENDED or batch.status == "failed"
     tag = (batch.metadata or {}).get(_TAG)
-    return ListedBatch(named(batch.id), tag, _time(batch.created_at), ended=ended)
+    return ListedBatch(require_id(batch.id), tag, _time(batch.created_at), ended=ended)
 
 
 def _is_before(batch: Batch, since: datetime) -> bool:

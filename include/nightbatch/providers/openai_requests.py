@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from nightbatch.core.errors import Rejected
-from nightbatch.core.models import EmbeddingInput, Endpoint, Media, Prompt, ReadyBody, Request, Tool
+from nightbatch.core.models import EmbeddingInput, Endpoint, Media, Prompt, RawRequest, Request, Tool
 from nightbatch.providers.openai_schema import openai_schema
 from nightbatch.providers.thinking import of_openai
 from nightbatch.providers.wire import image, in_base64, merged, require_fit, with_model
@@ -32,7 +32,7 @@ URLS: Mapping[Endpoint, _Url] = {
     "videos": "/v1/videos",
 }
 # https://platform.openai.com/docs/api-reference/embeddings/create
-_MOST_TEXTS = 2048
+_MAX_TEXTS = 2048
 _TEXT_TOKENS = 8192
 _REQUEST_TOKENS = 300_000
 _MARKS = re.compile(r"gpt-(\d+)(?:\.(\d+))?(?![\d.])")
@@ -65,7 +65,7 @@ def _body(model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
     match request:
         case EmbeddingInput():
             return _embeddings_body(model, request)
-        case ReadyBody():
+        case RawRequest():
             if request.url not in (None, URLS[endpoint]):
                 raise Rejected(f"url: its batch goes to {URLS[endpoint]}")
             return with_model(request.body, model)
@@ -77,8 +77,8 @@ def _body(model: str, endpoint: Endpoint, request: Request) -> dict[str, Any]:
 
 
 def _embeddings_body(model: str, request: EmbeddingInput) -> dict[str, Any]:
-    if len(request.texts) > _MOST_TEXTS:
-        raise Rejected(f"OpenAI takes at most {_MOST_TEXTS} texts in a request, not {len(request.texts)}")
+    if len(request.texts) > _MAX_TEXTS:
+        raise Rejected(f"OpenAI takes at most {_MAX_TEXTS} texts in a request, not {len(request.texts)}")
     if request.task_type or request.title:
         raise Rejected("OpenAI's embeddings know no task_type and no title: leave them out")
     _require_room(request.texts)

@@ -18,12 +18,12 @@ from nightbatch.providers.wire import (
     as_json,
     brief,
     digits_kept,
+    parse_vector,
     read_object,
     said,
     something,
     tier,
     usage,
-    vector,
     well_formed,
     why_unusable,
 )
@@ -206,7 +206,7 @@ def _vectors(data: list[dict[str, Any]]) -> tuple[tuple[float, ...], ...] | None
 def _numbers(embedding: Any) -> tuple[float, ...]:
     """Return a vector from a list of numbers, or from base64 of 32-bit floats: a ready body may ask for that."""
     if not isinstance(embedding, str):
-        return vector(embedding)
+        return parse_vector(embedding)
     packed = b64decode(embedding, validate=True)
     return unpack(f"<{len(packed) // 4}f", packed)
 

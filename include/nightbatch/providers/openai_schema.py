@@ -11,10 +11,10 @@ from nightbatch.schemas.plain import children, looks_around, parts, place_of, pl
 from nightbatch.schemas.words import reject
 
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
-_MOST_LEVELS = 10
-_MOST_PROPERTIES = 5000
-_MOST_LETTERS = 120_000  # of the names of properties and definitions, and of listed values
-_MOST_VALUES = 1000  # listed in all
+_MAX_LEVELS = 10
+_MAX_PROPERTIES = 5000
+_MAX_LETTERS = 120_000  # of the names of properties and definitions, and of listed values
+_MAX_VALUES = 1000  # listed in all
 _MANY_VALUES, _LETTERS_OF_MANY = 250, 15_000
 
 
@@ -83,16 +83,16 @@ def _ends(node: dict[str, Any], ending: set[str]) -> bool:
 def _require_size(written: dict[str, Any]) -> None:
     whole = [("$", written)] + [(f"$.$defs.{name[:60]}", node) for name, node in written.get("$defs", {}).items()]
     for place, node in whole:
-        if (levels := _levels(node)) > _MOST_LEVELS:
-            reject(place, f"{levels} objects stand in each other there; OpenAI takes {_MOST_LEVELS} levels")
+        if (levels := _levels(node)) > _MAX_LEVELS:
+            reject(place, f"{levels} objects stand in each other there; OpenAI takes {_MAX_LEVELS} levels")
     nodes = list(parts(written))
     names = [name for node in nodes for name in node.get("properties", ())]
     values = [[node["const"]] if "const" in node else node.get("enum", []) for node in nodes]
     letters = sum(map(len, [*names, *written.get("$defs", ())])) + sum(map(_letters, values))
     for found, most, of_what in (
-        (len(names), _MOST_PROPERTIES, "properties"),
-        (sum(map(len, values)), _MOST_VALUES, "values in enums"),
-        (letters, _MOST_LETTERS, "letters in names of properties and definitions and in values of enums"),
+        (len(names), _MAX_PROPERTIES, "properties"),
+        (sum(map(len, values)), _MAX_VALUES, "values in enums"),
+        (letters, _MAX_LETTERS, "letters in names of properties and definitions and in values of enums"),
     ):
         if found > most:
             reject("$", f"it has {found:,} {of_what}; OpenAI takes {most:,}")

@@ -41,7 +41,7 @@ from nightbatch.core.models import (
     ListedBatch,
     Media,
     Prompt,
-    ReadyBody,
+    RawRequest,
     Request,
     ResultLine,
     UnreadableLine,
@@ -53,7 +53,7 @@ from nightbatch.providers.way import in_words
 # They stand for an id and a text, and are found in no prompt.
 _ID, _TEXT = secrets.token_hex(), secrets.token_hex()
 _PLACES = re.compile(b'"(?:%b|%b)"' % (_ID.encode(), _TEXT.encode()))
-_MOST_FRAMES = 32
+_MAX_FRAMES = 32
 
 MOST_RESUMED = 5
 """How often one transfer goes on after a break; each time it has to have come further."""
@@ -299,7 +299,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return min(max(seconds, 0.0), 86_400.0) if seconds == seconds else None
 
 
-def named(found: str | None) -> str:
+def require_id(found: str | None) -> str:
     """Return an id or a word from an answer.
 
     Raises `ValueError` when there is none: the SDKs take any object for the one they expect.
@@ -309,7 +309,7 @@ def named(found: str | None) -> str:
     return found
 
 
-def counted(total: int, succeeded: int, errored: int) -> Counts | None:
+def to_counts(total: int, succeeded: int, errored: int) -> Counts | None:
     """Return a provider's counts of a batch's requests; None where a number is missing or is none: the SDKs do not check."""
     whole = all(type(count) is int for count in (total, succeeded, errored))
     return Counts(total, succeeded, errored) if whole else None
@@ -387,7 +387,7 @@ class Download(Protocol):
     def iter_bytes(self) -> Iterator[bytes]: ...
 
 
-def whole(ask: Callable[[dict[str, str]], AbstractContextManager[Download]]) -> Iterator[bytes]:
+def download_with_resume(ask: Callable[[dict[str, str]], AbstractContextManager[Download]]) -> Iterator[bytes]:
     """Yield all bytes of a download; ``ask`` sends the request with the headers that it is given.
 
     One that breaks off goes on from where it did, if the server shows by length and validator that it is the same file
@@ -486,13 +486,13 @@ def tier(told: Any) -> tuple[str, ...]:
     return () if name in _USUAL_TIERS else (brief(f"service_tier={name}"),)
 
 
-def added(*counts: Any) -> int | None:
+def sum_tokens(*counts: Any) -> int | None:
     """Return the sum of token counts, in which None is nothing; None when one of them is no number."""
     numbers = [count for count in counts if count is not None]
     return sum(numbers) if all(type(number) is int and number >= 0 for number in numbers) else None
 
 
-def vector(numbers: list[float]) -> tuple[float, ...]:
+def parse_vector(numbers: list[float]) -> tuple[float, ...]:
     """Return an embedding. Raises `TypeError` for anything but a list of numbers."""
     if not isinstance(numbers, list):
         raise TypeError
@@ -567,7 +567,7 @@ def require_fit(endpoint: Endpoint, request: Request) -> None:
 
 def require_no_url(request: Request) -> None:
     """Raise `Rejected` for a ready body that names an endpoint of OpenAI's at another provider."""
-    if isinstance(request, ReadyBody) and request.url is not None:
+    if isinstance(request, RawRequest) and request.url is not None:
         raise Rejected("url: only OpenAI's batches have one; leave it out")
 
 
@@ -642,7 +642,7 @@ class LineWriter:
             frame = self._frames.get(key)
             if frame is None:
                 line = orjson.dumps(self._line(_ID, model, endpoint, replace(prompt, user=_TEXT)))
-                if len(self._frames) == _MOST_FRAMES:
+                if len(self._frames) == _MAX_FRAMES:
                     self._frames.clear()
                 self._frames[key] = frame = _PLACES.split(line)
             self._last, self._last_frame = key, frame

@@ -30,9 +30,9 @@ CHART_CSS = Path(__file__).with_name("charts.css").read_text(encoding="utf-8")
 _SVG = "http://www.w3.org/2000/svg"
 _WIDTH, _HEIGHT, _ROW = 400, 220, 26
 _FONT = 12  # as in charts.css: pygal leaves room for text of this size
-_MOST_BARS = 31
-_MOST_ROWS = 9
-_MOST_LETTERS = 28
+_MAX_BARS = 31
+_MAX_ROWS = 9
+_MAX_LETTERS = 28
 _DATES = 4
 _ZERO = Decimal(0)
 
@@ -76,16 +76,16 @@ def share_by(what: str, saved: Mapping[str, Decimal]) -> str | None:
     ordered = sorted(((key, value) for key, value in saved.items() if value), key=lambda row: -row[1])
     if not ordered:
         return None
-    if len(ordered) > _MOST_ROWS:
-        others = ordered[_MOST_ROWS - 1 :]
-        ordered = [*ordered[: _MOST_ROWS - 1], (f"{len(others)} others", sum((value for _, value in others), _ZERO))]
+    if len(ordered) > _MAX_ROWS:
+        others = ordered[_MAX_ROWS - 1 :]
+        ordered = [*ordered[: _MAX_ROWS - 1], (f"{len(others)} others", sum((value for _, value in others), _ZERO))]
     names, values = zip(*ordered, strict=True)
     return _rows(f"Saved by {what}, USD", names, {"": values}, usd)
 
 
 def turnaround(rows: Sequence[Turnaround]) -> str | None:
     """Draw within which time half, and nine in ten, of the batches ended, for the models with the most batches."""
-    shown = sorted(rows, key=lambda row: -row.batches)[: _MOST_ROWS - 3]
+    shown = sorted(rows, key=lambda row: -row.batches)[: _MAX_ROWS - 3]
     if not shown:
         return None
     names = [f"{row.provider}/{row.model}" for row in shown]
@@ -118,7 +118,7 @@ def _each(days: Days) -> Iterable[date]:
 def _unit(days: Days) -> str:
     """Return the smallest unit of time that makes few enough bars."""
     units = {"day": 1, "week": 7, "month": 30}
-    return next((unit for unit, length in units.items() if len(days) <= length * _MOST_BARS), "year")
+    return next((unit for unit, length in units.items() if len(days) <= length * _MAX_BARS), "year")
 
 
 def _period(day: date, unit: str) -> str:
@@ -199,8 +199,8 @@ def _axis_percent(value: float) -> str:
 def _short(name: str) -> str:
     """Shorten a name to its beginning and its end, which tell models apart."""
     text = _clean(name)
-    half = _MOST_LETTERS // 2
-    return text if len(text) <= _MOST_LETTERS else f"{text[:half]}…{text[1 - half :]}"
+    half = _MAX_LETTERS // 2
+    return text if len(text) <= _MAX_LETTERS else f"{text[:half]}…{text[1 - half :]}"
 
 
 def _clean(text: str) -> str:

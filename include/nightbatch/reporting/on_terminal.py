@@ -10,7 +10,7 @@ from rich.text import Text
 from nightbatch.reporting.document import Document, Table, document
 from nightbatch.reporting.reports import AnyReport
 
-_MOST_ROWS = 31
+_MAX_ROWS = 31
 _LEFT_OUT = ("rejected", "go again", "success", "unpriced", "realtime", "waste")
 """80 columns have no room for these; the other formats do."""
 
@@ -35,9 +35,9 @@ def _panel(page: Document) -> Panel:
 
 
 def _table(table: Table) -> RichTable:
-    part, rows = ("last", table.rows[-_MOST_ROWS:]) if table.latest_last else ("first", table.rows[:_MOST_ROWS])
+    part, rows = ("last", table.rows[-_MAX_ROWS:]) if table.latest_last else ("first", table.rows[:_MAX_ROWS])
     some = len(rows) < len(table.rows)
-    title = f"{table.title} (the {part} {_MOST_ROWS}; the other formats have all)" if some else table.title
+    title = f"{table.title} (the {part} {_MAX_ROWS}; the other formats have all)" if some else table.title
     made = RichTable(
         box=None, pad_edge=False, header_style="bold", title=title, title_style="bold cyan", title_justify="left"
     )

@@ -24,7 +24,7 @@ from referencing.exceptions import Unresolvable
 
 from nightbatch.schemas.words import every
 
-_MOST_REFERENCES = 20_000
+_MAX_REFERENCES = 20_000
 _DEEPEST = 60  # references within references: the stack's own end may come in native code, which panics there
 _REFERENCE = re.compile(r"#(/(\$defs|definitions)/([^/]+))?")
 
@@ -104,7 +104,7 @@ def _fits_pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> I
 
 def _follow(validator: Any, reference: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
     depth = _depth.get()
-    if next(_followed.get()) > _MOST_REFERENCES or depth > _DEEPEST:
+    if next(_followed.get()) > _MAX_REFERENCES or depth > _DEEPEST:
         raise Endless
     _depth.set(depth + 1)
     yield from Draft202012Validator.VALIDATORS["$ref"](validator, reference, instance, schema)

@@ -23,8 +23,8 @@ from nightbatch.schemas.words import reject
 Schema = dict[str, Any]
 
 _DEEPEST = 64
-_MOST_PARTS = 20_000
-_MOST_COMBINATIONS = 100
+_MAX_PARTS = 20_000
+_MAX_COMBINATIONS = 100
 _BESIDE = {"title", "description", "default", "examples", "$comment", "$defs", "definitions", "$schema", "$id"}
 # What no structured output knows, and dropping it would change what is asked for.
 _UNKNOWN = ("not", "then", "else", "contains", "dependentSchemas", "patternProperties", "$dynamicRef", "$recursiveRef")
@@ -91,7 +91,7 @@ class PlainWriter:
     def _alternatives(self, node: Any, place: str, within: tuple[str, ...]) -> list[Schema]:
         """Return the choices that the schema leaves: words of one type, or a reference; ``{}`` is anything."""
         self._parts += 1
-        if self._parts > _MOST_PARTS:
+        if self._parts > _MAX_PARTS:
             reject(place, "the schema is too large when all that it refers to is written out")
         if node is True:
             return [{}]
@@ -115,8 +115,8 @@ class PlainWriter:
         if len(groups) < 2:
             return [described | choice for choice in (groups[0] if groups else [{}])]
         groups = [self._written_out(group, place, within) for group in groups]
-        if math.prod(map(len, groups)) > _MOST_COMBINATIONS:
-            reject(place, f"what is merged there has more than {_MOST_COMBINATIONS} combinations")
+        if math.prod(map(len, groups)) > _MAX_COMBINATIONS:
+            reject(place, f"what is merged there has more than {_MAX_COMBINATIONS} combinations")
         made = []
         for combination in product(*groups):
             try:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from nightbatch.core.errors import ConfigurationError, NightbatchError, NotFound, Refused, Transient
 from nightbatch.jobs.intake import JobsRefused
-from nightbatch.postgres.db_errors import DatabaseError, in_words
+from nightbatch.postgres.db_errors import DatabaseError, translate
 
 log = logging.getLogger("nightbatch")
 
@@ -95,7 +95,7 @@ def _ours(_: Request, error: Any) -> JSONResponse:
 
 def _database(request: Request, error: Exception) -> JSONResponse:
     try:
-        with in_words():
+        with translate():
             raise error
     except ConfigurationError as told:
         return problem(503, str(told), headers={"Retry-After": "10"})

@@ -136,7 +136,7 @@ def _ask_others(stack: Stack) -> None:
     now = datetime.now(UTC)
     with open_store(stack.dsn) as store:
         for provider in _OTHERS:
-            wish = reprocessing.Wish(
+            wish = reprocessing.ReprocessRequest(
                 since=now - timedelta(days=1), until=now, job_types=("hook_generation",), from_model=_AGAIN["from_model"],
                 to_provider=provider,
             )  # fmt: skip

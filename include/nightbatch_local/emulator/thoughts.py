@@ -18,7 +18,7 @@ _OPENAI_THINKS = re.compile(r"o\d|gpt-(?:[5-9]|\d\d)")
 _OPENAI_VERSION = re.compile(r"gpt-(\d+)(?:\.(\d+))?")
 # https://platform.claude.com/docs/en/build-with-claude/thinking
 _CLAUDE_VERSION = re.compile(r"claude-[a-z]+-(\d+)(?:-(\d{1,2})(?!\d))?")
-_LEAST_BUDGET = 1024
+_MIN_BUDGET = 1024
 # https://ai.google.dev/gemini-api/docs/thinking
 _GEMINI_VERSION = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
 _GEMINI_LEVELS = ("MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH")
@@ -81,7 +81,7 @@ def anthropic_thoughts(params: Body) -> int:
         raise ApiError(400, f"thinking.type: {kind} is not supported on this model")
     budget = thinking.get("budget_tokens", 0)
     if kind == "enabled":
-        if not isinstance(budget, int) or budget < _LEAST_BUDGET:
+        if not isinstance(budget, int) or budget < _MIN_BUDGET:
             raise ApiError(400, "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
         if budget >= params["max_tokens"]:
             raise ApiError(400, "`max_tokens` must be greater than `thinking.budget_tokens`")

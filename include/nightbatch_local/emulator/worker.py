@@ -21,7 +21,7 @@ from nightbatch_local.emulator.state import Batch, File, Outcome, State
 
 log = logging.getLogger(__name__)
 
-_LONGEST_NAP = 1.0
+_MAX_NAP = 1.0
 _OUTPUT_KEPT = 30 * 86400.0
 CHARGE = (
     "INSERT INTO billing (provider, account, batch_id, custom_id, line, model, input_tokens, cached_tokens,"
@@ -90,7 +90,7 @@ class Worker(threading.Thread):
                 break
             except Exception:
                 log.exception("The emulator failed to work on a batch.")
-                self._wake.wait(_LONGEST_NAP)
+                self._wake.wait(_MAX_NAP)
         while self._billing_log.catch_up():
             pass
 
@@ -108,7 +108,7 @@ class Worker(threading.Thread):
 
     def _nap(self) -> float:
         soonest = self._state.value("SELECT min(due_at) FROM batch WHERE outcome IS NULL")
-        return _LONGEST_NAP if soonest is None else min(_LONGEST_NAP, max(0.0, soonest - self._state.now()))
+        return _MAX_NAP if soonest is None else min(_MAX_NAP, max(0.0, soonest - self._state.now()))
 
     def _check(self, batch: Batch) -> None:
         found = self._dialects[batch.provider].check(self._state, batch, read_lines(batch.input_path))

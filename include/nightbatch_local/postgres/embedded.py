@@ -34,7 +34,7 @@ HOST = "127.0.0.1"
 SUPERUSER = "postgres"
 _MAJOR = "18"
 _START_SECONDS = 60.0
-_LONGEST_SOCKET_PATH = 107  # sun_path of Linux; macOS allows 103
+_MAX_SOCKET_PATH = 107  # sun_path of Linux; macOS allows 103
 _PR_SET_PDEATHSIG = 1
 _SETTINGS = {
     "listen_addresses": HOST,
@@ -238,7 +238,7 @@ class EmbeddedPostgres:
             )
 
     def _socket_fits(self, port: int) -> bool:
-        return len(os.fsencode(self.data_dir / f".s.PGSQL.{port}")) <= _LONGEST_SOCKET_PATH - 4
+        return len(os.fsencode(self.data_dir / f".s.PGSQL.{port}")) <= _MAX_SOCKET_PATH - 4
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _START_SECONDS

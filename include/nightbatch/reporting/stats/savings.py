@@ -13,7 +13,7 @@ from nightbatch.postgres.figures import Price, Reason
 from nightbatch.postgres.store import Store
 from nightbatch.postgres.sums import Figures, Slice, Turnaround
 
-_EARLIEST, _MOST_DAYS = date(2000, 1, 1), 3_660
+_EARLIEST, _MAX_DAYS = date(2000, 1, 1), 3_660
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Days:
     def __post_init__(self) -> None:
         if self.since > self.until:
             raise ConfigurationError(f"{self.since} is after {self.until}: give the first day first.")
-        if self.since < _EARLIEST or (self.until - self.since).days >= _MOST_DAYS:
+        if self.since < _EARLIEST or (self.until - self.since).days >= _MAX_DAYS:
             raise ConfigurationError(
-                f"{self.since} to {self.until}: give days since {_EARLIEST}, {_MOST_DAYS:,} at most."
+                f"{self.since} to {self.until}: give days since {_EARLIEST}, {_MAX_DAYS:,} at most."
             )
 
     def __len__(self) -> int:

@@ -27,7 +27,7 @@ from nightbatch.web.database import OpenStore
 router = APIRouter(tags=["page"])
 
 _PAGE = Path(__file__).parent.parent / "page"
-_MOST_BATCHES = 60
+_MAX_BATCHES = 60
 _HTML = {"text/html": {"schema": {"type": "string"}}}
 
 
@@ -76,7 +76,7 @@ def _shown(store: Store, *, can_run: bool) -> dict[str, Any]:
         charts.success_by_day(recent.days, recent.by_day),
         charts.turnaround(recent.turnaround),
     )
-    return {"it": found, "charts": [chart for chart in drawn if chart], "can_run": can_run, "most": _MOST_BATCHES}
+    return {"it": found, "charts": [chart for chart in drawn if chart], "can_run": can_run, "most": _MAX_BATCHES}
 
 
 def _total(estimates: Sequence[Estimate]) -> dict[str, Any]:

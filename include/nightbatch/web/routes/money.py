@@ -135,7 +135,7 @@ def estimate(wish: EstimateWish, store: OpenStore) -> Sequence[Estimate]:
         return submission.preview(store, job_types(), Settings.from_env(), params=params)
     days = Days(wish.from_day, wish.to_day or wish.from_day)
     since, until = span(days.since, days.until, ZoneInfo(Settings.from_env().timezone))
-    past = reprocessing.Wish(
+    past = reprocessing.ReprocessRequest(
         since=since,
         until=until,
         job_types=tuple(wish.job_types),

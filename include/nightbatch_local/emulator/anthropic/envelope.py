@@ -13,7 +13,7 @@ import orjson
 from nightbatch_local.emulator.errors import ApiError
 
 MOST_BYTES = 256 * 10**6
-_MOST_REQUESTS = 100_000
+_MAX_REQUESTS = 100_000
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -28,8 +28,8 @@ def split_requests(body: Path, lines: Path) -> None:
     requests = _decode(body)
     if not requests:
         raise ApiError(400, "requests: List should have at least 1 item after validation, not 0")
-    if len(requests) > _MOST_REQUESTS:
-        count = f"{_MOST_REQUESTS} items after validation, not {len(requests)}"
+    if len(requests) > _MAX_REQUESTS:
+        count = f"{_MAX_REQUESTS} items after validation, not {len(requests)}"
         raise ApiError(400, f"requests: List should have at most {count}")
     seen: set[str] = set()
     with lines.open("wb") as out:

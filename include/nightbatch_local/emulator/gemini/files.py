@@ -19,10 +19,10 @@ from nightbatch_local.emulator.http import Call, Endpoint, in_thread, json_respo
 from nightbatch_local.emulator.media import is_video
 from nightbatch_local.emulator.state import File, State, Upload
 
-_MOST_BYTES = 2 << 30
+_MAX_BYTES = 2 << 30
 _KEPT = 48 * 3600.0
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
-_LONGEST_NAME = 40
+_MAX_NAME = 40
 _PROCESSING_SECONDS = 0.5
 _YOUTUBE = ("https://www.youtube.com/watch?v=", "https://youtu.be/")
 
@@ -102,8 +102,8 @@ async def _start(call: Call) -> Response:
         raise ApiError(400, message)
     _refuse_taken(call, name)
     size = int(call.request.headers.get("x-goog-upload-header-content-length") or 0)
-    if size > _MOST_BYTES:
-        raise ApiError(413, f"The file is larger than {_MOST_BYTES} bytes.")
+    if size > _MAX_BYTES:
+        raise ApiError(413, f"The file is larger than {_MAX_BYTES} bytes.")
     mime = call.request.headers.get("x-goog-upload-header-content-type") or field(given, "mimeType") or ""
     label, path = str(field(given, "displayName") or ""), str(call.state.new_path("uploads"))
     begun = Upload(uuid4().hex, call.account, name, label, mime, size, path)
@@ -118,7 +118,7 @@ async def _receive(call: Call, upload: Upload) -> None:
     if offset != received:
         headers = _upload_headers("active") | {"X-Goog-Upload-Size-Received": str(received)}
         raise ApiError(400, f"Expected offset {received}, not {offset}.", headers=headers)
-    await call.save_body(path, _MOST_BYTES)
+    await call.save_body(path, _MAX_BYTES)
 
 
 async def _finalize(call: Call, upload: Upload) -> Response:
@@ -165,8 +165,8 @@ def _refuse_taken(call: Call, name: str) -> None:
 
 def _file(call: Call) -> File:
     """Return the file. Produced files have names that this call refuses, as in python-genai #1759."""
-    if len(call.path("name")) > _LONGEST_NAME:
-        raise ApiError(400, f"* GetFileRequest.name: the name may have at most {_LONGEST_NAME} characters")
+    if len(call.path("name")) > _MAX_NAME:
+        raise ApiError(400, f"* GetFileRequest.name: the name may have at most {_MAX_NAME} characters")
     file = call.state.file("gemini", call.account, call.path("name"))
     if file is None or file.purpose == "inline":
         raise _missing(call)

@@ -20,14 +20,14 @@ from nightbatch_local.emulator.prompt import Answered, Usage
 from nightbatch_local.emulator.state import Batch
 
 _WINDOW = 48 * 3600.0
-_MOST_INLINE = 20 << 20
-_MOST_OPEN = 100
+_MAX_INLINE = 20 << 20
+_MAX_OPEN = 100
 _CANCEL_SECONDS = 1.0
 
 
 async def create_batch(method: str, call: Call) -> Response:
     """Answer `POST /{v}/models/{m}:batchGenerateContent` or `:asyncBatchEmbedContent`."""
-    call.refuse_larger_than(_MOST_INLINE)
+    call.refuse_larger_than(_MAX_INLINE)
     model = _model(call, embedding=method == EMBED)
     given = (await call.json()).get("batch") or {}
     source = field(given, "inputConfig") or {}
@@ -139,8 +139,8 @@ def _model(call: Call, *, embedding: bool) -> str:
 
 def _refuse_too_many(call: Call) -> None:
     running = [batch for batch in call.state.batches("gemini", call.account) if batch.outcome is None]
-    if len(running) >= _MOST_OPEN:
-        raise ApiError(429, f"At most {_MOST_OPEN} batches may run at the same time.")
+    if len(running) >= _MAX_OPEN:
+        raise ApiError(429, f"At most {_MAX_OPEN} batches may run at the same time.")
 
 
 def _from_file(call: Call, name: str) -> tuple[str, int]:

@@ -23,7 +23,7 @@ _FIELDS = {
 }
 _ONLY_FOR = {"properties": ("OBJECT",), "required": ("OBJECT",), "items": ("ARRAY",), "enum": ("STRING",)}
 _FORMATS = {"STRING": ("enum", "date-time"), "NUMBER": ("float", "double"), "INTEGER": ("int32", "int64")}
-_DEEPEST, _MOST_NODES = 64, 20_000
+_DEEPEST, _MAX_NODES = 64, 20_000
 
 Schema = dict[str, Any]
 
@@ -39,7 +39,7 @@ def require_taken(schema: Any, *, place: str) -> None:
 def _fault(text: bytes, place: str) -> str | None:
     schema = orjson.loads(text)
     faults = list(_faults(schema, place, 0))
-    if len(faults) == 0 and sum(1 for _ in _all(schema)) > _MOST_NODES:
+    if len(faults) == 0 and sum(1 for _ in _all(schema)) > _MAX_NODES:
         return "The specified schema produces a constraint that has too many states for serving."
     return "\n".join(faults[:5]) or None
 

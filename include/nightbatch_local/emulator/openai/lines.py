@@ -21,8 +21,8 @@ ENDPOINTS = (
     *("/v1/completions", "/v1/moderations", "/v1/images/generations"),
 )
 """Edits of images and videos are batches of OpenAI's too; here nobody draws them."""
-_MOST_REQUESTS = 50_000
-_MOST_ERRORS = 1000
+_MAX_REQUESTS = 50_000
+_MAX_ERRORS = 1000
 _NOT_DONE = {
     "expired": ("batch_expired", "This request could not be executed before the completion window expired."),
     "cancelled": ("batch_cancelled", "This request was not executed because the batch was cancelled."),
@@ -83,7 +83,7 @@ class _Checker:
         self._total += 1
         self._expiring += EXPIRE_MARKER in raw
         fault = self._fault(raw)
-        if fault and len(self._errors) < _MOST_ERRORS:
+        if fault and len(self._errors) < _MAX_ERRORS:
             code, message, param = fault
             self._errors.append(_error(code, message, line=number, param=param))
 
@@ -97,11 +97,11 @@ class _Checker:
                     "The batch input file is empty. Please ensure that the batch contains at least one request.",
                 )
             )
-        if self._total > _MOST_REQUESTS or self._inputs > _MOST_REQUESTS:
+        if self._total > _MAX_REQUESTS or self._inputs > _MAX_REQUESTS:
             whole.append(
                 _error(
                     "too_many_tasks",
-                    f"The batch input file contains too many requests. Max is {_MOST_REQUESTS}.",
+                    f"The batch input file contains too many requests. Max is {_MAX_REQUESTS}.",
                 )
             )
         return Checked(self._total, self._expiring, self._model, whole + self._errors)

@@ -21,10 +21,10 @@ from nightbatch_local.emulator.openai.lines import ENDPOINTS
 from nightbatch_local.emulator.openai.views import batch_view, file_view
 from nightbatch_local.emulator.state import Batch, File
 
-_MOST_BYTES = 200 * 10**6
+_MAX_BYTES = 200 * 10**6
 _OVERHEAD = 64 << 10  # of multipart around the file
 _WINDOW = 86400.0
-_SHORTEST_LIFE, _LONGEST_LIFE = 3600, 2592000
+_SHORTEST_LIFE, _MAX_LIFE = 3600, 2592000
 _CANCEL_SECONDS = 1.0  # the real one takes up to ten minutes
 
 T = TypeVar("T", File, Batch)
@@ -32,7 +32,7 @@ T = TypeVar("T", File, Batch)
 
 async def upload_file(call: Call) -> Response:
     """Answer `POST /files`, multipart; a batch file may hold 200 MB."""
-    call.refuse_larger_than(_MOST_BYTES + _OVERHEAD)
+    call.refuse_larger_than(_MAX_BYTES + _OVERHEAD)
     async with call.request.form(max_files=1) as form:
         upload, purpose = form.get("file"), form.get("purpose")
         if not isinstance(upload, UploadFile) or not isinstance(purpose, str):
@@ -148,7 +148,7 @@ def _store(upload: UploadFile, path: Path) -> tuple[int, str]:
 def _life(anchor: Any, seconds: Any) -> float | None:
     if anchor is None and seconds is None:
         return None
-    if anchor != "created_at" or not str(seconds).isdigit() or not _SHORTEST_LIFE <= int(seconds) <= _LONGEST_LIFE:
+    if anchor != "created_at" or not str(seconds).isdigit() or not _SHORTEST_LIFE <= int(seconds) <= _MAX_LIFE:
         raise ApiError(400, "Invalid value for 'expires_after'.", param="expires_after")
     return float(seconds)
 

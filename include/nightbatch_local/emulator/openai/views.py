@@ -9,7 +9,7 @@ import orjson
 from nightbatch_local.emulator.state import Batch, File
 
 _PHASE = 0.1  # validating takes the first tenth of the turnaround, finalizing the last
-_LONGEST_PHASE = 5.0
+_MAX_PHASE = 5.0
 
 
 def file_view(file: File) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def batch_view(batch: Batch, now: float) -> dict[str, Any]:
 
 
 def _phase(batch: Batch) -> float:
-    return min(_LONGEST_PHASE, _PHASE * max(0.0, batch.due_at - batch.created_at))
+    return min(_MAX_PHASE, _PHASE * max(0.0, batch.due_at - batch.created_at))
 
 
 def _status(batch: Batch, now: float) -> str:

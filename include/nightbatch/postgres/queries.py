@@ -12,7 +12,7 @@ _NAME = re.compile(r"^-- ([a-z][a-z0-9_]*):", re.MULTILINE)
 @cache
 def queries(file: str) -> dict[str, bytes]:
     """Return the queries of ``<file>.sql`` by name. Raises ValueError when a name stands there twice."""
-    text = (files(__name__) / f"{file}.sql").read_text(encoding="utf-8")
+    text = (files("nightbatch.postgres") / f"{file}.sql").read_text(encoding="utf-8")
     starts = list(_NAME.finditer(text))
     ends = [match.start() for match in starts[1:]] + [len(text)]
     found = {match[1]: text[match.start() : end].strip().encode() for match, end in zip(starts, ends, strict=True)}

@@ -7,12 +7,12 @@ FROM (SELECT max(id) AS id FROM nightbatch.job WHERE cache_days IS NOT NULL) AS 
 
 -- make_asking: the due candidates that ask. What was sent before goes its own way; a reprocessing wants a new answer
 CREATE TEMPORARY TABLE asking ON COMMIT DROP AS
-SELECT c.job_id, j.job_type, lane.provider, c.model, j.cache_days,
-    nightbatch.cache_key(j.job_type, lane.provider, c.model, lane.prompt_version, j.input) AS key
+SELECT c.job_id, j.job_type, route.provider, c.model, j.cache_days,
+    nightbatch.cache_key(j.job_type, route.provider, c.model, route.prompt_version, j.input) AS key
 FROM nightbatch.job AS j
 JOIN candidate AS c ON c.job_id = j.id
 JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_versions)s::text[])
-    AS lane (number, provider, prompt_version) ON lane.number = c.lane
+    AS route (number, provider, prompt_version) ON route.number = c.route
 WHERE j.cache_days IS NOT NULL AND c.due AND c.reason IS NULL AND j.job_type = ANY (%(job_types)s)
     AND NOT EXISTS (SELECT FROM nightbatch.result AS r WHERE r.job_id = j.id);
 

@@ -48,18 +48,18 @@ SELECT
         AND (%(job_ids)s::bigint[] = '{}' OR j.id = ANY (%(job_ids)s))
         AND (%(all_types_known)s OR j.job_type = ANY (%(known_types)s))
         AND (%(all_providers_known)s OR j.provider = ANY (%(known_providers)s))
-        AND coalesce(j.deadline IS NOT NULL AND coalesce(j.fallback, lane.fallback)
-            AND now() + make_interval(secs => lane.turnaround) > j.deadline, false) = %(urgent)s AS due,
-    lane.number AS lane, model.name AS model, j.priority, size.bytes::integer,
+        AND coalesce(j.deadline IS NOT NULL AND coalesce(j.fallback, route.fallback)
+            AND now() + make_interval(secs => route.turnaround) > j.deadline, false) = %(urgent)s AS due,
+    route.number AS route, model.name AS model, j.priority, size.bytes::integer,
     CASE
         WHEN NOT j.provider = ANY (%(known_providers)s) THEN format('there is no provider %%s', left(j.provider, 100))
-        WHEN lane.number IS NULL AND j.job_type = ANY (%(known_types)s)
+        WHEN route.number IS NULL AND j.job_type = ANY (%(known_types)s)
             THEN format('%%s cannot do %%s jobs', j.provider, left(j.job_type, 100))
-        WHEN lane.number IS NULL THEN format('there is no job type %%s', left(j.job_type, 100))
-        WHEN size.bytes > lane.max_request_bytes
-            THEN format('the request would have about %%s bytes; %%s takes %%s', size.bytes, j.provider, lane.max_request_bytes)
-        WHEN NOT lane.ready AND asked.inside <> asked.given
-            AND (lane.prefix = '' OR asked.inside NOT IN (model.name, lane.prefix || model.name))
+        WHEN route.number IS NULL THEN format('there is no job type %%s', left(j.job_type, 100))
+        WHEN size.bytes > route.max_request_bytes
+            THEN format('the request would have about %%s bytes; %%s takes %%s', size.bytes, j.provider, route.max_request_bytes)
+        WHEN NOT route.ready AND asked.inside <> asked.given
+            AND (route.prefix = '' OR asked.inside NOT IN (model.name, route.prefix || model.name))
             THEN format('model: the input asks for %%s, and the job for %%s: which one is meant?',
                 left(asked.inside, 60), left(asked.given, 60))
     END AS reason
@@ -79,23 +79,23 @@ LEFT JOIN unnest(
     %(lane_overheads)s::bigint[], %(lane_request_bytes)s::bigint[], %(lane_fallbacks)s::boolean[],
     %(lane_turnarounds)s::double precision[], %(lane_endpoints)s::text[], %(lane_ready)s::boolean[],
     %(lane_models_in)s::text[], %(lane_dialects)s::text[], %(lane_prefixes)s::text[]
-) AS lane (number, job_type, provider, default_model, overhead, max_request_bytes, fallback, turnaround, endpoint, ready, model_in,
+) AS route (number, job_type, provider, default_model, overhead, max_request_bytes, fallback, turnaround, endpoint, ready, model_in,
     dialect, prefix)
-    ON lane.job_type = j.job_type AND lane.provider = j.provider
-        AND (NOT lane.ready OR lane.endpoint = nightbatch.raw_endpoint(lane.dialect, j.input))
+    ON route.job_type = j.job_type AND route.provider = j.provider
+        AND (NOT route.ready OR route.endpoint = nightbatch.raw_endpoint(route.dialect, j.input))
 CROSS JOIN LATERAL (SELECT j.input::text AS words OFFSET 0) AS written  -- once, and not wherever it is named
-CROSS JOIN LATERAL (SELECT octet_length(written.words) + coalesce(lane.overhead, 0) AS bytes) AS size
+CROSS JOIN LATERAL (SELECT octet_length(written.words) + coalesce(route.overhead, 0) AS bytes) AS size
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN lane.model_in IS NOT NULL AND (strpos(written.words, '"model"') > 0 OR strpos(written.words, '\u006') > 0)
-        THEN nullif(btrim(j.input #>> lane.model_in::text[]), '') END AS inside
+    SELECT CASE WHEN route.model_in IS NOT NULL AND (strpos(written.words, '"model"') > 0 OR strpos(written.words, '\u006') > 0)
+        THEN nullif(btrim(j.input #>> route.model_in::text[]), '') END AS inside
     OFFSET 0
 ) AS told
 CROSS JOIN LATERAL (
-    SELECT told.inside, coalesce(btrim(j.model, E' \t\n\r'), told.inside, lane.default_model) AS given
+    SELECT told.inside, coalesce(btrim(j.model, E' \t\n\r'), told.inside, route.default_model) AS given
 ) AS asked
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN lane.prefix <> '' AND starts_with(given, lane.prefix) AND given <> lane.prefix
-        THEN substr(given, length(lane.prefix) + 1) ELSE given END
+    SELECT CASE WHEN route.prefix <> '' AND starts_with(given, route.prefix) AND given <> route.prefix
+        THEN substr(given, length(route.prefix) + 1) ELSE given END
 ) AS model (name);
 
 -- limit_candidates: the run takes no more than it was asked to, the highest priority first
@@ -119,33 +119,33 @@ SELECT count(*) FROM gone;
 -- analyze_candidates: Postgres takes a new table for a small one, and would join it row by row
 ANALYZE candidate;
 
--- make_kinds: each lane and model, with what it shares a batch with (its number), and that batch's room in bytes. The largest
+-- make_kinds: each route and model, with what it shares a batch with (its number), and that batch's room in bytes. The largest
 -- request is set aside from the capacity: a batch may begin its last request anywhere below it. All in 32 bits (a file has at
 -- most 2 GB), so that the running sum is one of 64: a sum of those would be numeric, which is slow and does not floor
 CREATE TEMPORARY TABLE kind ON COMMIT DROP AS
-SELECT dense_rank() OVER (ORDER BY provider, model, endpoint)::integer AS number, lane, model, provider, endpoint, room,
+SELECT dense_rank() OVER (ORDER BY provider, model, endpoint)::integer AS number, route, model, provider, endpoint, room,
     ((room::bigint + max_requests - 1) / max_requests)::integer AS share,
     coalesce(tokens_per_byte * room / token_room, 0) AS per_byte
 FROM (
-    SELECT x.lane, x.model, l.provider, l.endpoint, y.tokens_per_byte, y.token_room,
+    SELECT x.route, x.model, l.provider, l.endpoint, y.tokens_per_byte, y.token_room,
         greatest(min(l.capacity) OVER alike - max(x.largest) OVER alike, 1)::integer AS room,
         min(l.max_requests) OVER alike AS max_requests
-    FROM (SELECT lane, model, max(bytes) AS largest FROM candidate WHERE due AND reason IS NULL GROUP BY lane, model) AS x
+    FROM (SELECT route, model, max(bytes) AS largest FROM candidate WHERE due AND reason IS NULL GROUP BY route, model) AS x
     JOIN unnest(%(lane_numbers)s::integer[], %(lane_providers)s::text[], %(lane_endpoints)s::text[],
             %(lane_capacities)s::bigint[], %(lane_requests)s::bigint[])
-        AS l (number, provider, endpoint, capacity, max_requests) ON l.number = x.lane
-    LEFT JOIN yardstick AS y ON y.lane = x.lane AND y.model = x.model AND y.token_room IS NOT NULL
+        AS l (number, provider, endpoint, capacity, max_requests) ON l.number = x.route
+    LEFT JOIN cost_model AS y ON y.route = x.route AND y.model = x.model AND y.token_room IS NOT NULL
     WINDOW alike AS (PARTITION BY l.provider, x.model, l.endpoint)
-) AS lanes;
+) AS routes;
 
 -- place: one pass, highest priority first. A request weighs its bytes, or its share of the provider's limits of requests or of
 -- enqueued tokens if that is more, so one running sum holds all three
 CREATE TEMPORARY TABLE placed ON COMMIT DROP AS
-SELECT job_id, known, lane, bytes, kind, ((sum(weight) OVER up_to_here - weight) / room)::integer AS part
+SELECT job_id, known, route, bytes, kind, ((sum(weight) OVER up_to_here - weight) / room)::integer AS part
 FROM (
-    SELECT c.job_id, c.known, c.lane, c.bytes, c.priority, k.number AS kind, k.room,
+    SELECT c.job_id, c.known, c.route, c.bytes, c.priority, k.number AS kind, k.room,
         greatest(c.bytes, k.share, least(k.room, ceil(c.bytes * k.per_byte)))::integer AS weight
-    FROM candidate AS c JOIN kind AS k ON k.lane = c.lane AND k.model = c.model
+    FROM candidate AS c JOIN kind AS k ON k.route = c.route AND k.model = c.model
     WHERE c.due AND c.reason IS NULL
 ) AS weighed
 WINDOW up_to_here AS (PARTITION BY kind ORDER BY priority DESC, job_id ROWS UNBOUNDED PRECEDING);

@@ -52,19 +52,19 @@ FROM candidate AS c
 JOIN nightbatch.job AS j ON j.id = c.job_id
 LEFT JOIN nightbatch.job AS p
     ON p.id = CASE WHEN j.job_type = 'historical_reprocessing' THEN nightbatch.past_job(j.input) END
-WHERE c.lane = ANY (%(lanes)s) AND c.due AND c.reason IS NULL AND coalesce(p.job_type, j.job_type) = ANY (%(job_types)s);
+WHERE c.route = ANY (%(routes)s) AND c.due AND c.reason IS NULL AND coalesce(p.job_type, j.job_type) = ANY (%(job_types)s);
 
 -- weigh: add what the media inside a request weigh, for the cut. What a byte is reckoned to cost goes down by as much: media
 -- are not billed by their bytes
 WITH heavier AS (
     UPDATE candidate AS c SET bytes = c.bytes + m.bytes
     FROM unnest(%(job_ids)s::bigint[], %(bytes)s::integer[]) AS m (job_id, bytes)
-    WHERE c.job_id = m.job_id RETURNING c.lane, c.model, m.bytes
-), lane AS (
-    SELECT x.lane, x.model, x.size / (x.size + h.size) AS share
-    FROM (SELECT lane, model, sum(bytes)::double precision AS size FROM candidate WHERE due AND reason IS NULL GROUP BY 1, 2) AS x
-    JOIN (SELECT lane, model, sum(bytes)::double precision AS size FROM heavier GROUP BY 1, 2) AS h USING (lane, model)
+    WHERE c.job_id = m.job_id RETURNING c.route, c.model, m.bytes
+), route AS (
+    SELECT x.route, x.model, x.size / (x.size + h.size) AS share
+    FROM (SELECT route, model, sum(bytes)::double precision AS size FROM candidate WHERE due AND reason IS NULL GROUP BY 1, 2) AS x
+    JOIN (SELECT route, model, sum(bytes)::double precision AS size FROM heavier GROUP BY 1, 2) AS h USING (route, model)
 )
-UPDATE yardstick AS y SET tokens_per_byte = y.tokens_per_byte * lane.share, reckoned_per_byte = y.reckoned_per_byte * lane.share,
-    usd_per_byte = y.usd_per_byte * lane.share::numeric
-FROM lane WHERE lane.lane = y.lane AND lane.model = y.model;
+UPDATE cost_model AS y SET tokens_per_byte = y.tokens_per_byte * route.share, reckoned_per_byte = y.reckoned_per_byte * route.share,
+    usd_per_byte = y.usd_per_byte * route.share::numeric
+FROM route WHERE route.route = y.route AND route.model = y.model;

@@ -1,21 +1,21 @@
 -- known_jobs: those of some ids that there are, whatever became of them
 SELECT id FROM nightbatch.job WHERE id = ANY (%(ids)s::bigint[]);
 
--- samples: a few inputs of each lane, to be measured with a tokenizer; a reprocessing brings the past job's
-SELECT lane.number, s.bytes, coalesce(p.job_type, j.job_type), coalesce(p.input, j.input)::text,
+-- samples: a few inputs of each route, to be measured with a tokenizer; a reprocessing brings the past job's
+SELECT route.number, s.bytes, coalesce(p.job_type, j.job_type), coalesce(p.input, j.input)::text,
     CASE WHEN p.id IS NOT NULL THEN j.input ->> 'prompt_version' END
-FROM unnest(%(lanes)s::integer[]) AS lane (number)
+FROM unnest(%(routes)s::integer[]) AS route (number)
 CROSS JOIN LATERAL (
     SELECT job_id, bytes FROM candidate
-    WHERE lane = lane.number AND due AND reason IS NULL AND bytes < %(most_bytes)s LIMIT %(each)s
+    WHERE route = route.number AND due AND reason IS NULL AND bytes < %(most_bytes)s LIMIT %(each)s
 ) AS s
 JOIN nightbatch.job AS j ON j.id = s.job_id
 LEFT JOIN nightbatch.job AS p
     ON p.id = CASE WHEN j.job_type = 'historical_reprocessing' THEN nightbatch.past_job(j.input) END;
 
--- groups: what a plan would send, by lane and model
-SELECT lane, model, count(*)::integer, sum(bytes)::bigint, max(bytes)::bigint FROM candidate
-WHERE due AND reason IS NULL GROUP BY lane, model ORDER BY lane, model;
+-- groups: what a plan would send, by route and model
+SELECT route, model, count(*)::integer, sum(bytes)::bigint, max(bytes)::bigint FROM candidate
+WHERE due AND reason IS NULL GROUP BY route, model ORDER BY route, model;
 
 -- lessons: what came of earlier estimates in the last 30 days, per job: how far the input was off, and the output's length
 SELECT u.job_type, u.provider, u.model,
@@ -38,15 +38,15 @@ SELECT provider, bare.model, min(tokens) FROM nightbatch.token_limit AS l
 CROSS JOIN LATERAL (SELECT regexp_replace(l.model, '^models/', '') AS model) AS bare
 WHERE NOT learned OR noted_at > now() - interval '20 hours' GROUP BY provider, bare.model;
 
--- make_yardsticks: what one byte and one job of a lane and model come to; gone with the transaction
-CREATE TEMPORARY TABLE yardstick (
-    lane integer NOT NULL, model text NOT NULL, tokens_per_byte double precision NOT NULL, reckoned_per_byte double precision NOT NULL,
-    usd_per_byte numeric, usd_per_job numeric, token_room bigint, PRIMARY KEY (lane, model)
+-- make_yardsticks: what one byte and one job of a route and model come to; gone with the transaction
+CREATE TEMPORARY TABLE cost_model (
+    route integer NOT NULL, model text NOT NULL, tokens_per_byte double precision NOT NULL, reckoned_per_byte double precision NOT NULL,
+    usd_per_byte numeric, usd_per_job numeric, token_room bigint, PRIMARY KEY (route, model)
 ) ON COMMIT DROP;
 
 -- insert_yardsticks: one for each group of candidates
-INSERT INTO yardstick
-SELECT * FROM unnest(%(lanes)s::integer[], %(models)s::text[], %(tokens_per_byte)s::double precision[],
+INSERT INTO cost_model
+SELECT * FROM unnest(%(routes)s::integer[], %(models)s::text[], %(tokens_per_byte)s::double precision[],
     %(reckoned_per_byte)s::double precision[], %(usd_per_byte)s::numeric[], %(usd_per_job)s::numeric[], %(token_rooms)s::bigint[]);
 
 -- budgets: with what is left of each tonight; the narrow ones first, so that a wide one does not count what they hold back
@@ -63,7 +63,7 @@ UPDATE candidate SET due = false
 FROM (
     SELECT c.job_id, cost.usd IS NULL AS unpriced, sum(cost.usd) OVER (ORDER BY c.priority DESC, c.job_id) AS up_to
     FROM candidate AS c
-    JOIN yardstick AS y ON y.lane = c.lane AND y.model = c.model
+    JOIN cost_model AS y ON y.route = c.route AND y.model = c.model
     JOIN nightbatch.job AS j ON j.id = c.job_id
     JOIN nightbatch.budget AS b ON b.id = %(budget_id)s
     CROSS JOIN LATERAL (SELECT c.bytes * y.usd_per_byte + y.usd_per_job AS usd) AS cost
@@ -78,12 +78,12 @@ WITH expected AS (
     SELECT x.batch_id, l.job_type, sum(x.jobs)::integer AS jobs, sum(x.bytes * y.reckoned_per_byte) AS reckoned,
         sum(x.bytes * y.tokens_per_byte) AS tokens
     FROM (
-        SELECT cut.batch_id, placed.kind, placed.lane, count(*) AS jobs, sum(placed.bytes) AS bytes
-        FROM placed JOIN cut USING (kind, part) GROUP BY cut.batch_id, placed.kind, placed.lane
+        SELECT cut.batch_id, placed.kind, placed.route, count(*) AS jobs, sum(placed.bytes) AS bytes
+        FROM placed JOIN cut USING (kind, part) GROUP BY cut.batch_id, placed.kind, placed.route
     ) AS x
-    JOIN kind AS k ON k.number = x.kind AND k.lane = x.lane
-    JOIN yardstick AS y ON y.lane = k.lane AND y.model = k.model
-    JOIN unnest(%(lane_numbers)s::integer[], %(lane_types)s::text[]) AS l (number, job_type) ON l.number = x.lane
+    JOIN kind AS k ON k.number = x.kind AND k.route = x.route
+    JOIN cost_model AS y ON y.route = k.route AND y.model = k.model
+    JOIN unnest(%(lane_numbers)s::integer[], %(lane_types)s::text[]) AS l (number, job_type) ON l.number = x.route
     GROUP BY x.batch_id, l.job_type
 ), kept AS (
     INSERT INTO nightbatch.batch_estimate (batch_id, job_type, jobs, input_tokens)
@@ -97,8 +97,8 @@ INSERT INTO nightbatch.reserved (batch_id, budget_id, usd)
 SELECT cut.batch_id, g.id, sum(p.bytes * y.usd_per_byte + y.usd_per_job)
 FROM placed AS p
 JOIN cut USING (kind, part)
-JOIN kind AS k ON k.number = p.kind AND k.lane = p.lane
-JOIN yardstick AS y ON y.lane = k.lane AND y.model = k.model
+JOIN kind AS k ON k.number = p.kind AND k.route = p.route
+JOIN cost_model AS y ON y.route = k.route AND y.model = k.model
 JOIN nightbatch.job AS j ON j.id = p.job_id
 JOIN nightbatch.budget AS g ON (g.job_type IS NULL OR g.job_type = j.job_type) AND (g.model IS NULL OR g.model IN (k.model, 'models/' || k.model))
     AND (g.label IS NULL OR nightbatch.has_label(j.labels, g.label))
