@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import pytest
 
-from nightbatch.batches import fallback, submission
+from nightbatch.batches import fallback, rendering, submission
 from nightbatch.core.errors import NightbatchError, Rejected, SubmissionInDoubt
 from nightbatch.core.ledger import Batch
 from nightbatch.core.models import ProviderName
@@ -65,7 +65,7 @@ def test_a_retry_on_another_release_takes_no_job_out_of_what_was_sent(
     (batch,) = world.plan()
     stale = other.batch(batch.id)
     world.submit(batch)
-    render = submission._render
+    render = rendering._render
 
     def otherwise(*args: object) -> object:
         rendered = render(*args)  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def test_a_retry_on_another_release_takes_no_job_out_of_what_was_sent(
                 rendered.job_ids.clear()
         return rendered
 
-    monkeypatch.setattr(submission, "_render", otherwise)
+    monkeypatch.setattr(rendering, "_render", otherwise)
     with pytest.raises(SubmissionInDoubt):
         submission._send(other, world.provider(provider), job_types(), world.settings, stale)
     monkeypatch.undo()

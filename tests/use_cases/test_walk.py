@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from nightbatch.batches import recovery
-from nightbatch.batches.submission import _rendered
+from nightbatch.batches.rendering import rendered as input_file
 from nightbatch.core.ledger import Batch
 from nightbatch.core.models import ProviderName
 from nightbatch.job_types import job_types
@@ -28,7 +28,7 @@ def kinds(world: World) -> list[str]:
 def send_again(world: World, batch: Batch) -> str:
     """What a proxy does that repeats a POST."""
     provider = world.provider(batch.provider)
-    with _rendered(world.store, provider, job_types(), world.settings, batch) as rendered:
+    with input_file(world.store, provider, job_types(), world.settings, batch) as rendered:
         return provider.submit(world.store.batch(batch.id).submission, rendered.path)
 
 

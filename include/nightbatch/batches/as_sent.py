@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nightbatch.batches.input_file import line_hash
-from nightbatch.batches.submission import Types, request_of
+from nightbatch.batches.rendering import Types, request_of
 from nightbatch.core.errors import NotFound, Rejected
 from nightbatch.core.ledger import Batch, JobRow
 from nightbatch.core.models import custom_id

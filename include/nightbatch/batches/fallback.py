@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from nightbatch.batches import accounts, home, in_doubt, loading, troubles, walk
 from nightbatch.batches.input_file import line_hash
 from nightbatch.batches.recovery import ProviderFor, account_told
-from nightbatch.batches.submission import Types, request_of
+from nightbatch.batches.rendering import Types, request_of
 from nightbatch.core import certainty
 from nightbatch.core.errors import Displaced, NightbatchError, Rejected, SubmissionInDoubt
 from nightbatch.core.ledger import Batch, JobRow, RunParams

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 
-from nightbatch.batches import submission
+from nightbatch.batches import rendering
 from nightbatch.core.settings import Settings
 from nightbatch.job_types import job_types
 from nightbatch.postgres.store import open_store
@@ -37,7 +37,7 @@ def ours(place: Place) -> None:
     done = 0
     with open_store(place.dsn) as store:
         for batch in store.run_batches("bench"):
-            with submission._rendered(store, _PROVIDER, _TYPES, settings, batch) as rendered:
+            with rendering.rendered(store, _PROVIDER, _TYPES, settings, batch) as rendered:
                 assert rendered.sha256 and rendered.path.stat().st_size > 1_400 * len(rendered.job_ids)
                 done += len(rendered.job_ids)
     assert done == place.jobs
