@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -211,3 +212,14 @@ def test_stopping_a_wait_in_any_way_leaves_the_batch_alone(provider: Provider) -
     assert not provider.cancelled
     assert BatchTrigger.on_kill is BaseTrigger.on_kill
     assert BatchTrigger.cleanup is BaseTrigger.cleanup
+
+
+PATHS = ("trigger.BatchTrigger", "notifiers.WebhookNotifier", "sensor.BatchSensor", "retries.RetryByError")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_class_paths_that_databases_hold_stay_as_they_were_at_the_first_release(path: str) -> None:
+    """A deferred wait, a serialized Dag's notifier or retry policy may be older than the code that reads it."""
+    module, name = f"nightbatch.airflow.{path}".rsplit(".", 1)
+    assert getattr(import_module(module), name).__module__ == module
+    assert BatchTrigger(41, 1.0).serialize()[0] == "nightbatch.airflow.trigger.BatchTrigger"
