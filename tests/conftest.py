@@ -26,6 +26,7 @@ _LONGEST = (
     _NIGHTS,
     "tests/acceptance/test_crash.py",
     "tests/acceptance/test_stack.py",
+    "tests/interleave/test_interleavings.py",
     "tests/acceptance/test_doctor_live.py",
     "tests/acceptance/test_cli_nights.py",
     "tests/web/test_contract.py",

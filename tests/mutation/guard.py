@@ -143,6 +143,8 @@ def _pytest(copy: Path, tests: tuple[str, ...], said: Path) -> None:
     roots = [str(copy / "include"), str(copy)]
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(roots), "COLUMNS": "400"}
     sys.path[:0] = roots
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("nightbatch", "nightbatch_local", "tests")]:
+        del sys.modules[name]  # of the real tree: another user of this process's server may have had it import them
     os.chdir(copy)
     with said.open("w") as file:
         os.dup2(file.fileno(), 1)

@@ -32,7 +32,7 @@ def attempt(store: Store, state: str, **columns: Any) -> Batch:
     accepted = state in ("submitted", "loaded")
     values: dict[str, Any] = {
         "run_id": "r1", "provider": "openai", "model": "gpt", "endpoint": "chat", "part": 1, "job_count": 3,
-        "state": state, "epoch": 2 * sent, "account_fingerprint": "a",
+        "state": state, "epoch": 2 * sent, "account_fingerprint": "a", "tagged": True,
         "payload_sha256": None if state == "planned" else "h",
     }  # fmt: skip
     moments = {
