@@ -30,6 +30,7 @@ _SPARED_SECONDS = 25.0
 """What has just come up is left alone for a while: else nothing would ever run, and there would be nothing to break."""
 _DOWN_AT_ONCE = 2
 _HUNG_SECONDS = 90.0
+_FORGOTTEN_SECONDS = 180.0
 
 
 class Unrest:
@@ -80,6 +81,8 @@ class Unrest:
                     self._end(name)
         if health is None and min(self._age("api-server"), self._age(POSTGRES)) > _HUNG_SECONDS:
             self._end("api-server")
+        if health and self._age("scheduler") > _FORGOTTEN_SECONDS and self._has_forgotten_a_task():
+            self._end("scheduler")
 
     def start_all(self, timeout: float) -> None:
         """The unrest is over: until everything runs and is healthy."""
@@ -102,6 +105,12 @@ class Unrest:
     def down(self) -> list[str]:
         """What is waiting to be started again."""
         return sorted(self._due)
+
+    def _has_forgotten_a_task(self) -> bool:
+        """A worker that dies as it takes a task leaves it queued as long as its scheduler lives: LocalExecutor revokes none."""
+        found = self._stack.api("GET", "/dags/~/dagRuns/~/taskInstances?state=queued&limit=100")["task_instances"]
+        queued = [datetime.fromisoformat(task["queued_when"]) for task in found if task["queued_when"]]
+        return any((datetime.now(UTC) - since).total_seconds() > _FORGOTTEN_SECONDS for since in queued)
 
     def _age(self, name: str) -> float:
         return 0 if name in self._due else time.monotonic() - self._started[name]
