@@ -38,7 +38,7 @@ MEANINGS: Mapping[Said, str] = {
     ),
     "copy": (
         "It is a copy, and the original goes on: this one becomes an installation of its own. What is queued or under way"
-        " here ends as cancelled, since the original has it; `nightbatch retry` asks again."
+        " here ends as cancelled, since the original has it; insert anew what is to be asked here too."
     ),
 }
 """What a person may say of the database, and what is done then."""
