@@ -137,9 +137,8 @@ def come_home(store: Store, provider_for: ProviderFor, types: Mapping[str, JobTy
             _free_the_unsent(store, {batch.tag for _, batch, *_ in lost})
         run_id = f"restored__{now:%Y-%m-%dT%H:%M:%S}"
         told, waiting = [], []
-        for provider, batch, requests, whole in sorted(
-            lost, key=lambda one: not one[3]
-        ):  # what may be of any job comes last
+        lost.sort(key=lambda one: not one[3])  # what may be of any job comes last
+        for provider, batch, requests, whole in lost:
             if in_the_way := homes.in_the_way(store, provider.name, batch, requests if whole else None):
                 waiting.append(_waits(provider, batch, in_the_way))
                 continue
