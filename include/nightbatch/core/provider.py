@@ -1,4 +1,4 @@
-"""The one protocol that makes the batch APIs of the three providers look alike."""
+"""The one protocol that makes the batch APIs of all providers look alike."""
 
 from __future__ import annotations
 
